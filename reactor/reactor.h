@@ -1,0 +1,110 @@
+// The event loop of one OS thread: runs lightweight threads, sleeps in one epoll_pwait2 when all of them may, and says why it does not.
+// Owner: its OS thread (`reactor_<n>`, or the control thread); members marked "any OS thread" are safe elsewhere.
+// Left out: creating OS threads (runtime.h), scheduling threads between reactors.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "reactor/clock.h"
+#include "reactor/fd_group.h"
+#include "reactor/thread.h"
+
+namespace catnap {
+
+class BufferPool;
+
+// interrupt: sleep as soon as nothing is due. poll: never sleep. adaptive: keep looking for a self-tuned while, then sleep.
+enum class ReactorMode : std::uint8_t { interrupt, poll, adaptive };
+std::string_view reactor_mode_name(ReactorMode mode);
+std::optional<ReactorMode> reactor_mode_from_name(std::string_view name);
+
+struct ReactorOptions {
+  std::string name = "reactor";
+  unsigned lcore = 0;
+  ReactorMode mode = ReactorMode::adaptive;
+  // Longest time to look for work before sleeping. 50 µs covers a depth-1 host's turnaround on loopback and fast networks (feasibility measurements).
+  std::uint64_t max_spin_us = 50;
+  // In poll mode, give the CPU away after this long without work, so that kernel work on this CPU is never starved.
+  std::uint64_t poll_yield_us = 1000;
+  // A callback running longer is reported by name. 100 ms is far above any step that does not block.
+  std::uint64_t stall_us = 100'000;
+  // Bytes of data buffers this reactor may hold at most; at the cap I/O waits its turn. 128 connections' worth of 1 MiB.
+  std::size_t buffer_cap_bytes = std::size_t{128} << 20;
+};
+
+class Reactor {
+ public:
+  struct Stats {
+    std::uint64_t busy_ns = 0, spin_ns = 0, sleep_ns = 0;
+    std::uint64_t turns = 0, sleeps = 0;
+    std::uint64_t wakeups_fd = 0, wakeups_message = 0, wakeups_timer = 0, wakeups_spurious = 0;
+    std::uint64_t spin_budget_ns = 0;
+  };
+
+  explicit Reactor(ReactorOptions options, const Clock& clock = system_clock());
+  ~Reactor();
+  Reactor(const Reactor&) = delete;
+  Reactor& operator=(const Reactor&) = delete;
+
+  static Reactor* current();
+
+  // Takes a thread over: it runs here once before this reactor may sleep again. Any OS thread.
+  void adopt(std::unique_ptr<Thread> thread);
+  // Loops until request_stop() and every thread has exited.
+  void run();
+  // One turn; waits for events at most max_wait_ns (negative: as long as the sleep contract allows). For tests and embedding.
+  // Returns how many callbacks did something.
+  std::size_t turn(std::int64_t max_wait_ns);
+  void request_stop();  // any OS thread
+
+  // Called by senders after their push: wakes the loop only if it sleeps. Any OS thread.
+  void notify();
+
+  ReactorMode mode() const { return mode_.load(std::memory_order_relaxed); }
+  void set_mode(ReactorMode mode);  // any OS thread; takes effect at the next turn
+  // Why the loop may not sleep now: "" (asleep or about to), "mode poll", "poller NAME", "ready work of THREAD", "spinning". Any OS thread.
+  std::string awake_because() const;
+  bool asleep() const { return sleeping_.load(std::memory_order_seq_cst); }
+
+  const std::string& name() const { return options_.name; }
+  unsigned lcore() const { return options_.lcore; }
+  int os_thread_id() const { return os_thread_id_.load(std::memory_order_relaxed); }
+  const ReactorOptions& options() const { return options_; }
+  const Clock& clock() const { return clock_; }
+  // Time of the current turn; cheaper than asking the clock.
+  std::uint64_t turn_ns() const { return turn_ns_; }
+  BufferPool& buffers() { return *buffers_; }
+  // Names and ids of its threads. Any OS thread.
+  std::vector<Thread*> threads() const;
+  Stats stats() const;  // any OS thread
+
+ private:
+  struct Impl;
+
+  bool run_threads_once();
+  std::uint64_t sleep_deadline_ns() const;
+  std::size_t wait_for_events(std::int64_t max_wait_ns);
+  std::size_t spin(std::uint64_t until_ns);
+  void tune_spin(std::uint64_t idle_gap_ns);
+  void reap_exited();
+  void take_arrivals();
+  bool may_sleep() const;
+
+  ReactorOptions options_;
+  const Clock& clock_;
+  std::unique_ptr<Impl> impl_;
+  FdGroup fds_;
+  std::unique_ptr<BufferPool> buffers_;
+  std::atomic<ReactorMode> mode_;
+  std::atomic<bool> sleeping_{false};
+  std::atomic<bool> stop_{false};
+  std::atomic<int> os_thread_id_{0};
+  std::uint64_t turn_ns_ = 0;
+};
+
+}  // namespace catnap

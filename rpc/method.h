@@ -1,0 +1,129 @@
+// One declaration per JSON-RPC method: name, parameters, help and handler; decoding, schema, help and reference page all come from it.
+// Owner: app_thread (declaring and calling). Left out: the wire (server.h), what methods do (X_rpc.cpp beside each module).
+#pragma once
+
+#include <json/json.h>
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "reactor/base/error.h"
+#include "reactor/task.h"
+
+namespace catnap::rpc {
+
+// JSON-RPC 2.0 section 5.1; everything else is a negative errno.
+inline constexpr int parse_error = -32700;
+inline constexpr int invalid_request = -32600;
+inline constexpr int method_not_found = -32601;
+inline constexpr int invalid_params = -32602;  // wrong form only: missing, unknown, duplicate, wrong type, out of range
+inline constexpr int internal_error = -32603;
+inline constexpr int invalid_state = -1;  // SPDK_JSONRPC_ERROR_INVALID_STATE's value: method not allowed before/after framework_start_init
+
+struct RpcError {
+  RpcError(int json_rpc_code, std::string text) : code(json_rpc_code), message(std::move(text)) {}
+  RpcError(const Error& error) : code(-error.err), message(error.message) {}  // implicit: module errors become RPC errors here
+  int code;
+  std::string message;
+};
+template <typename T>
+using RpcResult = std::expected<T, RpcError>;
+
+enum class ParamType : std::uint8_t { string, boolean, integer, number, object, array_of_string, array_of_object, any };
+
+// Chainable: Param{"block_size", ParamType::integer, "Bytes per block"}.required().range(512, 65536)
+struct Param {
+  Param(std::string param_name, ParamType param_type, std::string help_text) : name(std::move(param_name)), type(param_type), help(std::move(help_text)) {}
+
+  std::string name;
+  ParamType type;
+  std::string help;
+  bool is_required = false;
+  std::optional<Json::Value> default_value;
+  std::optional<std::int64_t> minimum;
+  std::optional<std::uint64_t> maximum;
+  std::vector<std::string> choices;   // strings only; matched without regard to case when ignore_case
+  bool ignore_case = false;
+  std::vector<std::string> aliases;   // old spellings that mean the same
+  bool is_ignored = false;            // accepted from live callers, has no effect (said once in the log)
+  std::vector<Param> fields;          // of an object, or of each element of array_of_object; decoded by the same rules
+
+  Param&& required() && { is_required = true; return std::move(*this); }
+  Param&& or_default(Json::Value value) && { default_value = std::move(value); return std::move(*this); }
+  Param&& range(std::int64_t low, std::uint64_t high) && { minimum = low; maximum = high; return std::move(*this); }
+  Param&& one_of(std::vector<std::string> values, bool any_case = false) && { choices = std::move(values); ignore_case = any_case; return std::move(*this); }
+  Param&& alias(std::string old_name) && { aliases.push_back(std::move(old_name)); return std::move(*this); }
+  Param&& ignored() && { is_ignored = true; return std::move(*this); }
+  Param&& with_fields(std::vector<Param> members) && { fields = std::move(members); return std::move(*this); }
+};
+
+// Decoded, checked parameters: every present one has the declared type and bounds, defaults are filled in, aliases renamed.
+class Params {
+ public:
+  explicit Params(Json::Value values) : values_(std::move(values)) {}
+  bool has(std::string_view name) const;
+  std::string string(std::string_view name) const;            // "" when absent
+  bool boolean(std::string_view name) const;                  // false when absent
+  std::uint64_t integer(std::string_view name) const;         // 0 when absent
+  std::int64_t signed_integer(std::string_view name) const;   // 0 when absent
+  double number(std::string_view name) const;
+  const Json::Value& json(std::string_view name) const;       // null when absent
+  Params object(std::string_view name) const;                 // empty when absent
+  std::vector<std::string> strings(std::string_view name) const;
+  const Json::Value& all() const { return values_; }
+
+ private:
+  Json::Value values_;
+};
+
+// When a method may be called (SPDK's STARTUP and RUNTIME).
+enum class Phase : std::uint8_t { startup_only, runtime_only, always };
+
+using SyncHandler = std::function<RpcResult<Json::Value>(const Params&)>;
+using TaskHandler = std::function<Task<RpcResult<Json::Value>>(Params)>;
+
+struct Method {
+  Method(std::string method_name, std::string help_text) : name(std::move(method_name)), help(std::move(help_text)) {}
+
+  std::string name;
+  std::string help;
+  std::vector<Param> params;
+  std::string result_help = "true";
+  std::vector<std::string> aliases;  // deprecated method names
+  Phase phase = Phase::runtime_only;
+  // Changes configuration: calls of such methods run one after another, in order of arrival (all connections).
+  bool changes_state = false;
+  SyncHandler sync;
+  TaskHandler task;
+
+  Method&& with(std::vector<Param> declared) && { params = std::move(declared); return std::move(*this); }
+  Method&& result(std::string text) && { result_help = std::move(text); return std::move(*this); }
+  Method&& alias(std::string old_name) && { aliases.push_back(std::move(old_name)); return std::move(*this); }
+  Method&& in_phase(Phase when) && { phase = when; return std::move(*this); }
+  Method&& mutates() && { changes_state = true; return std::move(*this); }
+  // Answers before it returns.
+  Method&& handler(SyncHandler function) && { sync = std::move(function); return std::move(*this); }
+  // A coroutine on app_thread.
+  Method&& coroutine(TaskHandler function) && { task = std::move(function); return std::move(*this); }
+};
+
+// All methods of the process by name.
+class MethodTable {
+ public:
+  // A second method of the same name is a broken invariant.
+  void add(Method method);
+  const Method* find(std::string_view name) const;  // by name or alias
+  std::vector<const Method*> all() const;           // sorted by name
+
+  // Checks and decodes `params` (null, absent or object) against a declaration; -32602 with the parameter, the value and the reason.
+  static RpcResult<Params> decode(const Method& method, const Json::Value& params);
+
+ private:
+  std::vector<std::unique_ptr<Method>> methods_;
+};
+
+}  // namespace catnap::rpc

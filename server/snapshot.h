@@ -1,0 +1,73 @@
+// The published configuration: immutable snapshots with a generation, built on app_thread, swapped in by every poll group at the end of a loop turn.
+// Owner: whoever holds the shared_ptr; contents never change after publication. Left out: building and publishing (target.h), live objects (controllers, channels).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bdev/bdev.h"
+
+namespace catnap::server {
+
+inline constexpr const char* discovery_nqn = "nqn.2014-08.org.nvmexpress.discovery";
+
+enum class AnaState : std::uint8_t { optimized = 1, non_optimized = 2, inaccessible = 3, persistent_loss = 4, change = 15 };  // wire values, Base 2.0 section 5.16.1.13
+
+struct ListenAddress {
+  std::string trtype = "TCP";
+  std::string adrfam = "IPv4";
+  std::string traddr;
+  std::string trsvcid;
+  bool operator==(const ListenAddress&) const = default;
+};
+
+struct NamespaceConfig {
+  std::uint32_t nsid = 0;
+  std::string bdev_name;
+  std::shared_ptr<bdev::Bdev> bdev;
+  std::array<std::uint8_t, 16> uuid{};
+  std::array<std::uint8_t, 16> nguid{};  // all zero: none
+  std::array<std::uint8_t, 8> eui64{};   // all zero: none
+  std::uint32_t anagrpid = 0;
+  std::string ptpl_file;
+  bool no_auto_visible = false;
+  std::vector<std::string> visible_hosts;  // only with no_auto_visible
+  std::uint64_t attributes_generation = 0;  // target generation at which anything of this namespace last changed (also its size)
+};
+
+struct SubsystemSnapshot {
+  std::string nqn;
+  bool discovery = false;
+  std::string serial_number;  // ≤ 20 ASCII characters
+  std::string model_number;   // ≤ 40
+  bool allow_any_host = false;
+  std::vector<std::string> hosts;  // allowed host NQNs, sorted
+  std::uint32_t max_namespaces = 32;
+  std::uint16_t min_cntlid = 1;
+  std::uint16_t max_cntlid = 0xFFEF;
+  bool ana_reporting = false;
+  struct ListenerEntry {
+    ListenAddress address;
+    std::uint16_t port_id = 0;  // discovery log PORTID
+    std::map<std::uint32_t, AnaState> ana_states;  // by group; missing: optimized
+  };
+  std::vector<ListenerEntry> listeners;
+  std::map<std::uint32_t, std::shared_ptr<const NamespaceConfig>> namespaces;  // by NSID
+  std::uint64_t ana_change_count = 0;
+
+  bool allows_host(const std::string& host_nqn) const;
+  // Null when there is none, or this host may not see it.
+  const NamespaceConfig* visible_namespace(std::uint32_t nsid, const std::string& host_nqn) const;
+};
+
+struct TargetSnapshot {
+  std::uint64_t generation = 0;            // of this snapshot; the first published is 1
+  std::uint64_t discovery_generation = 0;  // GENCTR: goes up when what any host can see in the discovery log changed
+  std::map<std::string, std::shared_ptr<const SubsystemSnapshot>, std::less<>> subsystems;  // by NQN, discovery included
+};
+
+}  // namespace catnap::server

@@ -1,0 +1,130 @@
+// The door between a transport (which moves bytes) and the server (which knows subsystems): one command, in three steps.
+// Owner: everything here lives on the thread of the queue pair (its poll group). Left out: how bytes move (transport/tcp), what commands mean (server).
+//
+//   capsule arrives -> sink.plan(request)
+//        complete  -> the transport sends request.cqe at once (in-capsule data is discarded)
+//        execute   -> no data, or data the sink brings itself (lends): sink.execute(request)
+//        transfer  -> the transport gets a buffer of request.data_length bytes (waiting in line if need be);
+//                     host_to_controller: it then receives the data (in capsule, or R2T + H2CData), checks its digest, then execute(request);
+//                     controller_to_host: execute(request) fills the buffer
+//        wait      -> the sink keeps it and calls queue.replan(request) later, once
+//   execute(request) ends with queue.complete(request), before or after it returns, always on the queue's thread.
+//   abandon(request) instead of execute() when the connection dies between plan and execute; a request in execution is still completed
+//   by the sink, and the queue swallows the answer.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "reactor/base/error.h"
+#include "reactor/buffer_pool.h"
+#include "transport/nvme/command.h"
+
+namespace catnap {
+
+class Thread;
+
+namespace transport {
+
+enum class DataDirection : std::uint8_t { none, host_to_controller, controller_to_host };
+enum class PlanAction : std::uint8_t { complete, execute, transfer, wait };
+
+// Memory a block device lends for the length of one send: lock() before bytes are read from it, unlock() after; both on the queue's thread,
+// paired, never across a return to the loop (docs/architecture.md, "Copies"). What a send did not take is copied out before unlock().
+class Lender {
+ public:
+  virtual void lock_for_send(std::uint64_t offset_bytes, std::uint64_t length_bytes) = 0;
+  virtual void unlock_after_send(std::uint64_t offset_bytes, std::uint64_t length_bytes) = 0;
+
+ protected:
+  ~Lender() = default;
+};
+
+// A contiguous stretch of lent memory; null base: nothing lent.
+struct Lease {
+  const std::byte* base = nullptr;
+  Lender* lender = nullptr;
+  std::uint64_t offset_bytes = 0;  // what lock_for_send() wants
+};
+
+class CommandQueue;
+
+// Bytes the sink may use in each request for its own state (a bdev I/O and a little more).
+inline constexpr std::size_t sink_context_bytes = 128;
+
+// One command in flight. Lives in an array made at connect; the index is the transfer tag. ≤ 256 bytes without the lists a transport adds.
+struct Request {
+  nvme::SubmissionEntry sqe;  // as received: the CID is the host's and is only echoed
+  nvme::CompletionEntry cqe;  // CID, SQHD and SQID are filled in by the transport; status and DW0/DW1 by the sink
+  CommandQueue* queue = nullptr;
+
+  // Set by plan().
+  DataDirection direction = DataDirection::none;
+  // The sink promises to be done with the bytes when execute() returns, so they may still lie in the receive buffer.
+  bool consumes_inline = false;
+  // Set by the transport before plan(): a Lease is acceptable as the answer's data (no data digest on this connection).
+  bool may_lend = false;
+  std::uint32_t data_length = 0;  // bytes to move; ≤ what the SGL describes (checked by the transport's SGL rules, then by the sink)
+
+  // Valid in execute() for transfers: data_length bytes, page-aligned unless consumes_inline.
+  std::byte* data = nullptr;
+  // Set by execute() instead of filling `data` when it was planned as `execute` with direction controller_to_host and may_lend.
+  Lease lease;
+
+  alignas(16) std::byte sink_context[sink_context_bytes];
+};
+
+class CommandSink {
+ public:
+  virtual ~CommandSink() = default;
+  virtual PlanAction plan(Request& request) = 0;
+  virtual void execute(Request& request) = 0;
+  virtual void abandon(Request& request) = 0;
+  // The connection is gone and no request of the queue is in execution any more; the sink forgets the queue. Called once.
+  virtual void queue_closed(CommandQueue& queue) = 0;
+};
+
+// What a sink may ask of the queue pair it serves.
+class CommandQueue {
+ public:
+  virtual ~CommandQueue() = default;
+
+  virtual void complete(Request& request) = 0;
+  virtual void replan(Request& request) = 0;
+  // Ends the connection from the target's side after what is queued has gone out (removed listener, association loss, keep-alive expiry).
+  virtual void disconnect(const std::string& reason) = 0;
+  // Called by the sink when Connect succeeded: queue id, and its size in entries (SQSIZE + 1): the transport enforces the number of outstanding commands
+  // and computes SQHD, unless SQ flow control is disabled (then SQHD is reserved and the C2H SUCCESS flag may be used).
+  virtual void set_connected(std::uint16_t qid, std::uint16_t entries, bool sq_flow_control_disabled) = 0;
+  // The sink that gets plan() from now on (a new connection starts with the sink that accepts Connect).
+  virtual void set_sink(CommandSink& sink) = 0;
+
+  virtual Thread& thread() = 0;
+  virtual bool data_digest() const = 0;
+  virtual bool header_digest() const = 0;
+  // "127.0.0.1" and "4420" of both ends.
+  struct Address {
+    std::string traddr;
+    std::string trsvcid;
+    std::string adrfam;  // "IPv4" or "IPv6"
+  };
+  virtual const Address& local_address() const = 0;
+  virtual const Address& peer_address() const = 0;
+  // Sink's own pointer (its queue pair object).
+  void* sink_data = nullptr;
+};
+
+// Byte of in-capsule data a command's SGL describes, etc. are checked by the transport; this is what it needs to know.
+struct TransportLimits {
+  std::uint32_t max_io_size_bytes = 131072;         // MDTS; multiple of 4096, ≤ BufferPool::max_size_bytes
+  std::uint32_t in_capsule_data_size_bytes = 4096;  // IOCCSZ; admin queues take 8192 as the TCP specification demands for Connect
+  std::uint16_t max_queue_depth = 128;              // entries of an I/O queue
+  std::uint16_t max_aq_depth = 128;
+  std::uint16_t max_io_qpairs_per_ctrlr = 127;
+};
+
+}  // namespace transport
+}  // namespace catnap
