@@ -1,4 +1,4 @@
-// Data buffers of one reactor, borrowed only while bytes are there; grows to a cap, and at the cap requests wait first in, first out.
+// Data buffers of one reactor, borrowed only while bytes are there; grows to a cap, and at the cap requests wait in one line, first in, first out.
 // Owner: the reactor; every member is called on its OS thread. A buffer freed elsewhere returns by a message to its owner's thread.
 // Left out: metadata buffers, huge pages, NUMA binding (placement adds it).
 #pragma once
@@ -67,10 +67,15 @@ class BufferPool {
   BufferPool(const BufferPool&) = delete;
   BufferPool& operator=(const BufferPool&) = delete;
 
-  // size_bytes in 1..max_size_bytes. Empty when the cap is reached or somebody waits already for this class (no overtaking).
+  // size_bytes in 1..max_size_bytes. Empty when the cap is reached or somebody waits already (no overtaking: a large
+  // request is not starved by small ones).
   Buffer try_get(std::size_t size_bytes);
-  // Joins the queue of the class; call only after try_get() came back empty.
+  // Joins the line; call only after try_get() came back empty.
   void wait(BufferWaiter& waiter, std::size_t size_bytes);
+
+  // Gives free memory above keep_bytes back to the system. The reactor calls it when it has been idle for a while.
+  void trim() { release_free(keep_bytes_); }
+  bool worth_trimming() const { return free_bytes_ > keep_bytes_; }
 
   struct Stats {
     std::size_t held_bytes = 0, free_bytes = 0, waiting = 0;
@@ -82,15 +87,11 @@ class BufferPool {
  private:
   friend class Buffer;
   friend class BufferWaiter;
-  struct SizeClass {
-    std::vector<std::byte*> free;
-    BufferWaiter* first = nullptr;
-    BufferWaiter* last = nullptr;
-  };
 
   static std::uint8_t class_of(std::size_t size_bytes);
   Buffer take(std::uint8_t size_class);
   bool make_room(std::size_t size_bytes);
+  void release_free(std::size_t down_to_bytes);
   void put(std::byte* data, std::uint8_t size_class);
   void serve_waiters();
   void leave(BufferWaiter& waiter);
@@ -102,7 +103,9 @@ class BufferPool {
   std::size_t waiting_ = 0;
   std::uint64_t gets_ = 0, waits_ = 0;
   bool serving_ = false;
-  std::array<SizeClass, class_sizes_bytes.size()> classes_;
+  std::array<std::vector<std::byte*>, class_sizes_bytes.size()> free_;
+  BufferWaiter* first_ = nullptr;
+  BufferWaiter* last_ = nullptr;
 };
 
 }  // namespace catnap

@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "reactor/base/error.h"
@@ -46,11 +47,18 @@ class FdGroup {
   // Safe under traffic: events of the child not yet dispatched are dropped here and found again by its next root (level or edge re-armed).
   Result<void> unnest(FdGroup& child);
 
-  // Root only. Waits at most timeout_ns (0: do not wait; negative: without end), then dispatches at most one batch (`dispatch_budget`).
-  // Returns how many callbacks ran. EINTR counts as a wake-up with nothing ready.
-  std::size_t wait(std::int64_t timeout_ns);
-  // The root's epoll fd, for embedding in a foreign loop; -1 while nested.
-  int epoll_fd() const { return epoll_fd_; }
+  // Root only: collect() asks the kernel for at most dispatch_budget events, waiting at most timeout_ns (0: not at all; negative: without end), and
+  // dispatch() runs their callbacks; both return how many. EINTR counts as nothing ready. wait() does both.
+  std::size_t collect(std::int64_t timeout_ns);
+  std::size_t dispatch();
+  std::size_t wait(std::int64_t timeout_ns) {
+    collect(timeout_ns);
+    return dispatch();
+  }
+  // Root only: called when the owner of the next callback differs from the last one's, and with null after the last (CPU accounting).
+  void on_owner_change(std::function<void(Thread*)> observer) { owner_change_ = std::move(observer); }
+  // The root's epoll fd, for embedding in a foreign loop. Errors: EINVAL while nested, EMFILE.
+  Result<int> epoll_fd();
   const std::string& name() const { return name_; }
   std::size_t fd_count() const;  // with descendants
 
@@ -68,11 +76,12 @@ class FdGroup {
  private:
   struct Entry;
   FdGroup& root();
-  Result<void> kernel_add(Entry& entry);
-  void kernel_remove(const Entry& entry);
-  void move_fds_to(int epoll_fd);
-  void dispatch(Entry& entry, std::uint32_t events);
-  void bury(std::unique_ptr<Entry> entry);
+  const FdGroup& root() const;
+  Result<void> ensure_epoll();
+  Result<void> kernel_add(int epoll_fd, Entry& entry);
+  void forget_pending(const Entry& entry);
+  void for_each_entry(const std::function<void(Entry&)>& visit);
+  bool is_ancestor_or_self(const FdGroup& other) const;
 
   std::string name_;
   Thread* owner_;
@@ -80,9 +89,13 @@ class FdGroup {
   FdGroup* parent_ = nullptr;
   std::vector<FdGroup*> children_;
   std::unordered_map<int, std::unique_ptr<Entry>> entries_;
-  // Root: entries removed while a batch of kernel events that may point to them is being dispatched.
+  // Root: the batch being dispatched. Entries that go away are taken out of it; the one whose callback runs is buried until it returns.
+  std::vector<epoll_event> batch_;
+  std::size_t batch_size_ = 0;
+  std::size_t batch_next_ = 0;
+  const Entry* running_ = nullptr;
   std::vector<std::unique_ptr<Entry>> graveyard_;
-  int dispatching_ = 0;
+  std::function<void(Thread*)> owner_change_;
 };
 
 }  // namespace catnap

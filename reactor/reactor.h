@@ -7,7 +7,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "reactor/clock.h"
@@ -86,14 +88,16 @@ class Reactor {
  private:
   struct Impl;
 
-  bool run_threads_once();
-  std::uint64_t sleep_deadline_ns() const;
   std::size_t wait_for_events(std::int64_t max_wait_ns);
-  std::size_t spin(std::uint64_t until_ns);
-  void tune_spin(std::uint64_t idle_gap_ns);
-  void reap_exited();
+  bool spin(std::uint64_t until_ns);
+  std::size_t run_threads();
   void take_arrivals();
-  bool may_sleep() const;
+  void reap_exited();
+  void charge(Thread* next);
+  bool pending() const;
+  bool must_stay_awake() const;
+  std::uint64_t nearest_deadline_ns() const;
+  void sleep(std::int64_t max_wait_ns, std::uint64_t now_ns);
 
   ReactorOptions options_;
   const Clock& clock_;

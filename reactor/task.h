@@ -93,9 +93,7 @@ template <typename T>
 Task<T> detail::TaskPromise<T>::get_return_object() {
   return Task<T>(std::coroutine_handle<TaskPromise<T>>::from_promise(*this));
 }
-inline Task<void> detail::TaskPromise<void>::get_return_object() {
-  return Task<void>(std::coroutine_handle<TaskPromise<void>>::from_promise(*this));
-}
+inline Task<void> detail::TaskPromise<void>::get_return_object() { return Task<void>(std::coroutine_handle<TaskPromise<void>>::from_promise(*this)); }
 
 namespace detail {
 // Fire-and-forget coroutine: frees itself at its end.

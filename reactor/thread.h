@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "reactor/base/error.h"
@@ -56,6 +57,7 @@ class Poller {
   bool paused_ = false;
   bool dead_ = false;
   Timer timer_;
+  Deferred reaper_;  // brings about a turn in which a dead poller is freed
 };
 
 class Thread {
@@ -114,7 +116,8 @@ class Thread {
   // One turn: messages, due timers, ready list, busy pollers. Returns how many callbacks did something.
   std::size_t run_turn();
   std::size_t run_turn_end();
-  bool has_ready_work() const { return !ready_.empty() || !turn_end_.empty() || messages_head_.load(std::memory_order_relaxed) != nullptr; }
+  bool has_turn_end_work() const { return !turn_end_.empty(); }
+  bool has_ready_work() const { return !ready_.empty() || !turn_end_.empty() || messages_head_.load(std::memory_order_seq_cst) != nullptr; }
   // Name of the first busy poller, or empty: why the reactor may not sleep.
   std::string busy_poller_name() const;
   bool has_busy_poller() const { return busy_pollers_ > 0; }
@@ -122,8 +125,11 @@ class Thread {
   void set_home(Reactor* reactor) { home_.store(reactor, std::memory_order_seq_cst); }
   bool exit_requested() const { return state_.load(std::memory_order_acquire) == State::exiting; }
   void mark_exited();
-  void account_fd_event(std::uint64_t busy_ns);
+  void count_fd_event();
+  void account_busy(std::uint64_t busy_ns);
   void account_idle(std::uint64_t idle_ns);
+  // True once after anything of it ran (messages, timers, fds, ready work).
+  bool take_touched() { return std::exchange(touched_, false); }
 
   // Makes a thread current for a scope.
   class Scope {
@@ -162,6 +168,8 @@ class Thread {
   std::vector<std::unique_ptr<Poller>> pollers_;
   std::size_t busy_pollers_ = 0;
   bool pollers_dirty_ = false;
+  bool running_pollers_ = false;
+  bool touched_ = false;
 
   std::atomic<std::uint64_t> busy_ns_{0}, idle_ns_{0}, message_count_{0}, timer_count_{0}, fd_event_count_{0};
 };

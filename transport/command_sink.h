@@ -1,5 +1,6 @@
 // The door between a transport (which moves bytes) and the server (which knows subsystems): one command, in three steps.
-// Owner: everything here lives on the thread of the queue pair (its poll group). Left out: how bytes move (transport/tcp), what commands mean (server).
+// Owner: everything here lives on the thread of the queue pair (its poll group). Left out: how bytes move (transport/tcp), what commands mean
+// (server).
 //
 //   capsule arrives -> sink.plan(request)
 //        complete  -> the transport sends request.cqe at once (in-capsule data is discarded)
@@ -96,8 +97,8 @@ class CommandQueue {
   virtual void replan(Request& request) = 0;
   // Ends the connection from the target's side after what is queued has gone out (removed listener, association loss, keep-alive expiry).
   virtual void disconnect(const std::string& reason) = 0;
-  // Called by the sink when Connect succeeded: queue id, and its size in entries (SQSIZE + 1): the transport enforces the number of outstanding commands
-  // and computes SQHD, unless SQ flow control is disabled (then SQHD is reserved and the C2H SUCCESS flag may be used).
+  // Called by the sink when Connect succeeded: queue id, and its size in entries (SQSIZE + 1): the transport enforces the number of outstanding
+  // commands and computes SQHD, unless SQ flow control is disabled (then SQHD is reserved and the C2H SUCCESS flag may be used).
   virtual void set_connected(std::uint16_t qid, std::uint16_t entries, bool sq_flow_control_disabled) = 0;
   // The sink that gets plan() from now on (a new connection starts with the sink that accepts Connect).
   virtual void set_sink(CommandSink& sink) = 0;

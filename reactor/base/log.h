@@ -43,11 +43,14 @@ std::vector<LogFlag*> log_flags();
 // False: no flag has that name.
 bool log_set_flag(std::string_view name, bool on);
 
-// `level` bounds what is recorded, `print_level` what reaches standard error; a line must pass both (as in SPDK, where the first is syslog).
+// SPDK keeps two levels: `level` for syslog, `print_level` for standard error. catnap writes to standard error only (journald takes it from there),
+// so `print_level` decides; `level` is kept and reported for the callers that set both.
 LogLevel log_level();
 void log_set_level(LogLevel level);
 LogLevel log_print_level();
 void log_set_print_level(LogLevel level);
+// Timestamps in front of each line (default on).
+void log_enable_timestamps(bool on);
 
 namespace detail {
 void log_line(LogLevel level, const char* flag, std::string_view text);
@@ -69,11 +72,13 @@ void log_notice(fmt::format_string<Args...> format, Args&&... args) {
 // Info and debug lines belong to a flag and are formatted only when it is set.
 template <typename... Args>
 void log_info(const LogFlag& flag, fmt::format_string<Args...> format, Args&&... args) {
-  if (flag.enabled() && detail::log_wanted(LogLevel::info)) detail::log_line(LogLevel::info, flag.name(), fmt::format(format, std::forward<Args>(args)...));
+  if (flag.enabled() && detail::log_wanted(LogLevel::info))
+    detail::log_line(LogLevel::info, flag.name(), fmt::format(format, std::forward<Args>(args)...));
 }
 template <typename... Args>
 void log_debug(const LogFlag& flag, fmt::format_string<Args...> format, Args&&... args) {
-  if (flag.enabled() && detail::log_wanted(LogLevel::debug)) detail::log_line(LogLevel::debug, flag.name(), fmt::format(format, std::forward<Args>(args)...));
+  if (flag.enabled() && detail::log_wanted(LogLevel::debug))
+    detail::log_line(LogLevel::debug, flag.name(), fmt::format(format, std::forward<Args>(args)...));
 }
 
 // True once until reset: "hitting a limit is logged once", then again after the limit was left.

@@ -17,9 +17,9 @@ namespace catnap::tcp {
 
 struct TcpOptions {
   transport::TransportLimits limits;
-  bool c2h_success = true;         // use the SUCCESS flag where the host disabled SQ flow control
+  bool c2h_success = true;  // use the SUCCESS flag where the host disabled SQ flow control
   std::uint32_t sock_priority = 0;
-  std::uint32_t send_buffer_bytes = 0;  // SO_SNDBUF; 0: the kernel's own
+  std::uint32_t send_buffer_bytes = 0;        // SO_SNDBUF; 0: the kernel's own
   std::uint32_t max_h2c_data_bytes = 131072;  // MAXH2CDATA of ICResp; Linux wants ≥ 4096
   // A peer that has not finished ICReq and Connect by then is dropped: long enough for a slow WAN handshake, short enough against slow-loris.
   std::uint64_t handshake_timeout_us = 30'000'000;
@@ -62,8 +62,8 @@ class PollGroup {
 
 class Listener {
  public:
-  // `traddr` is an IPv4 or IPv6 address in numbers ("127.0.0.1", "::1", "0.0.0.0"), `trsvcid` a port in 1..65535, `adrfam` "IPv4" or "IPv6" (any case).
-  // Errors: EINVAL (named), EADDRINUSE, EADDRNOTAVAIL, EACCES. `on_accept` gets each connected, non-blocking socket, on the current thread.
+  // `traddr` is an IPv4 or IPv6 address in numbers ("127.0.0.1", "::1", "0.0.0.0"), `trsvcid` a port in 1..65535, `adrfam` "IPv4" or "IPv6" (any
+  // case). Errors: EINVAL (named), EADDRINUSE, EADDRNOTAVAIL, EACCES. `on_accept` gets each connected, non-blocking socket, on the current thread.
   static Result<std::unique_ptr<Listener>> open(const std::string& traddr, const std::string& trsvcid, const std::string& adrfam,
                                                 std::function<void(int fd)> on_accept);
   ~Listener();  // stops listening; accepted connections stay

@@ -1,0 +1,108 @@
+// The spdlog sink behind log.h, the registry of flags, and the two levels.
+#include "reactor/base/log.h"
+
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <strings.h>
+
+#include <algorithm>
+#include <array>
+#include <mutex>
+
+namespace catnap {
+namespace {
+
+// Flags register while the program's static objects are made, in any order: the registry must exist before the first of them.
+struct FlagRegistry {
+  std::mutex mutex;
+  std::vector<LogFlag*> flags;
+};
+FlagRegistry& registry() {
+  static FlagRegistry instance;
+  return instance;
+}
+
+std::atomic<LogLevel> recorded_level{LogLevel::notice};
+std::atomic<LogLevel> printed_level{LogLevel::notice};
+
+struct LevelName {
+  LogLevel level;
+  std::string_view name;
+};
+constexpr std::array level_names = {LevelName{LogLevel::disabled, "DISABLED"}, LevelName{LogLevel::error, "ERROR"},
+                                    LevelName{LogLevel::warning, "WARNING"},   LevelName{LogLevel::notice, "NOTICE"},
+                                    LevelName{LogLevel::info, "INFO"},         LevelName{LogLevel::debug, "DEBUG"}};
+
+spdlog::logger& sink() {
+  static const std::shared_ptr<spdlog::logger> logger = [] {
+    auto made = std::make_shared<spdlog::logger>("catnap", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    made->set_level(spdlog::level::trace);
+    made->set_pattern("[%Y-%m-%d %H:%M:%S.%f] %v");
+    made->flush_on(spdlog::level::trace);
+    return made;
+  }();
+  return *logger;
+}
+
+}  // namespace
+
+std::string_view log_level_name(LogLevel level) {
+  for (const auto& entry : level_names) {
+    if (entry.level == level) return entry.name;
+  }
+  return "?";
+}
+
+std::optional<LogLevel> log_level_from_name(std::string_view name) {
+  for (const auto& entry : level_names) {
+    if (entry.name.size() == name.size() && strncasecmp(entry.name.data(), name.data(), name.size()) == 0) return entry.level;
+  }
+  return std::nullopt;
+}
+
+LogFlag::LogFlag(const char* name) : name_(name) {
+  const std::lock_guard lock(registry().mutex);
+  registry().flags.push_back(this);
+}
+
+std::vector<LogFlag*> log_flags() {
+  std::vector<LogFlag*> sorted;
+  {
+    const std::lock_guard lock(registry().mutex);
+    sorted = registry().flags;
+  }
+  std::ranges::sort(sorted, {}, [](const LogFlag* flag) { return std::string_view(flag->name()); });
+  return sorted;
+}
+
+bool log_set_flag(std::string_view name, bool on) {
+  bool found = name == "all";
+  for (LogFlag* flag : log_flags()) {
+    if (name != "all" && name != flag->name()) continue;
+    flag->set(on);
+    found = true;
+  }
+  return found;
+}
+
+LogLevel log_level() { return recorded_level.load(std::memory_order_relaxed); }
+void log_set_level(LogLevel level) { recorded_level.store(level, std::memory_order_relaxed); }
+LogLevel log_print_level() { return printed_level.load(std::memory_order_relaxed); }
+void log_set_print_level(LogLevel level) { printed_level.store(level, std::memory_order_relaxed); }
+
+void log_enable_timestamps(bool on) { sink().set_pattern(on ? "[%Y-%m-%d %H:%M:%S.%f] %v" : "%v"); }
+
+namespace detail {
+
+bool log_wanted(LogLevel level) { return level <= log_print_level(); }
+
+void log_line(LogLevel level, const char* flag, std::string_view text) {
+  if (flag != nullptr) {
+    sink().info("{}: {}: {}", log_level_name(level), flag, text);
+  } else {
+    sink().info("{}: {}", log_level_name(level), text);
+  }
+}
+
+}  // namespace detail
+}  // namespace catnap

@@ -1,0 +1,412 @@
+// The loop: wait, dispatch, run threads, send what was gathered, account, sleep. See reactor.h.
+#include "reactor/reactor.h"
+
+#include <fmt/core.h>
+#include <sched.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "reactor/base/check.h"
+#include "reactor/base/log.h"
+#include "reactor/buffer_pool.h"
+#include "reactor/spin_tuner.h"
+
+namespace catnap {
+namespace {
+
+thread_local Reactor* current_reactor = nullptr;
+
+void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
+  counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+}
+
+// How often the kernel took the CPU from this OS thread.
+long involuntary_switches() {
+  rusage usage{};
+  getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_nivcsw;
+}
+
+// Idle for this long before free buffers are given back: longer than pauses within a workload.
+constexpr std::uint64_t trim_after_ns = ns_per_s;
+
+enum class Awake : std::uint8_t { asleep, spinning, work, mode_poll, busy_poller };
+
+}  // namespace
+
+std::string_view reactor_mode_name(ReactorMode mode) {
+  switch (mode) {
+    case ReactorMode::interrupt:
+      return "interrupt";
+    case ReactorMode::poll:
+      return "poll";
+    case ReactorMode::adaptive:
+      return "adaptive";
+  }
+  return "?";
+}
+
+std::optional<ReactorMode> reactor_mode_from_name(std::string_view name) {
+  for (const auto mode : {ReactorMode::interrupt, ReactorMode::poll, ReactorMode::adaptive}) {
+    if (reactor_mode_name(mode) == name) return mode;
+  }
+  return std::nullopt;
+}
+
+struct Reactor::Impl {
+  explicit Impl(std::uint64_t max_spin_ns) : tuner(max_spin_ns) {}
+
+  SpinTuner tuner;
+  int wake_fd = -1;
+  bool wake_fd_fired = false;
+
+  std::vector<std::unique_ptr<Thread>> threads;  // changed under `list_mutex`, read without it by the owner
+  std::vector<std::unique_ptr<Thread>> exited;   // kept, so that late senders find them and are told
+  mutable std::mutex list_mutex;
+  std::vector<std::unique_ptr<Thread>> arrivals;  // under list_mutex
+  std::atomic<bool> has_arrivals{false};
+
+  std::uint64_t last_work_ns = 0;   // end of the last turn that did something
+  std::uint64_t turn_end_ns = 0;    // end of the last turn
+  std::uint64_t idle_spun_ns = 0;   // since last_work_ns
+  std::uint64_t idle_slept_ns = 0;  // since last_work_ns
+  std::uint64_t idle_since_yield_ns = 0;
+  bool preempted_while_spinning = false;
+  std::uint64_t trim_at_ns = 0;
+
+  Thread* charged = nullptr;
+  std::uint64_t charged_since_ns = 0;
+  std::vector<std::uint64_t> turn_busy_ns;  // by thread, of this turn
+
+  mutable std::mutex reason_mutex;
+  Awake reason = Awake::asleep;
+  const Thread* reason_thread = nullptr;
+  std::string reason_text;  // under reason_mutex
+
+  std::atomic<std::uint64_t> busy_ns{0}, spin_ns{0}, sleep_ns{0}, turns{0}, sleeps{0};
+  std::atomic<std::uint64_t> by_fd{0}, by_message{0}, by_timer{0}, spurious{0}, spin_budget_ns{0};
+
+  void explain(Awake why, const Thread* thread = nullptr) {
+    if (why == reason && thread == reason_thread) return;
+    const std::lock_guard lock(reason_mutex);
+    reason = why;
+    reason_thread = thread;
+    switch (why) {
+      case Awake::asleep:
+        reason_text.clear();
+        break;
+      case Awake::spinning:
+        reason_text = "spinning";
+        break;
+      case Awake::work:
+        reason_text = thread != nullptr ? "work of thread " + thread->name() : "work";
+        break;
+      case Awake::mode_poll:
+        reason_text = "mode poll";
+        break;
+      case Awake::busy_poller:
+        reason_text = "poller " + thread->busy_poller_name() + " of thread " + thread->name();
+        break;
+    }
+  }
+};
+
+Reactor::Reactor(ReactorOptions options, const Clock& clock)
+    : options_(std::move(options)),
+      clock_(clock),
+      impl_(std::make_unique<Impl>(options_.max_spin_us * ns_per_us)),
+      fds_(options_.name),
+      buffers_(std::make_unique<BufferPool>(options_.buffer_cap_bytes)),
+      mode_(options_.mode) {
+  impl_->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  CATNAP_CHECK(impl_->wake_fd >= 0);
+  // Edge-triggered and never read: each write is one edge, and the counter cannot overflow in the life of a process.
+  auto added = fds_.add(impl_->wake_fd, EPOLLIN | EPOLLET, "messages", [this](std::uint32_t) { impl_->wake_fd_fired = true; });
+  CATNAP_CHECK(added.has_value());
+  fds_.on_owner_change([this](Thread* next) { charge(next); });
+  turn_ns_ = impl_->turn_end_ns = impl_->last_work_ns = clock_.now_ns();
+}
+
+Reactor::~Reactor() {
+  for (auto* list : {&impl_->threads, &impl_->arrivals}) {
+    for (const auto& thread : *list) {
+      if (!thread->exited()) thread->mark_exited();
+    }
+  }
+  impl_->threads.clear();
+  impl_->arrivals.clear();
+  (void)fds_.remove(impl_->wake_fd);
+  close(impl_->wake_fd);
+}
+
+Reactor* Reactor::current() { return current_reactor; }
+
+void Reactor::adopt(std::unique_ptr<Thread> thread) {
+  Thread& arriving = *thread;
+  {
+    const std::lock_guard lock(impl_->list_mutex);
+    impl_->arrivals.push_back(std::move(thread));
+    impl_->has_arrivals.store(true, std::memory_order_seq_cst);
+  }
+  arriving.set_home(this);
+  notify();
+}
+
+void Reactor::take_arrivals() {
+  if (!impl_->has_arrivals.load(std::memory_order_seq_cst)) return;
+  const std::lock_guard lock(impl_->list_mutex);
+  impl_->has_arrivals.store(false, std::memory_order_seq_cst);
+  for (auto& thread : impl_->arrivals) {
+    if (auto nested = fds_.nest(thread->fds()); !nested) log_error("reactor '{}': {}", options_.name, nested.error().message);
+    impl_->threads.push_back(std::move(thread));
+  }
+  impl_->arrivals.clear();
+  impl_->turn_busy_ns.assign(impl_->threads.size(), 0);
+}
+
+void Reactor::notify() {
+  if (!sleeping_.load(std::memory_order_seq_cst)) return;
+  if (!sleeping_.exchange(false, std::memory_order_seq_cst)) return;  // somebody else woke it
+  const std::uint64_t one = 1;
+  const auto written = write(impl_->wake_fd, &one, sizeof one);
+  CATNAP_CHECK(written == sizeof one);
+}
+
+void Reactor::set_mode(ReactorMode mode) {
+  mode_.store(mode, std::memory_order_seq_cst);
+  notify();
+}
+
+void Reactor::request_stop() {
+  stop_.store(true, std::memory_order_seq_cst);
+  notify();
+}
+
+void Reactor::run() {
+  os_thread_id_.store(static_cast<int>(syscall(SYS_gettid)), std::memory_order_relaxed);
+  // Stopping is asked for by a flag that only wakes the loop; each turn looks at it.
+  while (!stop_.load(std::memory_order_seq_cst) || !impl_->threads.empty() || impl_->has_arrivals.load(std::memory_order_seq_cst)) turn(-1);
+}
+
+// Messages and arrivals that came from other OS threads: what must be looked at between saying "I sleep" and sleeping.
+bool Reactor::pending() const {
+  if (impl_->has_arrivals.load(std::memory_order_seq_cst)) return true;
+  return std::ranges::any_of(impl_->threads, [](const auto& thread) { return thread->has_ready_work() || thread->exit_requested(); });
+}
+
+bool Reactor::must_stay_awake() const {
+  if (mode() == ReactorMode::poll) {
+    impl_->explain(Awake::mode_poll);
+    return true;
+  }
+  for (const auto& thread : impl_->threads) {
+    if (thread->has_busy_poller()) {
+      impl_->explain(Awake::busy_poller, thread.get());
+      return true;
+    }
+    if (thread->has_ready_work()) {
+      impl_->explain(Awake::work, thread.get());
+      return true;
+    }
+  }
+  return false;
+}
+
+std::uint64_t Reactor::nearest_deadline_ns() const {
+  std::uint64_t nearest = impl_->trim_at_ns != 0 ? impl_->trim_at_ns : TimerHeap::never_ns;
+  for (const auto& thread : impl_->threads) nearest = std::min(nearest, thread->nearest_deadline_ns());
+  return nearest;
+}
+
+// Looks for work until `until_ns`. True: there is some (fd events are collected, not yet dispatched).
+bool Reactor::spin(std::uint64_t until_ns) {
+  impl_->explain(Awake::spinning);
+  const std::uint64_t deadline_ns = nearest_deadline_ns();
+  const std::uint64_t began_ns = clock_.now_ns();
+  const long switches_before = involuntary_switches();
+  std::uint64_t now = began_ns;
+  bool found = false;
+  while (!found && now < until_ns && mode() == ReactorMode::adaptive) {
+    found = fds_.collect(0) > 0 || pending();
+    now = clock_.now_ns();
+    found = found || now >= deadline_ns;
+  }
+  if (involuntary_switches() != switches_before) impl_->preempted_while_spinning = true;
+  bump(impl_->spin_ns, now - began_ns);
+  impl_->idle_spun_ns += now - began_ns;
+  return found;
+}
+
+void Reactor::sleep(std::int64_t max_wait_ns, std::uint64_t now_ns) {
+  const std::uint64_t deadline_ns = nearest_deadline_ns();
+  std::int64_t wait_ns = max_wait_ns;
+  if (deadline_ns != TimerHeap::never_ns) {
+    const std::int64_t until_deadline_ns = deadline_ns <= now_ns ? 0 : static_cast<std::int64_t>(deadline_ns - now_ns);
+    wait_ns = max_wait_ns < 0 ? until_deadline_ns : std::min(max_wait_ns, until_deadline_ns);
+  }
+  if (wait_ns == 0) {
+    fds_.collect(0);
+    return;
+  }
+  impl_->explain(Awake::asleep);
+  const bool was_stopping = stop_.load(std::memory_order_seq_cst);
+  sleeping_.store(true, std::memory_order_seq_cst);
+  if (pending() || mode() == ReactorMode::poll || (stop_.load(std::memory_order_seq_cst) && (!was_stopping || impl_->threads.empty()))) {
+    sleeping_.store(false, std::memory_order_seq_cst);
+    fds_.collect(0);
+    return;
+  }
+  const std::size_t ready = fds_.collect(wait_ns);
+  // Already false: a sender cleared it and wrote the eventfd.
+  const bool notified = !sleeping_.exchange(false, std::memory_order_seq_cst);
+  const std::uint64_t woke_ns = clock_.now_ns();
+  bump(impl_->sleeps);
+  bump(impl_->sleep_ns, woke_ns - now_ns);
+  impl_->idle_slept_ns += woke_ns - now_ns;
+  if (notified) {
+    bump(impl_->by_message);
+  } else if (ready > 0) {
+    bump(impl_->by_fd);
+  } else if (woke_ns >= deadline_ns) {
+    bump(impl_->by_timer);
+  } else {
+    bump(impl_->spurious);
+  }
+}
+
+// Fills the fd group's batch, asleep or awake as the contract says. Returns how many fds are ready.
+std::size_t Reactor::wait_for_events(std::int64_t max_wait_ns) {
+  if (max_wait_ns == 0 || must_stay_awake()) {
+    const std::size_t ready = fds_.collect(0);
+    // Poll mode without work: let kernel work on this CPU run now and then.
+    if (ready == 0 && clock_.now_ns() - std::max(impl_->last_work_ns, impl_->idle_since_yield_ns) > options_.poll_yield_us * ns_per_us) {
+      sched_yield();
+      impl_->idle_since_yield_ns = clock_.now_ns();
+    }
+    return ready;
+  }
+  if (mode() == ReactorMode::adaptive && max_wait_ns < 0) {
+    const std::uint64_t until_ns = impl_->last_work_ns + impl_->tuner.budget_ns(impl_->turn_end_ns);
+    if (impl_->turn_end_ns < until_ns && spin(until_ns)) return 1;
+  }
+  sleep(max_wait_ns, clock_.now_ns());
+  return 1;
+}
+
+// Ends the charge of CPU time to one thread and begins that of the next (null: the loop itself).
+void Reactor::charge(Thread* next) {
+  if (impl_->threads.size() < 2) return;  // one thread gets the whole turn, without asking the clock in between
+  const std::uint64_t now = clock_.now_ns();
+  if (impl_->charged != nullptr) {
+    for (std::size_t i = 0; i < impl_->threads.size(); ++i) {
+      if (impl_->threads[i].get() == impl_->charged) impl_->turn_busy_ns[i] += now - impl_->charged_since_ns;
+    }
+  }
+  impl_->charged = next;
+  impl_->charged_since_ns = now;
+}
+
+std::size_t Reactor::run_threads() {
+  std::size_t work = 0;
+  for (std::size_t i = 0; i < impl_->threads.size(); ++i) {
+    Thread& thread = *impl_->threads[i];
+    if (!thread.has_ready_work() && !thread.has_busy_poller() && thread.nearest_deadline_ns() > turn_ns_) continue;
+    charge(&thread);
+    work += thread.run_turn();
+  }
+  for (const auto& thread : impl_->threads) {
+    if (!thread->has_turn_end_work()) continue;
+    charge(thread.get());
+    work += thread->run_turn_end();
+  }
+  charge(nullptr);
+  return work;
+}
+
+void Reactor::reap_exited() {
+  for (std::size_t i = 0; i < impl_->threads.size();) {
+    Thread& thread = *impl_->threads[i];
+    if (!thread.exit_requested() || thread.has_ready_work()) {
+      ++i;
+      continue;
+    }
+    thread.mark_exited();
+    (void)fds_.unnest(thread.fds());
+    const std::lock_guard lock(impl_->list_mutex);
+    impl_->exited.push_back(std::move(impl_->threads[i]));
+    impl_->threads.erase(impl_->threads.begin() + static_cast<std::ptrdiff_t>(i));
+    impl_->turn_busy_ns.assign(impl_->threads.size(), 0);
+  }
+}
+
+std::size_t Reactor::turn(std::int64_t max_wait_ns) {
+  Reactor* const previous = std::exchange(current_reactor, this);
+  if (os_thread_id_.load(std::memory_order_relaxed) == 0) os_thread_id_.store(static_cast<int>(syscall(SYS_gettid)), std::memory_order_relaxed);
+  const std::uint64_t previous_end_ns = impl_->turn_end_ns;
+
+  wait_for_events(max_wait_ns);
+  turn_ns_ = clock_.now_ns();
+  take_arrivals();
+  std::size_t work = fds_.dispatch();
+  if (std::exchange(impl_->wake_fd_fired, false)) --work;  // the wake-up itself is no work
+  work += run_threads();
+  reap_exited();
+
+  const std::uint64_t end_ns = clock_.now_ns();
+  const std::uint64_t busy_ns = work > 0 ? end_ns - turn_ns_ : 0;
+  bump(impl_->turns);
+  bump(impl_->busy_ns, busy_ns);
+  if (impl_->threads.size() == 1 && impl_->threads[0]->take_touched()) impl_->turn_busy_ns[0] = busy_ns;
+  for (std::size_t i = 0; i < impl_->threads.size(); ++i) {
+    const std::uint64_t busy = std::exchange(impl_->turn_busy_ns[i], 0);
+    const std::uint64_t wall = end_ns - previous_end_ns;
+    impl_->threads[i]->account_busy(busy);
+    impl_->threads[i]->account_idle(wall > busy ? wall - busy : 0);
+  }
+  if (busy_ns > options_.stall_us * ns_per_us)
+    log_warning("reactor '{}': one turn took {} ms (stall bound {} ms); threads: {}", options_.name, busy_ns / ns_per_ms, options_.stall_us / 1000,
+                impl_->threads.empty() ? std::string("none") : impl_->threads[0]->name());
+
+  if (work > 0) {
+    if (impl_->idle_spun_ns + impl_->idle_slept_ns > 0) {
+      impl_->tuner.learn({turn_ns_ - impl_->last_work_ns, impl_->idle_spun_ns, impl_->idle_slept_ns, impl_->preempted_while_spinning}, turn_ns_);
+      impl_->spin_budget_ns.store(impl_->tuner.budget_ns(turn_ns_), std::memory_order_relaxed);
+    }
+    impl_->idle_spun_ns = impl_->idle_slept_ns = 0;
+    impl_->preempted_while_spinning = false;
+    impl_->last_work_ns = end_ns;
+    impl_->trim_at_ns = buffers_->worth_trimming() ? end_ns + trim_after_ns : 0;
+  } else if (impl_->trim_at_ns != 0 && end_ns >= impl_->trim_at_ns) {
+    buffers_->trim();
+    impl_->trim_at_ns = 0;
+  }
+  impl_->turn_end_ns = end_ns;
+  current_reactor = previous;
+  return work;
+}
+
+std::string Reactor::awake_because() const {
+  const std::lock_guard lock(impl_->reason_mutex);
+  return impl_->reason_text;
+}
+
+std::vector<Thread*> Reactor::threads() const {
+  const std::lock_guard lock(impl_->list_mutex);
+  std::vector<Thread*> list;
+  for (const auto& thread : impl_->threads) list.push_back(thread.get());
+  for (const auto& thread : impl_->arrivals) list.push_back(thread.get());
+  return list;
+}
+
+Reactor::Stats Reactor::stats() const {
+  const auto read = [](const std::atomic<std::uint64_t>& counter) { return counter.load(std::memory_order_relaxed); };
+  return {read(impl_->busy_ns), read(impl_->spin_ns),    read(impl_->sleep_ns), read(impl_->turns),    read(impl_->sleeps),
+          read(impl_->by_fd),   read(impl_->by_message), read(impl_->by_timer), read(impl_->spurious), read(impl_->spin_budget_ns)};
+}
+
+}  // namespace catnap

@@ -1,0 +1,67 @@
+// How long an adaptive reactor keeps looking for work before it sleeps: grows while looking pays, falls to 0 when it does not.
+// Owner: its reactor. Left out: clocks and system calls (the reactor measures and tells), so that it is tested with numbers.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace catnap {
+
+class SpinTuner {
+ public:
+  explicit SpinTuner(std::uint64_t max_spin_ns) : max_ns_(max_spin_ns), budget_ns_(max_spin_ns / 4) {}
+
+  struct Idle {
+    std::uint64_t gap_ns = 0;    // from the end of the last work to the next work
+    std::uint64_t spun_ns = 0;   // of which looking
+    std::uint64_t slept_ns = 0;  // of which asleep; 0: looking found it
+    bool preempted = false;      // the kernel took the CPU away while looking
+  };
+
+  // Budget for the idle time that begins now.
+  std::uint64_t budget_ns(std::uint64_t now_ns) const { return now_ns < pause_until_ns_ ? 0 : budget_ns_; }
+
+  void learn(const Idle& idle, std::uint64_t now_ns) {
+    if (idle.preempted) return pause(now_ns);
+    if (idle.slept_ns == 0) {
+      peer_shares_cpu_score_ = 0;
+      pause_ns_ = first_pause_ns;
+      grow(idle.gap_ns);
+      return;
+    }
+    if (idle.gap_ns > max_ns_ + idle.spun_ns) {
+      budget_ns_ = budget_ns_ / 2 < floor_ns ? 0 : budget_ns_ / 2;
+      return;
+    }
+    // Looked in vain, then work came as soon as the CPU was free: who sends it waits for this CPU.
+    if (idle.spun_ns > 0 && idle.slept_ns < soon_ns && ++peer_shares_cpu_score_ >= peer_shares_cpu_limit) return pause(now_ns);
+    grow(idle.gap_ns);
+  }
+
+  std::uint64_t max_ns() const { return max_ns_; }
+
+ private:
+  // Below this a look costs about as much as one epoll_wait and finds nothing that the next would not.
+  static constexpr std::uint64_t floor_ns = 1'000;
+  // A sleep that ends this soon ended because the sender got the CPU (a cross-CPU wake-up alone takes 25 µs or more).
+  static constexpr std::uint64_t soon_ns = 20'000;
+  static constexpr int peer_shares_cpu_limit = 3;
+  // Pauses double up to a bound, so that a wrong guess costs little and a right one is asked again rarely.
+  static constexpr std::uint64_t first_pause_ns = 10'000'000;
+  static constexpr std::uint64_t longest_pause_ns = 1'000'000'000;
+
+  void grow(std::uint64_t gap_ns) { budget_ns_ = std::min(max_ns_, std::max(budget_ns_, 2 * gap_ns)); }
+  void pause(std::uint64_t now_ns) {
+    pause_until_ns_ = now_ns + pause_ns_;
+    pause_ns_ = std::min(2 * pause_ns_, longest_pause_ns);
+    peer_shares_cpu_score_ = 0;
+  }
+
+  std::uint64_t max_ns_;
+  std::uint64_t budget_ns_;
+  std::uint64_t pause_until_ns_ = 0;
+  std::uint64_t pause_ns_ = first_pause_ns;
+  int peer_shares_cpu_score_ = 0;
+};
+
+}  // namespace catnap

@@ -1,0 +1,252 @@
+// Messages, timers, ready work and pollers of a lightweight thread. See thread.h.
+#include "reactor/thread.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+
+#include "reactor/base/check.h"
+#include "reactor/base/log.h"
+#include "reactor/reactor.h"
+
+namespace catnap {
+namespace {
+
+thread_local Thread* current_thread = nullptr;
+std::atomic<std::uint64_t> next_thread_id{1};
+std::atomic<std::uint64_t> next_poller_id{1};
+std::atomic<std::uint64_t> dropped{0};
+
+// Counters have one writer: a plain add, readable elsewhere, without a locked instruction.
+void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
+  counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+Thread* Thread::current() { return current_thread; }
+
+Thread::Scope::Scope(Thread* thread) : previous_(current_thread) { current_thread = thread; }
+Thread::Scope::~Scope() { current_thread = previous_; }
+
+Thread::Thread(std::string name, CpuMask cpumask) : name_(std::move(name)), id_(next_thread_id.fetch_add(1)), cpumask_(cpumask), fds_(name_, this) {}
+
+Thread::~Thread() {
+  MessageNode* node = messages_head_.exchange(nullptr);
+  while (node != nullptr) delete std::exchange(node, node->next);
+}
+
+bool Thread::send(Message message) {
+  if (exited()) {
+    dropped.fetch_add(1, std::memory_order_relaxed);
+    log_warning("message to thread '{}' dropped: it has exited", name_);
+    return false;
+  }
+  auto* node = new MessageNode{std::move(message), messages_head_.load(std::memory_order_relaxed)};
+  // Sequentially consistent on purpose, as are the loads of home and of the reactor's sleeping flag: of "I push, then look whether you sleep" and
+  // "I say that I sleep, then look for messages", at least one side sees the other (docs/architecture.md, sleep contract).
+  while (!messages_head_.compare_exchange_weak(node->next, node, std::memory_order_seq_cst, std::memory_order_relaxed)) {
+  }
+  Reactor* home = home_.load(std::memory_order_seq_cst);
+  if (home != nullptr) home->notify();
+  return true;
+}
+
+bool Thread::run_or_send(Message message) {
+  if (current_thread != this) return send(std::move(message));
+  message();
+  return true;
+}
+
+std::uint64_t Thread::dropped_messages() { return dropped.load(std::memory_order_relaxed); }
+
+std::uint64_t Thread::now_ns() const {
+  const Reactor* home = reactor();
+  return home != nullptr ? home->turn_ns() : system_clock().now_ns();
+}
+
+void Thread::arm_coarse(Timer& timer, std::uint64_t delay_us, std::uint64_t grid_us) {
+  const std::uint64_t grid_ns = grid_us * ns_per_us;
+  const std::uint64_t deadline_ns = now_ns() + delay_us * ns_per_us;
+  timers_.arm(timer, (deadline_ns + grid_ns - 1) / grid_ns * grid_ns);
+}
+
+std::size_t Thread::run_messages() {
+  MessageNode* stack = messages_head_.exchange(nullptr, std::memory_order_acq_rel);
+  if (stack == nullptr) return 0;
+  MessageNode* first = nullptr;  // reversed: first in, first out
+  while (stack != nullptr) {
+    MessageNode* next = stack->next;
+    stack->next = first;
+    first = stack;
+    stack = next;
+  }
+  std::size_t ran = 0;
+  while (first != nullptr) {
+    const std::unique_ptr<MessageNode> node(std::exchange(first, first->next));
+    node->message();
+    ++ran;
+  }
+  bump(message_count_, ran);
+  return ran;
+}
+
+std::size_t Thread::run_busy_pollers() {
+  std::size_t work = 0;
+  running_pollers_ = true;
+  for (std::size_t i = 0; i < pollers_.size(); ++i) {
+    Poller& poller = *pollers_[i];
+    if (poller.dead_ || poller.paused_ || poller.period_us_ != 0) continue;
+    const std::uint64_t before = poller.busy_count_;
+    poller.run_now();
+    work += poller.busy_count_ - before;
+  }
+  running_pollers_ = false;
+  if (pollers_dirty_) {
+    pollers_dirty_ = false;
+    std::erase_if(pollers_, [](const auto& poller) { return poller->dead_; });
+  }
+  return work;
+}
+
+std::size_t Thread::run_turn() {
+  const Scope scope(this);
+  std::size_t work = run_messages();
+  if (timers_.nearest_ns() <= now_ns()) {
+    const std::size_t fired = timers_.fire_due(now_ns());
+    bump(timer_count_, fired);
+    work += fired;
+  }
+  work += ready_.run_once();
+  if (busy_pollers_ > 0 || pollers_dirty_) work += run_busy_pollers();
+  touched_ = touched_ || work > 0;
+  return work;
+}
+
+std::size_t Thread::run_turn_end() {
+  if (turn_end_.empty()) return 0;
+  const Scope scope(this);
+  touched_ = true;
+  return turn_end_.run_once();
+}
+
+std::string Thread::busy_poller_name() const {
+  for (const auto& poller : pollers_) {
+    if (!poller->dead_ && !poller->paused_ && poller->period_us_ == 0) return poller->name_;
+  }
+  return {};
+}
+
+Poller& Thread::add_poller(std::string name, Poller::Run run, std::uint64_t period_us) {
+  check_on_thread(*this, "add_poller");
+  pollers_.push_back(std::unique_ptr<Poller>(new Poller(*this, std::move(name), std::move(run), period_us)));
+  pollers_.back()->schedule();
+  return *pollers_.back();
+}
+
+void Thread::remove_poller(Poller& poller) {
+  check_on_thread(*this, "remove_poller");
+  poller.pause();
+  poller.dead_ = true;
+  pollers_dirty_ = true;  // freed at the end of the poller round of a turn, as it may be running now
+  if (!running_pollers_) ready_.push(poller.reaper_);
+}
+
+std::vector<const Poller*> Thread::pollers() const {
+  std::vector<const Poller*> list;
+  for (const auto& poller : pollers_) {
+    if (!poller->dead_) list.push_back(poller.get());
+  }
+  return list;
+}
+
+void Thread::request_exit() {
+  State expected = State::running;
+  if (!state_.compare_exchange_strong(expected, State::exiting)) return;
+  Reactor* home = home_.load(std::memory_order_seq_cst);
+  if (home != nullptr) home->notify();
+}
+
+void Thread::mark_exited() {
+  state_.store(State::exited, std::memory_order_seq_cst);
+  if (timers_.size() > 0) log_warning("thread '{}' exits with {} timers armed", name_, timers_.size());
+}
+
+Thread::Stats Thread::stats() const {
+  const auto read = [](const std::atomic<std::uint64_t>& counter) { return counter.load(std::memory_order_relaxed); };
+  return {read(busy_ns_), read(idle_ns_), read(message_count_), read(timer_count_), read(fd_event_count_)};
+}
+
+void Thread::count_fd_event() {
+  bump(fd_event_count_);
+  touched_ = true;
+}
+void Thread::account_busy(std::uint64_t busy_ns) { bump(busy_ns_, busy_ns); }
+void Thread::account_idle(std::uint64_t idle_ns) { bump(idle_ns_, idle_ns); }
+
+Poller::Poller(Thread& thread, std::string name, Run run, std::uint64_t period_us)
+    : thread_(thread),
+      name_(std::move(name)),
+      run_(std::move(run)),
+      id_(next_poller_id.fetch_add(1)),
+      period_us_(period_us),
+      timer_([this] {
+        schedule();
+        run_now();
+      }),
+      reaper_([] {}) {}
+
+void Poller::schedule() {
+  if (paused_) return;
+  if (period_us_ == 0) {
+    ++thread_.busy_pollers_;
+  } else {
+    thread_.arm_in_us(timer_, period_us_);
+  }
+}
+
+void Poller::run_now() {
+  ++run_count_;
+  if (run_() > 0) ++busy_count_;
+}
+
+void Poller::pause() {
+  if (paused_ || dead_) return;
+  paused_ = true;
+  if (period_us_ == 0) {
+    --thread_.busy_pollers_;
+  } else {
+    timer_.disarm();
+  }
+}
+
+void Poller::resume() {
+  if (!paused_ || dead_) return;
+  paused_ = false;
+  schedule();
+}
+
+void Poller::set_period_us(std::uint64_t period_us) {
+  const bool was_paused = paused_;
+  pause();
+  period_us_ = period_us;
+  if (!was_paused) resume();
+}
+
+void check_on_thread(const Thread& owner, const char* object) {
+#ifndef NDEBUG
+  const Thread* caller = Thread::current();
+  // Before the thread runs on a reactor (tests, start-up) anybody may set it up.
+  if (caller == &owner || owner.reactor() == nullptr) return;
+  std::fprintf(stderr, "%s belongs to thread '%s' (%llu), called from '%s'\n", object, owner.name().c_str(),
+               static_cast<unsigned long long>(owner.id()), caller != nullptr ? caller->name().c_str() : "no thread");
+  std::abort();
+#else
+  (void)owner;
+  (void)object;
+#endif
+}
+
+}  // namespace catnap
