@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bdev/bdev.h"
@@ -29,6 +30,8 @@ struct NamespaceConfig {
   std::uint32_t nsid = 0;
   std::string bdev_name;
   std::shared_ptr<bdev::Bdev> bdev;
+  // Keeps the bdev open. Whoever drops the last reference, on whichever thread, sends the descriptor home: it closes on app_thread.
+  std::shared_ptr<bdev::Descriptor> descriptor;
   std::array<std::uint8_t, 16> uuid{};
   std::array<std::uint8_t, 16> nguid{};  // all zero: none
   std::array<std::uint8_t, 8> eui64{};   // all zero: none
@@ -59,15 +62,28 @@ struct SubsystemSnapshot {
   std::map<std::uint32_t, std::shared_ptr<const NamespaceConfig>> namespaces;  // by NSID
   std::uint64_t ana_change_count = 0;
 
+  // True for every host when allow_any_host.
   bool allows_host(const std::string& host_nqn) const;
+  // The listener through which a connection to this local address came, or null: exact address first, then a wildcard ("0.0.0.0", "::") of the
+  // same port; "::" also takes IPv4 peers. Numbers as inet_ntop writes them; ports without leading zeros.
+  const ListenerEntry* listener_for(const std::string& traddr, const std::string& trsvcid) const;
   // Null when there is none, or this host may not see it.
   const NamespaceConfig* visible_namespace(std::uint32_t nsid, const std::string& host_nqn) const;
 };
 
+// What the discovery log shows of all listeners (nvmf_set_config, discovery_filters): only those that equal the one the host came through in…
+inline constexpr std::uint8_t discovery_match_any = 0;        // …nothing: all are shown
+inline constexpr std::uint8_t discovery_match_transport = 1;  // …transport type and address family
+inline constexpr std::uint8_t discovery_match_address = 2;    // …TRADDR
+inline constexpr std::uint8_t discovery_match_svcid = 4;      // …TRSVCID
+
 struct TargetSnapshot {
   std::uint64_t generation = 0;            // of this snapshot; the first published is 1
   std::uint64_t discovery_generation = 0;  // GENCTR: goes up when what any host can see in the discovery log changed
+  std::uint8_t discovery_filters = discovery_match_any;
   std::map<std::string, std::shared_ptr<const SubsystemSnapshot>, std::less<>> subsystems;  // by NQN, discovery included
+
+  const SubsystemSnapshot* find(std::string_view nqn) const;  // null: none
 };
 
 }  // namespace catnap::server
