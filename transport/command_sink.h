@@ -8,10 +8,16 @@
 //        transfer  -> the transport gets a buffer of request.data_length bytes (waiting in line if need be);
 //                     host_to_controller: it then receives the data (in capsule, or R2T + H2CData), checks its digest, then execute(request);
 //                     controller_to_host: execute(request) fills the buffer
-//        wait      -> the sink keeps it and calls queue.replan(request) later, once
+//        wait      -> the sink keeps it and calls queue.replan(request) later, once: plan(request) is then asked again. Async Event Requests
+//                     are kept this way: they hold no buffer, and the connection may die without waiting for them
 //   execute(request) ends with queue.complete(request), before or after it returns, always on the queue's thread.
-//   abandon(request) instead of execute() when the connection dies between plan and execute; a request in execution is still completed
-//   by the sink, and the queue swallows the answer.
+//   abandon(request) instead of execute() when the connection dies between plan and execute (also for `wait`), or when its data digest was wrong;
+//   a request in execution is still completed by the sink, and the queue swallows the answer: it must therefore end by itself.
+//
+// What the transport checks before plan(): PDU form, digests of headers, the SGL descriptor's type (sgl_descriptor_type_invalid), that in-capsule
+// data fits the capsule (sgl_offset_invalid, data_sgl_length_invalid), and that the CID is not in use (command_id_conflict). After plan(): that the
+// SGL describes at least data_length bytes (data_sgl_length_invalid), and that host_to_controller data is where the SGL says. The sink checks all
+// else.
 #pragma once
 
 #include <sys/uio.h>
