@@ -4,8 +4,8 @@
 """Usage: tally.py FILE...
 
 FILE is STAGE.xml (ctest --output-junit of one stage), or STAGE.failed (a stage that could not run; its text says why).
-A GoogleTest program, a Python unittest program (run it with -v) and a program that prints TAP lines count by their cases, any other by its exit
-status. A program that dies counts one failure of its own, besides the cases it had finished. Prints each stage's numbers, each skipped case
+A GoogleTest program, a Python unittest program (run it with -v), a program of tests/e2e/harness.py and one that prints TAP lines count by
+their cases, any other by its exit status. A program that dies counts one failure of its own, besides the cases it had finished. Prints each stage's numbers, each skipped case
 with its reason, each failed one, and a last line "N passed, N failed, N skipped". Exit status 1 on any failure, or when nothing ran.
 """
 
@@ -33,6 +33,9 @@ _UNITTEST_RAN = re.compile(r"^Ran (\d+) tests? in [\d.]+s$", re.MULTILINE)
 _UNITTEST_VERDICT = re.compile(r"^(?:OK|FAILED)(?: \((.*)\))?$", re.MULTILINE)
 _UNITTEST_BAD = re.compile(r"^(?:FAIL|ERROR): (.+)$", re.MULTILINE)
 _UNITTEST_SKIP = re.compile(r"^(.*?)(?: \.\.\.)? skipped (['\"])(.*)\2$", re.MULTILINE)
+_HARNESS_CASE = re.compile(r"^\[\s+(OK|FAILED)\s+\] (.+) \([\d.]+ s\)$", re.MULTILINE)
+_HARNESS_SUM = re.compile(r"^.+: \d+ passed, \d+ failed, (\d+) not run, \d+ s$", re.MULTILINE)
+_SKIP_REASON = re.compile(r"^SKIPPED: (.+)$", re.MULTILINE)
 _TAP = re.compile(r"^(ok|not ok)\b(?: (\d+))?(?: -)? ?(.*)$", re.MULTILINE)
 
 
@@ -85,15 +88,25 @@ def tap_cases(output):
     return cases
 
 
+def harness_cases(output):
+    """Cases of a tests/e2e program; what could not run since the guest was gone has failed."""
+    cases = [Case(name, PASSED if verdict == "OK" else FAILED) for verdict, name in _HARNESS_CASE.findall(output)]
+    sums = _HARNESS_SUM.search(output)
+    return cases + [Case("a case that could not run", FAILED)] * (int(sums.group(1)) if sums else 0)
+
+
 def program_cases(status, message, output):
     """Cases of one ctest entry. `status` is JUnit's: run, fail, notrun, disabled."""
     if status in ("notrun", "disabled"):
-        return [Case("", SKIPPED, message or "not run")]
+        told = _SKIP_REASON.search(output)
+        return [Case("", SKIPPED, told.group(1) if told else message or "not run")]
     died = ""
     if "[==========] Running" in output:
         cases, died = gtest_cases(output)
     elif _UNITTEST_RAN.search(output):
         cases = unittest_cases(output)
+    elif _HARNESS_CASE.search(output):
+        cases = harness_cases(output)
     elif re.search(r"^(?:TAP version|1\.\.\d+$)", output, re.MULTILINE):
         cases = tap_cases(output)
     else:

@@ -87,6 +87,12 @@ class Programs(unittest.TestCase):
         self.assertEqual(outcomes(cases), [1, 1, 1])
         self.assertEqual(cases[2], tally.Case("c", tally.SKIPPED, "no guest"))
 
+    def test_end_to_end_programs(self):
+        output = "[ RUN    ] two words\n[     OK ] two words (0.1 s)\n[ RUN    ] b\nwhy\n[ FAILED ] b (1.0 s)\nhost: 1 passed, 1 failed, 2 not run, 3 s\n"
+        self.assertEqual(outcomes(tally.program_cases("fail", "Failed", output)), [1, 3, 0])
+        skipped = tally.program_cases("notrun", "SKIP_RETURN_CODE=77", "SKIPPED: no QEMU here\n")
+        self.assertEqual(skipped, [tally.Case("", tally.SKIPPED, "no QEMU here")])
+
     def test_other_programs_count_by_their_status(self):
         self.assertEqual(outcomes(tally.program_cases("run", "", "fine\n")), [1, 0, 0])
         self.assertEqual(outcomes(tally.program_cases("fail", "Timeout", "")), [0, 1, 0])
