@@ -128,6 +128,8 @@ inline void spawn(Task<void> task, std::move_only_function<void()> done = {}) { 
 // the waiter resumes on the thread it awaited on. Exactly one waiter.
 template <typename T>
 class Promise {
+  struct State;
+
  public:
   Promise() : state_(std::make_shared<State>()) { state_->owner = Thread::current(); }
 
@@ -148,7 +150,7 @@ class Promise {
     T await_resume() const { return std::move(*state_->value); }
 
    private:
-    std::shared_ptr<typename Promise::State> state_;
+    std::shared_ptr<State> state_;
   };
   Awaiter operator co_await() const { return Awaiter(*this); }
 
