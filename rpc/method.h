@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -37,7 +38,8 @@ enum class ParamType : std::uint8_t { string, boolean, integer, number, object, 
 
 // Chainable: Param{"block_size", ParamType::integer, "Bytes per block"}.required().range(512, 65536)
 struct Param {
-  Param(std::string param_name, ParamType param_type, std::string help_text) : name(std::move(param_name)), type(param_type), help(std::move(help_text)) {}
+  Param(std::string param_name, ParamType param_type, std::string help_text)
+      : name(std::move(param_name)), type(param_type), help(std::move(help_text)) {}
 
   std::string name;
   ParamType type;
@@ -46,19 +48,42 @@ struct Param {
   std::optional<Json::Value> default_value;
   std::optional<std::int64_t> minimum;
   std::optional<std::uint64_t> maximum;
-  std::vector<std::string> choices;   // strings only; matched without regard to case when ignore_case
+  std::vector<std::string> choices;  // strings only; matched without regard to case when ignore_case
   bool ignore_case = false;
-  std::vector<std::string> aliases;   // old spellings that mean the same
-  bool is_ignored = false;            // accepted from live callers, has no effect (said once in the log)
-  std::vector<Param> fields;          // of an object, or of each element of array_of_object; decoded by the same rules
+  std::vector<std::string> aliases;  // old spellings that mean the same
+  bool is_ignored = false;           // accepted from live callers, has no effect (said once in the log)
+  std::vector<Param> fields;         // of an object, or of each element of array_of_object; decoded by the same rules
 
-  Param&& required() && { is_required = true; return std::move(*this); }
-  Param&& or_default(Json::Value value) && { default_value = std::move(value); return std::move(*this); }
-  Param&& range(std::int64_t low, std::uint64_t high) && { minimum = low; maximum = high; return std::move(*this); }
-  Param&& one_of(std::vector<std::string> values, bool any_case = false) && { choices = std::move(values); ignore_case = any_case; return std::move(*this); }
-  Param&& alias(std::string old_name) && { aliases.push_back(std::move(old_name)); return std::move(*this); }
-  Param&& ignored() && { is_ignored = true; return std::move(*this); }
-  Param&& with_fields(std::vector<Param> members) && { fields = std::move(members); return std::move(*this); }
+  Param&& required() && {
+    is_required = true;
+    return std::move(*this);
+  }
+  Param&& or_default(Json::Value value) && {
+    default_value = std::move(value);
+    return std::move(*this);
+  }
+  Param&& range(std::int64_t low, std::uint64_t high) && {
+    minimum = low;
+    maximum = high;
+    return std::move(*this);
+  }
+  Param&& one_of(std::vector<std::string> values, bool any_case = false) && {
+    choices = std::move(values);
+    ignore_case = any_case;
+    return std::move(*this);
+  }
+  Param&& alias(std::string old_name) && {
+    aliases.push_back(std::move(old_name));
+    return std::move(*this);
+  }
+  Param&& ignored() && {
+    is_ignored = true;
+    return std::move(*this);
+  }
+  Param&& with_fields(std::vector<Param> members) && {
+    fields = std::move(members);
+    return std::move(*this);
+  }
 };
 
 // Decoded, checked parameters: every present one has the declared type and bounds, defaults are filled in, aliases renamed.
@@ -66,13 +91,13 @@ class Params {
  public:
   explicit Params(Json::Value values) : values_(std::move(values)) {}
   bool has(std::string_view name) const;
-  std::string string(std::string_view name) const;            // "" when absent
-  bool boolean(std::string_view name) const;                  // false when absent
-  std::uint64_t integer(std::string_view name) const;         // 0 when absent
-  std::int64_t signed_integer(std::string_view name) const;   // 0 when absent
+  std::string string(std::string_view name) const;           // "" when absent
+  bool boolean(std::string_view name) const;                 // false when absent
+  std::uint64_t integer(std::string_view name) const;        // 0 when absent
+  std::int64_t signed_integer(std::string_view name) const;  // 0 when absent
   double number(std::string_view name) const;
-  const Json::Value& json(std::string_view name) const;       // null when absent
-  Params object(std::string_view name) const;                 // empty when absent
+  const Json::Value& json(std::string_view name) const;  // null when absent
+  Params object(std::string_view name) const;            // empty when absent
   std::vector<std::string> strings(std::string_view name) const;
   const Json::Value& all() const { return values_; }
 
@@ -100,15 +125,36 @@ struct Method {
   SyncHandler sync;
   TaskHandler task;
 
-  Method&& with(std::vector<Param> declared) && { params = std::move(declared); return std::move(*this); }
-  Method&& result(std::string text) && { result_help = std::move(text); return std::move(*this); }
-  Method&& alias(std::string old_name) && { aliases.push_back(std::move(old_name)); return std::move(*this); }
-  Method&& in_phase(Phase when) && { phase = when; return std::move(*this); }
-  Method&& mutates() && { changes_state = true; return std::move(*this); }
+  Method&& with(std::vector<Param> declared) && {
+    params = std::move(declared);
+    return std::move(*this);
+  }
+  Method&& result(std::string text) && {
+    result_help = std::move(text);
+    return std::move(*this);
+  }
+  Method&& alias(std::string old_name) && {
+    aliases.push_back(std::move(old_name));
+    return std::move(*this);
+  }
+  Method&& in_phase(Phase when) && {
+    phase = when;
+    return std::move(*this);
+  }
+  Method&& mutates() && {
+    changes_state = true;
+    return std::move(*this);
+  }
   // Answers before it returns.
-  Method&& handler(SyncHandler function) && { sync = std::move(function); return std::move(*this); }
+  Method&& handler(SyncHandler function) && {
+    sync = std::move(function);
+    return std::move(*this);
+  }
   // A coroutine on app_thread.
-  Method&& coroutine(TaskHandler function) && { task = std::move(function); return std::move(*this); }
+  Method&& coroutine(TaskHandler function) && {
+    task = std::move(function);
+    return std::move(*this);
+  }
 };
 
 // All methods of the process by name.

@@ -1,0 +1,56 @@
+// From a method name and raw parameters to a reply: phase check, decoding, and the order of calls.
+// Owner: app_thread. Left out: the wire (server.h), HTTP.
+#pragma once
+
+#include <json/json.h>
+
+#include <deque>
+#include <functional>
+#include <string>
+
+#include "reactor/task.h"
+#include "rpc/lifecycle.h"
+#include "rpc/method.h"
+
+namespace catnap::rpc {
+
+// Who calls: a configuration file is read while initialising, so the phases do not bind it.
+enum class Origin : std::uint8_t { client, config_file };
+
+class Dispatcher {
+ public:
+  using Reply = std::move_only_function<void(RpcResult<Json::Value>)>;
+
+  Dispatcher(const MethodTable& methods, const Lifecycle& lifecycle) : methods_(methods), lifecycle_(lifecycle) {}
+  Dispatcher(const Dispatcher&) = delete;
+  Dispatcher& operator=(const Dispatcher&) = delete;
+
+  // Calls `reply` exactly once, now or later. Methods that change state wait for one another, in order of arrival; others start at once.
+  void submit(const std::string& method, Json::Value params, Reply reply, Origin origin = Origin::client);
+  // The same for coroutines: `auto reply = co_await dispatcher.call("bdev_null_create", params, Origin::config_file);`
+  // A state-changing method must not wait for another one through this: it would wait for itself.
+  Task<RpcResult<Json::Value>> call(std::string method, Json::Value params, Origin origin);
+
+  const MethodTable& methods() const { return methods_; }
+  const Lifecycle& lifecycle() const { return lifecycle_; }
+
+ private:
+  struct Pending {
+    Pending(const Method& called, Params checked, Reply answer) : method(called), params(std::move(checked)), reply(std::move(answer)) {}
+    const Method& method;
+    Params params;
+    Reply reply;
+  };
+
+  RpcResult<Params> admit(const std::string& name, const Json::Value& params, Origin origin) const;
+  void run_queued();
+  static void run(const Method& method, Params params, Reply reply);
+
+  const MethodTable& methods_;
+  const Lifecycle& lifecycle_;
+  std::deque<Pending> changes_;
+  bool changing_ = false;
+  bool draining_ = false;
+};
+
+}  // namespace catnap::rpc
