@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "reactor/base/error.h"
+#include "reactor/base/log.h"
 #include "reactor/thread.h"
 #include "transport/command_sink.h"
 
@@ -21,15 +22,39 @@ struct TcpOptions {
   std::uint32_t sock_priority = 0;
   std::uint32_t send_buffer_bytes = 0;        // SO_SNDBUF; 0: the kernel's own
   std::uint32_t max_h2c_data_bytes = 131072;  // MAXH2CDATA of ICResp; Linux wants ≥ 4096
+  // Largest piece asked for by one R2T; 0: all of a command's data at once, which costs the fewest round trips. Smaller pieces let a host with MAXR2T
+  // > 0 have several outstanding for one command.
+  std::uint32_t max_r2t_bytes = 0;
   // A peer that has not finished ICReq and Connect by then is dropped: long enough for a slow WAN handshake, short enough against slow-loris.
   std::uint64_t handshake_timeout_us = 30'000'000;
   // An R2T not answered fully by then ends the connection, as its buffer is held meanwhile.
   std::uint64_t r2t_timeout_us = 60'000'000;
 };
 
+// Written by the group's thread alone, read by any: a plain add without a locked instruction.
+class Counter {
+ public:
+  Counter() = default;
+  Counter(const Counter& other) : value_(other.get()) {}
+  Counter& operator=(const Counter& other) {
+    value_.store(other.get(), std::memory_order_relaxed);
+    return *this;
+  }
+  Counter& operator+=(std::uint64_t by) {
+    value_.store(get() + by, std::memory_order_relaxed);
+    return *this;
+  }
+  Counter& operator++() { return *this += 1; }
+  std::uint64_t get() const { return value_.load(std::memory_order_relaxed); }
+  operator std::uint64_t() const { return get(); }
+
+ private:
+  std::atomic<std::uint64_t> value_{0};
+};
+
 struct TcpStats {
-  std::uint64_t pdus_received = 0, pdus_sent = 0, bytes_received = 0, bytes_sent = 0;
-  std::uint64_t receive_calls = 0, send_calls = 0, header_digest_errors = 0, data_digest_errors = 0, connections_total = 0, terminations_sent = 0;
+  Counter pdus_received, pdus_sent, bytes_received, bytes_sent;
+  Counter receive_calls, send_calls, header_digest_errors, data_digest_errors, connections_total, terminations_sent;
 };
 
 class QueuePair;
@@ -44,12 +69,15 @@ class PollGroup {
 
   // Takes over a connected non-blocking socket. On the group's thread.
   void add_connection(int fd);
-  // Ends all connections; `done` runs when the last queue pair is freed (commands in execution are waited for). On the group's thread.
+  // Ends all connections after what is in execution was answered; `done` runs when the last queue pair is freed (commands in execution are waited
+  // for). On the group's thread.
   void shut_down(std::move_only_function<void()> done);
+  // Closes at once what shut_down() still waits for. On the group's thread.
+  void abort_connections();
   Thread& thread() { return thread_; }
   // Connections now; any OS thread (placement reads it).
   std::uint32_t queue_count() const { return queue_count_.load(std::memory_order_relaxed); }
-  TcpStats stats() const;  // any OS thread
+  TcpStats stats() const;  // any OS thread: a snapshot, each counter by itself
 
   struct Impl;
 
@@ -76,6 +104,7 @@ class Listener {
   std::uint16_t port_ = 0;
   Thread* thread_ = nullptr;
   std::function<void(int)> on_accept_;
+  LogOnce out_of_fds_;
   std::unique_ptr<Timer> resume_;  // after EMFILE: accepting pauses, and resumes on this deadline
 };
 

@@ -1,0 +1,95 @@
+// See framing.h. Section numbers are those of the NVMe TCP Transport Specification 1.0c.
+#include "transport/tcp/framing.h"
+
+#include <cstring>
+
+#include "reactor/base/crc32c.h"
+
+namespace catnap::tcp {
+namespace {
+
+constexpr std::uint32_t offset_type = 0, offset_flags = 1, offset_hlen = 2, offset_pdo = 3, offset_plen = 4;
+constexpr std::uint32_t offset_pfv = 8, offset_hpda = 10;
+
+Fault invalid_field(std::uint32_t offset, const char* reason) { return {FatalError::invalid_header_field, offset, reason}; }
+
+bool from_host(PduType type) {
+  return type == PduType::ic_req || type == PduType::h2c_term_req || type == PduType::capsule_cmd || type == PduType::h2c_data;
+}
+
+bool carries_digests(PduType type) { return type == PduType::capsule_cmd || type == PduType::h2c_data; }
+
+// Section 3.6.1: digest flags must be what ICReq and ICResp agreed on. Only PDUs with data may have a data digest, and those must.
+std::optional<Fault> check_flags(const CommonHeader& common, const Negotiated& negotiated, bool has_data) {
+  const bool header_flag = (common.flags & flag_hdgst) != 0;
+  const bool data_flag = (common.flags & flag_ddgst) != 0;
+  if (header_flag != negotiated.header_digest) return invalid_field(offset_flags, "HDGSTF is not what was agreed on");
+  if (data_flag && !negotiated.data_digest) return invalid_field(offset_flags, "DDGSTF without agreement");
+  if (has_data && !data_flag && negotiated.data_digest) return invalid_field(offset_flags, "data without the agreed data digest");
+  return std::nullopt;
+}
+
+// Places the data of a CapsuleCmd or H2CData: PDO, padding, PLEN.
+HeaderCheck check_data_layout(const CommonHeader& common, const Negotiated& negotiated, Layout layout) {
+  const std::uint32_t plen = common.plen;
+  const std::uint32_t bare = common.hlen + (layout.header_digest ? digest_bytes : 0U);
+  layout.header_bytes = bare;
+  const bool has_data = plen > bare;
+  if (!has_data) {
+    if (plen < bare) return {layout, invalid_field(offset_plen, "PLEN is shorter than the header")};
+    if (layout.type == PduType::h2c_data) return {layout, invalid_field(offset_plen, "H2CData without data")};
+    return {layout, check_flags(common, negotiated, false)};
+  }
+  if (auto fault = check_flags(common, negotiated, true)) return {layout, fault};
+  const std::uint32_t trailer = negotiated.data_digest ? digest_bytes : 0U;
+  layout.data_digest = negotiated.data_digest;
+  if (common.pdo < bare || common.pdo % pda_alignment_bytes(negotiated.cpda) != 0)
+    return {layout, invalid_field(offset_pdo, "PDO is not where data may begin")};
+  if (plen <= common.pdo + trailer) return {layout, invalid_field(offset_plen, "PLEN leaves no room for data")};
+  layout.header_bytes = common.pdo;
+  layout.payload_bytes = plen - common.pdo - trailer;
+  if (layout.type == PduType::capsule_cmd && layout.payload_bytes > negotiated.max_in_capsule_bytes)
+    return {layout, invalid_field(offset_plen, "more in-capsule data than IOCCSZ allows")};
+  if (layout.type == PduType::h2c_data && layout.payload_bytes > negotiated.max_h2c_data_bytes)
+    return {layout, Fault{FatalError::limit_exceeded, 0, "H2CData longer than MAXH2CDATA"}};
+  return {layout, std::nullopt};
+}
+
+HeaderCheck check_term_req(const CommonHeader& common, Layout layout) {
+  const std::uint32_t plen = common.plen;
+  if (plen < sizeof(TermReq) || plen > max_term_pdu_bytes) return {layout, invalid_field(offset_plen, "PLEN of H2CTermReq")};
+  layout.header_bytes = plen;  // with the copy of our header at its end: short, so it is taken as one piece
+  return {layout, std::nullopt};
+}
+
+}  // namespace
+
+HeaderCheck check_common_header(const CommonHeader& common, const Negotiated& negotiated) {
+  Layout layout;
+  layout.type = static_cast<PduType>(common.type);
+  if (!from_host(layout.type)) return {layout, invalid_field(offset_type, "not a PDU type that a host sends")};
+  if (common.hlen != header_bytes_of(layout.type)) return {layout, invalid_field(offset_hlen, "HLEN does not fit the PDU type")};
+  if (carries_digests(layout.type)) {
+    layout.header_digest = negotiated.header_digest;
+    return check_data_layout(common, negotiated, layout);
+  }
+  if (layout.type == PduType::h2c_term_req) return check_term_req(common, layout);
+  layout.header_bytes = ic_pdu_bytes;
+  if (std::uint32_t{common.plen} != ic_pdu_bytes) return {layout, invalid_field(offset_plen, "PLEN of ICReq is not 128")};
+  return {layout, std::nullopt};
+}
+
+std::optional<Fault> check_header_digest(std::span<const std::byte> header_and_digest, std::size_t header_bytes) {
+  le32 received;
+  std::memcpy(&received, header_and_digest.data() + header_bytes, sizeof received);
+  if (crc32c(header_and_digest.data(), header_bytes) == received) return std::nullopt;
+  return Fault{FatalError::header_digest_error, received, "header digest is wrong"};
+}
+
+std::optional<Fault> check_ic_req(const IcReq& request) {
+  if (request.pfv != pfv_1_0) return Fault{FatalError::unsupported_parameter, offset_pfv, "PFV is not 0"};
+  if (request.hpda > max_pda) return invalid_field(offset_hpda, "HPDA is above 31");
+  return std::nullopt;
+}
+
+}  // namespace catnap::tcp

@@ -1,0 +1,52 @@
+// Is this PDU header well formed? Pure functions over bytes: no sockets, no state but what the connection negotiated.
+// Owner: none. Left out: what a PDU means (queue_pair.cpp); data digests (known only after the data).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "transport/tcp/pdu.h"
+
+namespace catnap::tcp {
+
+// Why a connection must end: what the C2HTermReq says (TCP Transport 1.0c, section 3.6.2.5).
+struct Fault {
+  FatalError fes;
+  std::uint32_t fei;   // offset of the field, or the digest received, as fes demands
+  const char* reason;  // for the log
+};
+
+// What is known once the 8 common bytes of a PDU from the host are there.
+struct Layout {
+  PduType type{};
+  std::uint32_t header_bytes = 0;   // up to the data, or the whole PDU if it has none: header, digest, padding; at most 255
+  std::uint32_t payload_bytes = 0;  // data without its digest
+  bool header_digest = false;
+  bool data_digest = false;
+};
+
+struct Negotiated {
+  bool header_digest = false;
+  bool data_digest = false;
+  std::uint8_t cpda = 0;  // what we asked data of CapsuleCmd and H2CData to be aligned to, as the wire has it
+  std::uint32_t max_in_capsule_bytes = admin_in_capsule_bytes;
+  std::uint32_t max_h2c_data_bytes = 131072;
+};
+
+struct HeaderCheck {
+  Layout layout;
+  std::optional<Fault> fault;
+};
+
+// Checks type, HLEN, PDO, PLEN and flags of a PDU sent by a host. `common` is its first 8 bytes.
+HeaderCheck check_common_header(const CommonHeader& common, const Negotiated& negotiated);
+
+// Compares the digest that follows the header (header: HLEN bytes, then 4 of digest).
+std::optional<Fault> check_header_digest(std::span<const std::byte> header_and_digest, std::size_t header_bytes);
+
+// ICReq's own fields: PFV, HPDA, DGST's reserved bits are ignored as the specification demands of reserved fields.
+std::optional<Fault> check_ic_req(const IcReq& request);
+
+}  // namespace catnap::tcp

@@ -1,0 +1,324 @@
+// Life of a queue pair and of its commands. See queue_pair.h.
+#include "transport/tcp/queue_pair.h"
+
+#include <fmt/core.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "reactor/base/check.h"
+#include "reactor/base/log.h"
+#include "reactor/reactor.h"
+#include "transport/nvme/status.h"
+#include "transport/tcp/address.h"
+
+namespace catnap::tcp {
+namespace {
+
+LogFlag log_tcp{"nvmf_tcp"};
+
+using nvme::GenericStatus;
+using nvme::Status;
+
+// Lent memory queued on one connection: beyond it reads take buffers of the pool, as a socket that is full makes us copy what is lent.
+constexpr std::uint64_t max_lent_bytes = std::uint64_t{1} << 20;
+// After a C2HTermReq the host gets this long to close (TCP Transport 1.0c, section 3.5.2), after a disconnect to take its last answers.
+constexpr std::uint64_t linger_ns = 30 * ns_per_s;
+constexpr std::uint64_t disconnect_linger_ns = 2 * ns_per_s;
+
+}  // namespace
+
+QueuePair::QueuePair(GroupContext& group, int fd)
+    : group_(group),
+      sink_(&group.new_queue_sink),
+      fd_(fd),
+      send_queue_([this](SendItem& item) { on_item_sent(item); }),
+      flush_([this] { flush(); }),
+      freed_([this] {
+        sink_->queue_closed(*this);
+        group_.on_freed(*this);
+      }),
+      io_timer_([this] { on_io_deadline(); }) {
+  negotiated_.max_h2c_data_bytes = group.options.max_h2c_data_bytes;
+  local_ = local_address_of(fd);
+  peer_ = peer_address_of(fd);
+}
+
+QueuePair::~QueuePair() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+bool QueuePair::start() {
+  auto added = group_.thread.fds().add(fd_, EPOLLIN, fmt::format("queue pair {}:{}", peer_.traddr, peer_.trsvcid),
+                                       [this](std::uint32_t events) { on_event(events); });
+  if (!added) {
+    log_error("{}: {}", label(), added.error().message);
+    return false;
+  }
+  handshake_deadline_ns_ = group_.thread.now_ns() + group_.options.handshake_timeout_us * ns_per_us;
+  watch_deadlines();
+  log_info(log_tcp, "{}: accepted", label());
+  return true;
+}
+
+std::string QueuePair::label() const {
+  return fmt::format("NVMe/TCP {}:{} -> {}:{} qid {}", peer_.traddr, peer_.trsvcid, local_.traddr, local_.trsvcid,
+                     connected_ ? std::to_string(qid_) : "none");
+}
+
+void QueuePair::enter(State next) {
+  CATNAP_CHECK(state_ != State::closed);
+  CATNAP_CHECK(next != State::ready || state_ == State::expecting_ic_req);
+  state_ = next;
+}
+
+// --- deadlines ---
+
+void QueuePair::watch_deadlines() {
+  std::uint64_t nearest = TimerHeap::never_ns;
+  if (handshake_deadline_ns_ != 0) nearest = std::min(nearest, handshake_deadline_ns_);
+  if (linger_deadline_ns_ != 0) nearest = std::min(nearest, linger_deadline_ns_);
+  if (waiting_data_ > 0) {
+    for (const auto& slot : slots_) {
+      if (slot->state == SlotState::waiting_data) nearest = std::min(nearest, slot->data_since_ns + group_.options.r2t_timeout_us * ns_per_us);
+    }
+  }
+  if (nearest == TimerHeap::never_ns) {
+    io_timer_.disarm();
+  } else {
+    group_.thread.arm_at(io_timer_, nearest);
+  }
+}
+
+void QueuePair::on_io_deadline() {
+  const std::uint64_t now = group_.thread.now_ns();
+  if (handshake_deadline_ns_ != 0 && now >= handshake_deadline_ns_)
+    return close(fmt::format("no Connect within {} s", group_.options.handshake_timeout_us / 1'000'000));
+  if (linger_deadline_ns_ != 0 && now >= linger_deadline_ns_) return close(close_reason_);
+  for (const auto& slot : slots_) {
+    if (slot->state == SlotState::waiting_data && now >= slot->data_since_ns + group_.options.r2t_timeout_us * ns_per_us)
+      return close(
+          fmt::format("no data for the R2T of command {:#x} within {} s", std::uint16_t{slot->sqe.cid}, group_.options.r2t_timeout_us / 1'000'000));
+  }
+  watch_deadlines();
+}
+
+// --- ending ---
+
+void QueuePair::linger(State next, const std::string& reason) {
+  enter(next);
+  close_reason_ = reason;
+  handshake_deadline_ns_ = 0;
+  linger_deadline_ns_ = group_.thread.now_ns() + (next == State::terminating ? linger_ns : disconnect_linger_ns);
+  payload_slot_ = nullptr;
+  partial_.clear();
+  for (const auto& slot : slots_) {
+    const bool done_for =
+        slot->state == SlotState::sending ? !slot->tx.queued : slot->state != SlotState::free && slot->state != SlotState::executing;
+    if (!done_for) continue;
+    if (slot->state != SlotState::sending) sink_->abandon(*slot);
+    free_slot(*slot);
+  }
+  watch_deadlines();
+}
+
+void QueuePair::disconnect(const std::string& reason) {
+  if (state_ != State::ready && state_ != State::expecting_ic_req) return;
+  log_notice("{}: disconnected by the target: {}", label(), reason);
+  // An R2T that was queued but not sent goes with its command; what is partly sent must be finished first.
+  linger(State::disconnecting, reason);
+  want_flush();
+}
+
+void QueuePair::close(const std::string& reason) {
+  if (state_ == State::closed) return;
+  log_info(log_tcp, "{}: closed: {}", label(), reason);
+  enter(State::closed);
+  (void)group_.thread.fds().remove(fd_);
+  ::close(std::exchange(fd_, -1));
+  io_timer_.disarm();
+  flush_.cancel();
+  send_queue_.drop_all();
+  payload_slot_ = nullptr;
+  for (const auto& slot : slots_) {
+    if (slot->state == SlotState::free || slot->state == SlotState::executing) continue;
+    if (slot->state != SlotState::sending) sink_->abandon(*slot);
+    free_slot(*slot);
+  }
+  finish_if_idle();
+}
+
+void QueuePair::finish_if_idle() {
+  if (state_ == State::closed && executing_ == 0) group_.thread.make_ready(freed_);
+}
+
+// --- slots ---
+
+Slot* QueuePair::slot_at(std::uint32_t index) { return index < slots_.size() ? slots_[index].get() : nullptr; }
+
+Slot* QueuePair::take_slot() {
+  if (free_ != nullptr) return std::exchange(free_, free_->next_free);
+  if (slots_.size() >= slot_limit_) return nullptr;
+  slots_.push_back(std::make_unique<Slot>(static_cast<std::uint16_t>(slots_.size())));
+  return slots_.back().get();
+}
+
+void QueuePair::free_slot(Slot& slot) {
+  CATNAP_DCHECK(slot.state != SlotState::free && !slot.tx.queued);
+  if (slot.state == SlotState::waiting_data) --waiting_data_;
+  if (slot.owns_cid) cids_in_use_->reset(slot.sqe.cid);
+  if (payload_slot_ == &slot) payload_slot_ = nullptr;
+  slot.waiter.reset();
+  slot.tx.clear();
+  slot.heap.reset();
+  slot.state = SlotState::free;
+  slot.next_free = std::exchange(free_, &slot);
+  slot.buffer.reset();  // last: it may serve a waiter, which may be a slot of this queue pair
+}
+
+// --- commands ---
+
+void QueuePair::set_connected(std::uint16_t qid, std::uint16_t entries, bool sq_flow_control_disabled) {
+  connected_ = true;
+  qid_ = qid;
+  entries_ = entries;
+  slot_limit_ = std::uint32_t{entries} + 1;  // one more than the queue can hold outstanding, as Connect's own slot is still in use
+  sq_flow_control_disabled_ = sq_flow_control_disabled;
+  c2h_success_ = sq_flow_control_disabled && group_.options.c2h_success;
+  if (qid != 0) negotiated_.max_in_capsule_bytes = group_.options.limits.in_capsule_data_size_bytes;
+  handshake_deadline_ns_ = 0;
+  watch_deadlines();
+}
+
+// SGL rules of NVMe/TCP (section 3.3.1): data in the capsule, or moved by the transport; nothing else.
+std::optional<Status> QueuePair::check_sgl(const nvme::SubmissionEntry& sqe, std::uint32_t payload_bytes) const {
+  const nvme::SglDescriptor& sgl = sqe.sgl;
+  if (sgl.is_in_capsule()) {
+    if (std::uint64_t{sgl.address} != 0) return Status(GenericStatus::sgl_offset_invalid).with_dnr();
+    if (std::uint32_t{sgl.length} > payload_bytes) return Status(GenericStatus::data_sgl_length_invalid).with_dnr();
+    return std::nullopt;
+  }
+  // Commands without data may leave the descriptor empty.
+  if (sgl.is_transport() || (sgl.type_and_subtype == 0 && std::uint32_t{sgl.length} == 0)) return std::nullopt;
+  return Status(GenericStatus::sgl_descriptor_type_invalid).with_dnr();
+}
+
+void QueuePair::start_command(const CapsuleCmd& capsule, std::uint32_t payload_bytes) {
+  Slot& slot = *take_slot();
+  slot.sqe = capsule.sqe;
+  slot.cqe = {};
+  slot.queue = this;
+  slot.direction = transport::DataDirection::none;
+  slot.consumes_inline = false;
+  slot.may_lend = !negotiated_.data_digest && !watching_writable_ && send_queue_.lent_bytes() < max_lent_bytes;
+  slot.data_length = 0;
+  slot.data = nullptr;
+  slot.lease = {};
+  slot.in_capsule = slot.sqe.sgl.is_in_capsule();
+  slot.digest_bad = slot.data_complete = false;
+  slot.received_bytes = slot.asked_bytes = 0;
+  slot.r2ts_outstanding = 0;
+  slot.state = SlotState::receiving;
+  if (!cids_in_use_) cids_in_use_ = std::make_unique<std::bitset<65536>>();
+  slot.owns_cid = !cids_in_use_->test(slot.sqe.cid);
+  if (!slot.owns_cid) return fail(slot, Status(GenericStatus::command_id_conflict).with_dnr());
+  cids_in_use_->set(slot.sqe.cid);
+  if (const auto wrong = check_sgl(slot.sqe, payload_bytes)) return fail(slot, *wrong);
+  if (payload_bytes > 0 && slot.in_capsule) payload_slot_ = &slot;  // until planning says that nobody wants it
+  plan(slot);
+}
+
+void QueuePair::plan(Slot& slot) {
+  switch (sink_->plan(slot)) {
+    case transport::PlanAction::complete:
+      if (payload_slot_ == &slot) payload_slot_ = nullptr;
+      return queue_response(slot);
+    case transport::PlanAction::execute:
+      if (payload_slot_ == &slot) payload_slot_ = nullptr;
+      return execute(slot);
+    case transport::PlanAction::wait:
+      slot.state = SlotState::held;
+      return;
+    case transport::PlanAction::transfer:
+      return plan_transfer(slot);
+  }
+}
+
+void QueuePair::plan_transfer(Slot& slot) {
+  if (slot.data_length == 0) {
+    if (payload_slot_ == &slot) payload_slot_ = nullptr;
+    return execute(slot);
+  }
+  const bool to_controller = slot.direction == transport::DataDirection::host_to_controller;
+  CATNAP_CHECK(slot.data_length <= BufferPool::max_size_bytes);
+  if (slot.sqe.sgl.type_and_subtype == 0 || (slot.in_capsule && !to_controller))
+    return abandon(slot, Status(GenericStatus::sgl_descriptor_type_invalid).with_dnr());
+  if (std::uint32_t{slot.sqe.sgl.length} < slot.data_length) return abandon(slot, Status(GenericStatus::data_sgl_length_invalid).with_dnr());
+  if (!slot.in_capsule) return get_buffer(slot);
+  slot.state = SlotState::receiving;
+  if (slot.data_complete) execute(slot);  // planned anew after a wait
+}
+
+void QueuePair::get_buffer(Slot& slot) {
+  BufferPool& pool = Reactor::current()->buffers();
+  Buffer buffer = pool.try_get(slot.data_length);
+  if (buffer) return have_buffer(slot, std::move(buffer));
+  slot.state = SlotState::waiting_buffer;
+  slot.waiter = std::make_unique<BufferWaiter>([this, &slot](Buffer late) { have_buffer(slot, std::move(late)); });
+  pool.wait(*slot.waiter, slot.data_length);
+}
+
+void QueuePair::have_buffer(Slot& slot, Buffer buffer) {
+  slot.buffer = std::move(buffer);
+  slot.data = slot.buffer.data();
+  if (slot.direction == transport::DataDirection::controller_to_host) return execute(slot);
+  slot.consumes_inline = false;
+  slot.state = SlotState::waiting_data;
+  ++waiting_data_;
+  const std::uint32_t chunk = group_.options.max_r2t_bytes;
+  slot.r2t_bytes = chunk == 0 ? slot.data_length : std::min(chunk, slot.data_length);
+  queue_r2t(slot);
+}
+
+void QueuePair::execute(Slot& slot) {
+  if (slot.state == SlotState::waiting_data) --waiting_data_;
+  slot.state = SlotState::executing;
+  ++executing_;
+  sink_->execute(slot);
+}
+
+// Answers with an error; the sink does not know the command, or was told to forget it.
+void QueuePair::fail(Slot& slot, Status status) {
+  if (slot.state == SlotState::waiting_data) --waiting_data_;
+  slot.state = SlotState::receiving;
+  nvme::set_status(slot.cqe, status);
+  queue_response(slot);
+}
+
+void QueuePair::abandon(Slot& slot, Status status) {
+  if (payload_slot_ == &slot) payload_slot_ = nullptr;
+  sink_->abandon(slot);
+  fail(slot, status);
+}
+
+void QueuePair::complete(transport::Request& request) {
+  auto& slot = static_cast<Slot&>(request);
+  CATNAP_CHECK(slot.state == SlotState::executing && slot.queue == this);
+  --executing_;
+  if (state_ == State::closed || state_ == State::terminating) {
+    free_slot(slot);
+    return finish_if_idle();
+  }
+  queue_response(slot);
+}
+
+void QueuePair::replan(transport::Request& request) {
+  auto& slot = static_cast<Slot&>(request);
+  CATNAP_CHECK(slot.state == SlotState::held && slot.queue == this);
+  plan(slot);
+}
+
+}  // namespace catnap::tcp

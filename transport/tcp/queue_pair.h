@@ -1,0 +1,171 @@
+// The target's side of one NVMe/TCP connection: a submission and a completion queue (TCP Transport 1.0c, section 3.3).
+// Owner: its poll group's thread. Left out: what commands mean (CommandSink), TLS, placement.
+//
+// Files: queue_pair.cpp (life, commands), receive.cpp (bytes in), respond.cpp (bytes out).
+#pragma once
+
+#include <array>
+#include <bitset>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "reactor/deferred.h"
+#include "reactor/thread.h"
+#include "reactor/timer.h"
+#include "transport/command_sink.h"
+#include "transport/nvme/status.h"
+#include "transport/tcp/framing.h"
+#include "transport/tcp/poll_group.h"
+#include "transport/tcp/send_queue.h"
+#include "transport/tcp/slot.h"
+
+namespace catnap::tcp {
+
+// What the queue pairs of a poll group share.
+struct GroupContext {
+  Thread& thread;
+  TcpOptions options;
+  transport::CommandSink& new_queue_sink;
+  // Bytes are received here and leave it before the turn ends; one for all connections of the group.
+  std::unique_ptr<std::byte[]> receive_buffer;
+  TcpStats stats;
+  std::function<void(QueuePair&)> on_freed;
+};
+
+// Room for a turn's worth of depth-32 4 KiB in-capsule writes; larger reads lengthen a turn more than they save calls.
+inline constexpr std::size_t receive_buffer_bytes = std::size_t{256} << 10;
+
+class QueuePair final : public transport::CommandQueue {
+ public:
+  QueuePair(GroupContext& group, int fd);
+  ~QueuePair() override;
+
+  // Registers the socket. False: it could not be (the caller frees the queue pair).
+  bool start();
+  // Closes the connection now: requests not in execution are abandoned, the rest is waited for, then GroupContext::on_freed.
+  void close(const std::string& reason);
+
+  void complete(transport::Request& request) override;
+  void replan(transport::Request& request) override;
+  void disconnect(const std::string& reason) override;
+  void set_connected(std::uint16_t qid, std::uint16_t entries, bool sq_flow_control_disabled) override;
+  void set_sink(transport::CommandSink& sink) override { sink_ = &sink; }
+  Thread& thread() override { return group_.thread; }
+  bool data_digest() const override { return negotiated_.data_digest; }
+  bool header_digest() const override { return negotiated_.header_digest; }
+  const Address& local_address() const override { return local_; }
+  const Address& peer_address() const override { return peer_; }
+
+ private:
+  enum class State : std::uint8_t {
+    expecting_ic_req,
+    ready,
+    terminating,    // C2HTermReq queued or sent: what still arrives is thrown away until the host closes
+    disconnecting,  // closes when the send queue is empty
+    closed,         // socket gone; waits for requests in execution
+  };
+  enum class Receive : std::uint8_t { header, payload, digest };
+
+  // --- life (queue_pair.cpp) ---
+  void enter(State next);
+  void linger(State next, const std::string& reason);
+  void finish_if_idle();
+  void on_io_deadline();
+  void watch_deadlines();
+  Slot* take_slot();
+  void free_slot(Slot& slot);
+  Slot* slot_at(std::uint32_t index);
+  std::string label() const;
+
+  // --- commands (queue_pair.cpp) ---
+  void start_command(const CapsuleCmd& capsule, std::uint32_t payload_bytes);
+  std::optional<nvme::Status> check_sgl(const nvme::SubmissionEntry& sqe, std::uint32_t payload_bytes) const;
+  void plan(Slot& slot);
+  void plan_transfer(Slot& slot);
+  void get_buffer(Slot& slot);
+  void have_buffer(Slot& slot, Buffer buffer);
+  void execute(Slot& slot);
+  void fail(Slot& slot, nvme::Status status);
+  void abandon(Slot& slot, nvme::Status status);
+
+  // --- receive (receive.cpp) ---
+  void on_event(std::uint32_t events);
+  void on_readable();
+  void discard_readable();
+  std::size_t parse(std::byte* bytes, std::size_t size);
+  std::size_t take_header(std::byte* bytes, std::size_t size);
+  std::size_t take_payload(std::byte* bytes, std::size_t size);
+  std::size_t take_digest(const std::byte* bytes, std::size_t size);
+  bool take_whole_payload_in_place(Slot& slot, std::byte* bytes, std::size_t size, std::size_t& taken);
+  void handle_header(const std::byte* header, const Layout& layout);
+  void handle_ic_req(const std::byte* header);
+  void handle_capsule(const std::byte* header, const Layout& layout);
+  void handle_h2c_data(const std::byte* header, const Layout& layout);
+  void handle_term_req(const std::byte* header, const Layout& layout);
+  std::optional<Fault> check_h2c_data(const H2CData& pdu, std::uint32_t payload_bytes);
+  void prepare_in_capsule_memory(Slot& slot);
+  void payload_arrived();
+  void payload_done(bool digest_ok);
+
+  // --- send (respond.cpp) ---
+  void queue_response(Slot& slot);
+  void queue_r2t(Slot& slot);
+  void queue_ic_resp(std::uint8_t dgst);
+  void terminate(const Fault& fault, const std::byte* header, std::size_t header_bytes);
+  void on_item_sent(SendItem& item);
+  void want_flush() { group_.thread.at_turn_end(flush_); }
+  void flush();
+  void watch_writable(bool on);
+
+  GroupContext& group_;
+  transport::CommandSink* sink_;
+  int fd_;
+  State state_ = State::expecting_ic_req;
+  Receive receive_ = Receive::header;
+  bool watching_writable_ = false;
+  bool c2h_success_ = false;
+  bool sq_flow_control_disabled_ = false;
+  bool connected_ = false;
+  std::uint8_t hpda_ = 0;
+  std::uint16_t qid_ = 0;
+  std::uint16_t entries_ = 1;
+  std::uint16_t sq_head_ = 0;
+  std::uint32_t max_r2ts_ = 1;  // per command, 1's based
+  std::string close_reason_;
+  Negotiated negotiated_;
+  Address local_, peer_;
+
+  // Receiving: the current PDU, and where its payload goes.
+  Layout layout_;
+  std::vector<std::byte> partial_;  // an incomplete header, at most 255 bytes
+  Slot* payload_slot_ = nullptr;    // null: payload is thrown away
+  std::byte* payload_to_ = nullptr;
+  std::uint32_t payload_left_ = 0;
+  std::uint32_t payload_bytes_ = 0;
+  std::array<std::byte, digest_bytes> digest_{};
+  std::uint32_t digest_have_ = 0;
+
+  // Slot 0 serves Connect; the others are made when it succeeded.
+  std::vector<std::unique_ptr<Slot>> slots_;
+  Slot* free_ = nullptr;
+  std::uint32_t slot_limit_ = 1;
+  std::uint32_t executing_ = 0;
+  std::uint32_t waiting_data_ = 0;
+  std::unique_ptr<std::bitset<65536>> cids_in_use_;
+
+  SendQueue send_queue_;
+  std::vector<std::byte> control_bytes_;  // ICResp, later C2HTermReq
+  SendItem control_item_;
+  Deferred flush_;
+  Deferred freed_;
+  Timer io_timer_;  // handshake, unanswered R2Ts, lingering
+  std::uint64_t handshake_deadline_ns_ = 0;
+  std::uint64_t linger_deadline_ns_ = 0;
+};
+
+}  // namespace catnap::tcp

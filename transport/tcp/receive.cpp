@@ -1,0 +1,293 @@
+// Bytes in: from the socket to whole PDUs, and their data to where it belongs. See queue_pair.h.
+//
+// The group's receive buffer holds what one recvmsg brought; nothing stays in it when the event is done: an incomplete header (≤ 255 bytes) moves to
+// `partial_`, and data goes to its request's memory, straight from the socket once its header was seen.
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "reactor/base/check.h"
+#include "reactor/base/crc32c.h"
+#include "reactor/base/log.h"
+#include "reactor/reactor.h"
+#include "transport/nvme/status.h"
+#include "transport/tcp/queue_pair.h"
+
+namespace catnap::tcp {
+namespace {
+
+using nvme::GenericStatus;
+using nvme::Status;
+
+constexpr std::uint32_t offset_cccid = 8, offset_ttag = 10;
+
+template <typename Pdu>
+Pdu read_as(const std::byte* bytes) {
+  Pdu pdu;
+  std::memcpy(&pdu, bytes, sizeof pdu);
+  return pdu;
+}
+
+}  // namespace
+
+void QueuePair::on_event(std::uint32_t events) {
+  if ((events & EPOLLOUT) != 0) want_flush();
+  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) on_readable();
+}
+
+void QueuePair::on_readable() {
+  if (state_ != State::expecting_ic_req && state_ != State::ready) return discard_readable();
+  std::byte* const buffer = group_.receive_buffer.get();
+  const std::size_t kept = partial_.size();
+  std::memcpy(buffer, partial_.data(), kept);
+
+  std::array<iovec, 2> pieces;
+  std::size_t count = 0;
+  const std::size_t direct = receive_ == Receive::payload && payload_slot_ != nullptr ? payload_left_ : 0;
+  if (direct > 0) pieces[count++] = {payload_to_, direct};
+  pieces[count++] = {buffer + kept, receive_buffer_bytes - kept};
+  msghdr message{};
+  message.msg_iov = pieces.data();
+  message.msg_iovlen = count;
+  const ssize_t got = recvmsg(fd_, &message, MSG_DONTWAIT);
+  ++group_.stats.receive_calls;
+  if (got == 0) return close("the host closed the connection");
+  if (got < 0) {
+    if (errno == EAGAIN || errno == EINTR) return;
+    return close(errno_text(errno));
+  }
+  group_.stats.bytes_received += static_cast<std::uint64_t>(got);
+
+  std::size_t size = static_cast<std::size_t>(got);
+  if (direct > 0) {
+    const std::size_t filled = std::min(size, direct);
+    size -= filled;
+    payload_to_ += filled;
+    payload_left_ -= static_cast<std::uint32_t>(filled);
+    if (payload_left_ == 0) payload_arrived();
+  }
+  size += kept;
+  const std::size_t consumed = parse(buffer, size);
+  if (state_ == State::expecting_ic_req || state_ == State::ready) {
+    partial_.assign(buffer + consumed, buffer + size);
+  }
+}
+
+// After a fault or a disconnect: reads on, so that the close is seen and the last PDU sent is not destroyed by a reset (unread data at close).
+void QueuePair::discard_readable() {
+  const ssize_t got = recv(fd_, group_.receive_buffer.get(), receive_buffer_bytes, MSG_DONTWAIT);
+  if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR))) return;
+  close(close_reason_);
+}
+
+// Consumes what it can; returns how many bytes that was.
+std::size_t QueuePair::parse(std::byte* bytes, std::size_t size) {
+  std::size_t consumed = 0;
+  while (consumed < size && (state_ == State::expecting_ic_req || state_ == State::ready)) {
+    std::size_t taken = 0;
+    switch (receive_) {
+      case Receive::header:
+        taken = take_header(bytes + consumed, size - consumed);
+        break;
+      case Receive::payload:
+        taken = take_payload(bytes + consumed, size - consumed);
+        break;
+      case Receive::digest:
+        taken = take_digest(bytes + consumed, size - consumed);
+        break;
+    }
+    if (taken == 0) break;
+    consumed += taken;
+  }
+  return consumed;
+}
+
+std::size_t QueuePair::take_header(std::byte* bytes, std::size_t size) {
+  if (size < sizeof(CommonHeader)) return 0;
+  const auto common = read_as<CommonHeader>(bytes);
+  const auto refuse = [&](const Fault& fault, std::size_t have) {
+    terminate(fault, bytes, have);
+    return size;  // all that follows is void
+  };
+  const auto type = static_cast<PduType>(common.type);
+  const bool data_pdu = type == PduType::capsule_cmd || type == PduType::h2c_data;
+  if ((data_pdu && state_ == State::expecting_ic_req) || (type == PduType::ic_req && state_ == State::ready))
+    return refuse({FatalError::pdu_sequence_error, 0, data_pdu ? "PDU before ICReq" : "second ICReq"}, sizeof common);
+  const HeaderCheck check = check_common_header(common, negotiated_);
+  if (check.fault) return refuse(*check.fault, sizeof common);
+  layout_ = check.layout;
+  if (size < layout_.header_bytes) return 0;
+  if (layout_.header_digest) {
+    if (const auto fault = check_header_digest({bytes, size}, common.hlen)) {
+      ++group_.stats.header_digest_errors;
+      return refuse(*fault, common.hlen);
+    }
+  }
+  ++group_.stats.pdus_received;
+  handle_header(bytes, layout_);
+  if (layout_.payload_bytes > 0) {
+    receive_ = Receive::payload;
+    payload_left_ = payload_bytes_ = layout_.payload_bytes;
+  }
+  return layout_.header_bytes;
+}
+
+void QueuePair::handle_header(const std::byte* header, const Layout& layout) {
+  payload_slot_ = nullptr;
+  payload_to_ = nullptr;
+  switch (layout.type) {
+    case PduType::ic_req:
+      return handle_ic_req(header);
+    case PduType::capsule_cmd:
+      return handle_capsule(header, layout);
+    case PduType::h2c_data:
+      return handle_h2c_data(header, layout);
+    case PduType::h2c_term_req:
+      return handle_term_req(header, layout);
+    default:
+      CATNAP_CHECK(false);  // check_common_header lets no other type pass
+  }
+}
+
+void QueuePair::handle_ic_req(const std::byte* header) {
+  const auto request = read_as<IcReq>(header);
+  if (const auto fault = check_ic_req(request)) return terminate(*fault, header, sizeof request);
+  hpda_ = request.hpda;
+  max_r2ts_ = std::min<std::uint32_t>(request.maxr2t, 0xFFFE) + 1;
+  enter(State::ready);
+  queue_ic_resp(request.dgst & (dgst_header_enable | dgst_data_enable));
+  negotiated_.header_digest = (request.dgst & dgst_header_enable) != 0;
+  negotiated_.data_digest = (request.dgst & dgst_data_enable) != 0;
+}
+
+void QueuePair::handle_capsule(const std::byte* header, const Layout& layout) {
+  const auto capsule = read_as<CapsuleCmd>(header);
+  if (free_ == nullptr && slots_.size() >= slot_limit_)
+    return terminate(
+        {FatalError::pdu_sequence_error, 0, connected_ ? "more commands than the queue has entries" : "a command before Connect was answered"},
+        header, sizeof capsule);
+  start_command(capsule, layout.payload_bytes);
+}
+
+std::optional<Fault> QueuePair::check_h2c_data(const H2CData& pdu, std::uint32_t payload_bytes) {
+  Slot* slot = slot_at(pdu.ttag);
+  if (slot == nullptr || slot->state != SlotState::waiting_data) return Fault{FatalError::invalid_header_field, offset_ttag, "TTAG names no R2T"};
+  if (slot->sqe.cid != pdu.cccid) return Fault{FatalError::invalid_header_field, offset_cccid, "CCCID is not the R2T's"};
+  if (slot->tx.queued) return Fault{FatalError::pdu_sequence_error, 0, "data for an R2T that was not sent yet"};
+  const std::uint32_t offset = pdu.datao, length = pdu.datal;
+  if (length != payload_bytes) return Fault{FatalError::invalid_header_field, 16, "DATAL is not the length of the data"};
+  if (offset != slot->received_bytes) return Fault{FatalError::data_transfer_out_of_range, 0, "DATAO does not go on where the last data ended"};
+  const std::uint32_t r2t_end = std::min(slot->data_length, (offset / slot->r2t_bytes + 1) * slot->r2t_bytes);
+  if (r2t_end > slot->asked_bytes || length > r2t_end - offset)
+    return Fault{FatalError::data_transfer_out_of_range, 0, "more data than the R2T asks for"};
+  const bool last = (pdu.ch.flags & flag_last_pdu) != 0;
+  if (last != (offset + length == r2t_end))
+    return Fault{FatalError::invalid_header_field, 1, last ? "LAST_PDU before the end" : "no LAST_PDU at the end"};
+  return std::nullopt;
+}
+
+void QueuePair::handle_h2c_data(const std::byte* header, const Layout& layout) {
+  const auto pdu = read_as<H2CData>(header);
+  if (const auto fault = check_h2c_data(pdu, layout.payload_bytes)) return terminate(*fault, header, sizeof pdu);
+  payload_slot_ = slot_at(pdu.ttag);
+  payload_to_ = payload_slot_->data + payload_slot_->received_bytes;
+  payload_slot_->data_since_ns = group_.thread.now_ns();
+}
+
+void QueuePair::handle_term_req(const std::byte* header, const Layout& layout) {
+  const auto request = read_as<TermReq>(header);
+  log_warning("{}: the host ends the connection: H2CTermReq FES {:#x} FEI {:#x} ({} bytes)", label(), std::uint16_t{request.fes},
+              std::uint32_t{request.fei}, layout.header_bytes);
+  close("H2CTermReq");
+}
+
+// --- data ---
+
+// Memory for in-capsule data that cannot be used where it lies. It never waits: the bytes behind it on the connection may be what others wait for.
+void QueuePair::prepare_in_capsule_memory(Slot& slot) {
+  Buffer buffer = Reactor::current()->buffers().try_get(payload_bytes_);
+  if (buffer) {
+    slot.buffer = std::move(buffer);
+    slot.data = slot.buffer.data();
+  } else {
+    constexpr std::size_t alignment = 4096;  // devices opened with O_DIRECT want it
+    slot.heap = std::make_unique_for_overwrite<std::byte[]>(payload_bytes_ + alignment);
+    const auto address = reinterpret_cast<std::uintptr_t>(slot.heap.get());
+    slot.data = slot.heap.get() + (alignment - address % alignment) % alignment;
+  }
+  slot.consumes_inline = false;
+  payload_to_ = slot.data;
+}
+
+// The common small write: all of its data, and the digest, lie in the receive buffer, and the sink uses them there.
+bool QueuePair::take_whole_payload_in_place(Slot& slot, std::byte* bytes, std::size_t size, std::size_t& taken) {
+  const std::size_t trailer = layout_.data_digest ? digest_bytes : 0;
+  if (!slot.in_capsule || !slot.consumes_inline || slot.state != SlotState::receiving) return false;
+  if (payload_to_ != nullptr || size < payload_bytes_ + trailer) return false;
+  slot.data = bytes;
+  payload_to_ = bytes + payload_bytes_;
+  payload_left_ = 0;
+  taken = payload_bytes_ + trailer;
+  bool good = true;
+  if (layout_.data_digest) good = crc32c(bytes, payload_bytes_) == read_as<le32>(bytes + payload_bytes_);
+  payload_done(good);
+  return true;
+}
+
+std::size_t QueuePair::take_payload(std::byte* bytes, std::size_t size) {
+  if (payload_slot_ != nullptr) {
+    std::size_t taken = 0;
+    if (take_whole_payload_in_place(*payload_slot_, bytes, size, taken)) return taken;
+    if (payload_to_ == nullptr) prepare_in_capsule_memory(*payload_slot_);
+  }
+  const auto taken = static_cast<std::uint32_t>(std::min<std::size_t>(size, payload_left_));
+  if (payload_slot_ != nullptr) {
+    std::memcpy(payload_to_, bytes, taken);
+    payload_to_ += taken;
+  }
+  payload_left_ -= taken;
+  if (payload_left_ == 0) payload_arrived();
+  return taken;
+}
+
+void QueuePair::payload_arrived() {
+  if (!layout_.data_digest) return payload_done(true);
+  receive_ = Receive::digest;
+  digest_have_ = 0;
+}
+
+std::size_t QueuePair::take_digest(const std::byte* bytes, std::size_t size) {
+  const auto taken = static_cast<std::uint32_t>(std::min<std::size_t>(size, digest_bytes - digest_have_));
+  std::memcpy(digest_.data() + digest_have_, bytes, taken);
+  digest_have_ += taken;
+  if (digest_have_ < digest_bytes) return taken;
+  bool good = true;
+  if (payload_slot_ != nullptr) good = crc32c(payload_to_ - payload_bytes_, payload_bytes_) == read_as<le32>(digest_.data());
+  payload_done(good);
+  return taken;
+}
+
+// The data of a PDU is there, and was checked. A wrong data digest ends the command, not the connection (section 3.3.2.1).
+void QueuePair::payload_done(bool digest_ok) {
+  receive_ = Receive::header;
+  Slot* slot = std::exchange(payload_slot_, nullptr);
+  if (!digest_ok) ++group_.stats.data_digest_errors;
+  if (slot == nullptr) return;
+  const Status bad_digest = Status(GenericStatus::transient_transport_error);
+  if (slot->in_capsule) {
+    slot->data_complete = true;
+    slot->received_bytes = payload_bytes_;
+    if (!digest_ok) return abandon(*slot, bad_digest);
+    if (slot->state == SlotState::receiving) execute(*slot);
+    return;
+  }
+  slot->received_bytes += payload_bytes_;
+  slot->digest_bad = slot->digest_bad || !digest_ok;
+  if (slot->received_bytes % slot->r2t_bytes == 0 || slot->received_bytes == slot->data_length) --slot->r2ts_outstanding;
+  if (slot->received_bytes < slot->data_length) return queue_r2t(*slot);
+  if (slot->digest_bad) return abandon(*slot, bad_digest);
+  execute(*slot);
+}
+
+}  // namespace catnap::tcp

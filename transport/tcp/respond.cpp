@@ -1,0 +1,182 @@
+// Bytes out: answers, R2Ts, ICResp, C2HTermReq. See queue_pair.h.
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "reactor/base/check.h"
+#include "reactor/base/crc32c.h"
+#include "reactor/base/log.h"
+#include "transport/tcp/queue_pair.h"
+
+namespace catnap::tcp {
+namespace {
+
+// Appends a PDU header, with its digest when agreed on; returns the bytes written.
+template <typename Pdu>
+std::size_t put_header(std::byte* to, Pdu& pdu, bool header_digest) {
+  if (header_digest) pdu.ch.flags |= flag_hdgst;
+  std::memcpy(to, &pdu, sizeof pdu);
+  if (!header_digest) return sizeof pdu;
+  const le32 digest = crc32c(to, sizeof pdu);
+  std::memcpy(to + sizeof pdu, &digest, sizeof digest);
+  return sizeof pdu + sizeof digest;
+}
+
+std::uint32_t round_up(std::uint32_t value, std::uint32_t alignment) { return (value + alignment - 1) / alignment * alignment; }
+
+}  // namespace
+
+void QueuePair::queue_response(Slot& slot) {
+  slot.state = SlotState::sending;
+  const bool header_digest = negotiated_.header_digest;
+  const std::uint32_t digest_size = header_digest ? digest_bytes : 0;
+  slot.cqe.cid = slot.sqe.cid;
+  slot.cqe.sqid = 0;  // reserved in Fabrics
+  // The head moves with completions, so that the host's credit is what we can hold; FFFFh in Connect's answer grants the host's wish for no flow
+  // control.
+  sq_head_ = static_cast<std::uint16_t>((sq_head_ + 1) % entries_);
+  slot.cqe.sqhd = sq_flow_control_disabled_ ? std::uint16_t{0xFFFF} : sq_head_;
+
+  SendItem& item = slot.tx;
+  const bool success = slot.cqe.status_field() == 0;
+  const bool with_data = success && slot.direction == transport::DataDirection::controller_to_host && slot.data_length > 0;
+  bool with_capsule = true;
+  if (with_data) {
+    C2HData pdu;
+    pdu.ch.type = static_cast<std::uint8_t>(PduType::c2h_data);
+    pdu.ch.flags = flag_last_pdu;
+    pdu.ch.hlen = sizeof pdu;
+    const std::uint32_t bare = sizeof pdu + digest_size;
+    const std::uint32_t data_offset = round_up(bare, pda_alignment_bytes(hpda_));
+    pdu.ch.pdo = static_cast<std::uint8_t>(data_offset);
+    pdu.ch.plen = data_offset + slot.data_length + (negotiated_.data_digest ? digest_bytes : 0);
+    pdu.cccid = slot.sqe.cid;
+    pdu.datal = slot.data_length;
+    if (c2h_success_ && slot.cqe.dw0_dw1() == 0) {
+      pdu.ch.flags |= flag_success;
+      with_capsule = false;
+    }
+    if (negotiated_.data_digest) pdu.ch.flags |= flag_ddgst;
+    item.head_bytes = static_cast<std::uint8_t>(put_header(item.head.data(), pdu, header_digest));
+    item.pad_bytes = static_cast<std::uint8_t>(data_offset - bare);
+    item.data_bytes = slot.data_length;
+    item.lease = slot.lease;
+    item.data = slot.lease.base != nullptr ? slot.lease.base : slot.data;
+    CATNAP_CHECK(item.data != nullptr);
+    if (negotiated_.data_digest) {
+      CATNAP_CHECK(slot.lease.base == nullptr);  // a digest must not be of bytes that can change
+      const le32 digest = crc32c(item.data, item.data_bytes);
+      std::memcpy(item.tail.data(), &digest, sizeof digest);
+      item.tail_bytes = sizeof digest;
+    }
+    ++group_.stats.pdus_sent;
+  } else {
+    slot.heap.reset();
+  }
+  if (with_capsule) {
+    CapsuleResp pdu;
+    pdu.ch.type = static_cast<std::uint8_t>(PduType::capsule_resp);
+    pdu.ch.hlen = sizeof pdu;
+    pdu.ch.plen = static_cast<std::uint32_t>(sizeof pdu) + digest_size;
+    pdu.cqe = slot.cqe;
+    item.tail_bytes = static_cast<std::uint8_t>(item.tail_bytes + put_header(item.tail.data() + item.tail_bytes, pdu, header_digest));
+    ++group_.stats.pdus_sent;
+  }
+  send_queue_.push(item);
+  want_flush();
+  if (!with_data) slot.buffer.reset();  // nothing of it is needed any more: let others have it at once
+}
+
+// Asks for the next part of a write's data, as far as the host allows R2Ts to be outstanding.
+void QueuePair::queue_r2t(Slot& slot) {
+  if (slot.tx.queued || slot.asked_bytes == slot.data_length || slot.r2ts_outstanding >= max_r2ts_) return;
+  R2T pdu;
+  pdu.ch.type = static_cast<std::uint8_t>(PduType::r2t);
+  pdu.ch.hlen = sizeof pdu;
+  pdu.ch.plen = static_cast<std::uint32_t>(sizeof pdu + (negotiated_.header_digest ? digest_bytes : 0));
+  pdu.cccid = slot.sqe.cid;
+  pdu.ttag = slot.index;
+  pdu.r2to = slot.asked_bytes;
+  const std::uint32_t length = std::min(slot.r2t_bytes, slot.data_length - slot.asked_bytes);
+  pdu.r2tl = length;
+  slot.asked_bytes += length;
+  ++slot.r2ts_outstanding;
+  slot.data_since_ns = group_.thread.now_ns();
+  slot.tx.clear();
+  slot.tx.head_bytes = static_cast<std::uint8_t>(put_header(slot.tx.head.data(), pdu, negotiated_.header_digest));
+  ++group_.stats.pdus_sent;
+  send_queue_.push(slot.tx);
+  want_flush();
+  if (!io_timer_.armed()) watch_deadlines();
+}
+
+void QueuePair::queue_ic_resp(std::uint8_t dgst) {
+  IcResp pdu;
+  pdu.ch.type = static_cast<std::uint8_t>(PduType::ic_resp);
+  pdu.ch.hlen = sizeof pdu;
+  pdu.ch.plen = static_cast<std::uint32_t>(sizeof pdu);
+  pdu.dgst = dgst;
+  pdu.maxh2cdata = group_.options.max_h2c_data_bytes;
+  control_bytes_.resize(sizeof pdu);
+  std::memcpy(control_bytes_.data(), &pdu, sizeof pdu);
+  control_item_.clear();
+  control_item_.data = control_bytes_.data();
+  control_item_.data_bytes = sizeof pdu;
+  ++group_.stats.pdus_sent;
+  send_queue_.push(control_item_);
+  want_flush();
+}
+
+// Ends the connection as section 3.5.2 says: C2HTermReq with the header at fault, then the host closes.
+void QueuePair::terminate(const Fault& fault, const std::byte* header, std::size_t header_bytes) {
+  log_warning("{}: connection ended: {} (FES {:#x}, FEI {:#x})", label(), fault.reason, static_cast<unsigned>(fault.fes), fault.fei);
+  ++group_.stats.terminations_sent;
+  send_queue_.drop_unstarted();
+  if (control_item_.queued) return close(fault.reason);  // ICResp is half out: nothing else can be said
+  linger(State::terminating, fault.reason);
+  const std::size_t copied = std::min(header_bytes, max_term_data_bytes);
+  TermReq pdu;
+  pdu.ch.type = static_cast<std::uint8_t>(PduType::c2h_term_req);
+  pdu.ch.hlen = sizeof pdu;
+  pdu.ch.plen = static_cast<std::uint32_t>(sizeof pdu + copied);
+  pdu.fes = static_cast<std::uint16_t>(fault.fes);
+  pdu.fei = fault.fei;
+  control_bytes_.resize(sizeof pdu + copied);
+  std::memcpy(control_bytes_.data(), &pdu, sizeof pdu);
+  std::memcpy(control_bytes_.data() + sizeof pdu, header, copied);
+  control_item_.clear();
+  control_item_.data = control_bytes_.data();
+  control_item_.data_bytes = static_cast<std::uint32_t>(control_bytes_.size());
+  send_queue_.push(control_item_);
+  want_flush();
+}
+
+void QueuePair::on_item_sent(SendItem& item) {
+  if (item.owner == nullptr) {
+    if (state_ == State::terminating) ::shutdown(fd_, SHUT_WR);
+    return;
+  }
+  auto& slot = *static_cast<Slot*>(item.owner);
+  if (slot.state == SlotState::sending) return free_slot(slot);
+  if (slot.state == SlotState::waiting_data) queue_r2t(slot);  // another may be allowed at once
+}
+
+void QueuePair::watch_writable(bool on) {
+  if (on == watching_writable_) return;
+  watching_writable_ = on;
+  auto changed = group_.thread.fds().modify(fd_, on ? EPOLLIN | EPOLLOUT : EPOLLIN);
+  if (!changed) log_error("{}: {}", label(), changed.error().message);
+}
+
+void QueuePair::flush() {
+  if (state_ == State::closed) return;
+  const SendQueue::Flushed sent = send_queue_.flush(fd_);
+  group_.stats.send_calls += sent.calls;
+  group_.stats.bytes_sent += sent.bytes;
+  if (sent.outcome == SendQueue::Outcome::failed) return close(errno_text(sent.err));
+  watch_writable(sent.outcome == SendQueue::Outcome::blocked);
+  if (state_ == State::disconnecting && executing_ == 0 && send_queue_.empty()) close(close_reason_);
+}
+
+}  // namespace catnap::tcp

@@ -1,0 +1,148 @@
+// See send_queue.h.
+#include "transport/tcp/send_queue.h"
+
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "reactor/base/check.h"
+
+namespace catnap::tcp {
+namespace {
+
+// Pieces of one sendmsg: 4 a response, so 64 responses; the kernel's own bound is 1024 (UIO_MAXIOV).
+constexpr std::size_t max_pieces = 256;
+// Bytes of one sendmsg: about what a socket's send buffer takes; more would only lengthen the time that lent memory is locked.
+constexpr std::size_t max_batch_bytes = std::size_t{1} << 20;
+// Calls of one flush: one connection must not keep its poll group from the others.
+constexpr std::uint32_t send_budget_calls = 4;
+// PDU data alignment pads at most this much (HPDA 31: 128 bytes).
+constexpr std::array<std::byte, 128> zeroes{};
+
+}  // namespace
+
+void SendItem::clear() {
+  head_bytes = pad_bytes = tail_bytes = 0;
+  data_bytes = sent_bytes = 0;
+  data = nullptr;
+  lease = {};
+  copied_out.reset();
+}
+
+struct SendQueue::Batch {
+  std::array<iovec, max_pieces> pieces;
+  std::size_t piece_count = 0;
+  std::size_t bytes = 0;
+  SendItem* end = nullptr;  // first item that is not in the batch
+
+  bool has_room() const { return piece_count + 4 <= max_pieces && bytes < max_batch_bytes; }
+  // Adds [base, base + length) of which `skip` bytes are sent already; lowers skip by what it swallowed.
+  void add(const std::byte* base, std::uint32_t length, std::uint32_t& skip) {
+    const std::uint32_t skipped = std::min(skip, length);
+    skip -= skipped;
+    if (length == skipped) return;
+    pieces[piece_count++] = {const_cast<std::byte*>(base) + skipped, length - skipped};
+    bytes += length - skipped;
+  }
+};
+
+void SendQueue::push(SendItem& item) {
+  CATNAP_DCHECK(!item.queued);
+  item.queued = true;
+  item.next = nullptr;
+  (last_ != nullptr ? last_->next : first_) = &item;
+  last_ = &item;
+  if (item.lease.base != nullptr) lent_bytes_ += item.data_bytes;
+}
+
+void SendQueue::gather(Batch& batch) const {
+  SendItem* item = first_;
+  for (; item != nullptr && batch.has_room(); item = item->next) {
+    if (item->lease.base != nullptr) item->lease.lender->lock_for_send(item->lease.offset_bytes, item->data_bytes);
+    std::uint32_t skip = item->sent_bytes;
+    batch.add(item->head.data(), item->head_bytes, skip);
+    batch.add(zeroes.data(), item->pad_bytes, skip);
+    batch.add(item->data, item->data_bytes, skip);
+    batch.add(item->tail.data(), item->tail_bytes, skip);
+  }
+  batch.end = item;
+}
+
+// Notes what was sent. Lent data that did not go out whole is copied while the lock is still held: the bytes after a cut must belong to those before
+// it, and a host that stops reading must not pin a device's memory.
+void SendQueue::settle(Batch& batch, std::size_t sent_bytes) {
+  for (SendItem* item = first_; item != batch.end; item = item->next) {
+    const auto part = static_cast<std::uint32_t>(std::min<std::size_t>(sent_bytes, item->total_bytes() - item->sent_bytes));
+    item->sent_bytes += part;
+    sent_bytes -= part;
+    if (item->lease.base == nullptr) continue;
+    if (item->sent_bytes < item->total_bytes()) {
+      item->copied_out = std::make_unique_for_overwrite<std::byte[]>(item->data_bytes);
+      std::memcpy(item->copied_out.get(), item->data, item->data_bytes);
+      item->data = item->copied_out.get();
+    }
+    item->lease.lender->unlock_after_send(item->lease.offset_bytes, item->data_bytes);
+    item->lease = {};
+    lent_bytes_ -= item->data_bytes;
+  }
+  while (first_ != nullptr && first_->sent_bytes == first_->total_bytes()) {
+    SendItem& done = *first_;
+    first_ = done.next;
+    if (first_ == nullptr) last_ = nullptr;
+    done.queued = false;
+    on_sent_(done);
+  }
+}
+
+SendQueue::Flushed SendQueue::flush(int fd) {
+  Flushed result{Outcome::drained, 0, 0, 0};
+  while (first_ != nullptr) {
+    if (result.calls == send_budget_calls) {
+      result.outcome = Outcome::blocked;  // level-triggered EPOLLOUT brings us back in the next turn
+      return result;
+    }
+    Batch batch;
+    gather(batch);
+    msghdr message{};
+    message.msg_iov = batch.pieces.data();
+    message.msg_iovlen = batch.piece_count;
+    const ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const int err = errno;
+    ++result.calls;
+    settle(batch, sent > 0 ? static_cast<std::size_t>(sent) : 0);
+    if (sent < 0) {
+      if (err == EINTR) continue;
+      result.outcome = err == EAGAIN || err == EWOULDBLOCK ? Outcome::blocked : Outcome::failed;
+      result.err = err;
+      return result;
+    }
+    result.bytes += static_cast<std::uint64_t>(sent);
+    if (static_cast<std::size_t>(sent) < batch.bytes) {
+      result.outcome = Outcome::blocked;
+      return result;
+    }
+  }
+  return result;
+}
+
+void SendQueue::drop_unstarted() {
+  SendItem* keep = first_ != nullptr && first_->sent_bytes > 0 ? first_ : nullptr;
+  SendItem* item = keep != nullptr ? keep->next : first_;
+  first_ = last_ = keep;
+  if (keep != nullptr) keep->next = nullptr;
+  while (item != nullptr) {
+    SendItem* next = item->next;
+    if (item->lease.base != nullptr) lent_bytes_ -= item->data_bytes;
+    item->queued = false;
+    item = next;
+  }
+}
+
+void SendQueue::drop_all() {
+  if (first_ != nullptr) first_->sent_bytes = 0;
+  drop_unstarted();
+}
+
+}  // namespace catnap::tcp
