@@ -31,7 +31,7 @@ def head_fault(path, text):
         return ""
     lines = text.split("\n")
     if path.endswith((".h", ".cpp")):
-        if not lines[0].startswith("// ") or len(lines[0]) < 20:
+        if not lines[0].startswith("// ") or len(lines[0]) < 12:
             return "the first line must be a comment that says what the file is for"
         if path.endswith(".h") and "#pragma once" not in text:
             return "a header needs #pragma once"
@@ -42,7 +42,7 @@ def head_fault(path, text):
         lines = lines[1:]
     first = lines[0] if lines else ""
     known = is_python(path, text) or is_shell(path, text) or path.endswith(("CMakeLists.txt", ".cmake", ".yml", ".service"))
-    if known and not (first.startswith(("# ", '"""')) and len(first) >= 20):
+    if known and not (first.startswith(("# ", '"""')) and len(first) >= 12):
         return "the first line (after #!) must be a comment that says what the file is for"
     return ""
 

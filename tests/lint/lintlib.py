@@ -53,7 +53,7 @@ def repository_files():
     paths = [p for p in ROOT.iterdir() if p.is_file()]
     for folder in FOLDERS:
         for directory, names, entries in os.walk(ROOT / folder):
-            names[:] = sorted(n for n in names if n != "__pycache__")
+            names[:] = sorted(n for n in names if n not in ("__pycache__", "seeds"))  # seeds of fuzzers are data, byte for byte
             paths += [pathlib.Path(directory) / entry for entry in sorted(entries)]
     for path in paths:
         try:
