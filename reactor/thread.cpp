@@ -143,6 +143,7 @@ Poller& Thread::add_poller(std::string name, Poller::Run run, std::uint64_t peri
   check_on_thread(*this, "add_poller");
   pollers_.push_back(std::unique_ptr<Poller>(new Poller(*this, std::move(name), std::move(run), period_us)));
   pollers_.back()->schedule();
+  publish_poller_counts();
   return *pollers_.back();
 }
 
@@ -150,8 +151,24 @@ void Thread::remove_poller(Poller& poller) {
   check_on_thread(*this, "remove_poller");
   poller.pause();
   poller.dead_ = true;
+  publish_poller_counts();
   pollers_dirty_ = true;  // freed at the end of the poller round of a turn, as it may be running now
   if (!running_pollers_) ready_.push(poller.reaper_);
+}
+
+void Thread::publish_poller_counts() {
+  PollerCounts counts;
+  for (const auto& poller : pollers_) {
+    if (poller->dead_) continue;
+    ++(poller->paused_ ? counts.paused : poller->period_us_ == 0 ? counts.active : counts.timed);
+  }
+  active_count_.store(counts.active, std::memory_order_relaxed);
+  timed_count_.store(counts.timed, std::memory_order_relaxed);
+  paused_count_.store(counts.paused, std::memory_order_relaxed);
+}
+
+Thread::PollerCounts Thread::poller_counts() const {
+  return {active_count_.load(std::memory_order_relaxed), timed_count_.load(std::memory_order_relaxed), paused_count_.load(std::memory_order_relaxed)};
 }
 
 std::vector<const Poller*> Thread::pollers() const {
@@ -220,12 +237,14 @@ void Poller::pause() {
   } else {
     timer_.disarm();
   }
+  thread_.publish_poller_counts();
 }
 
 void Poller::resume() {
   if (!paused_ || dead_) return;
   paused_ = false;
   schedule();
+  thread_.publish_poller_counts();
 }
 
 void Poller::set_period_us(std::uint64_t period_us) {

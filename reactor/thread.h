@@ -107,6 +107,12 @@ class Thread {
   bool exited() const { return state_.load(std::memory_order_acquire) == State::exited; }
 
   Stats stats() const;  // any OS thread (a snapshot of relaxed counters)
+  struct PollerCounts {
+    std::uint32_t active = 0;  // period 0: these forbid sleeping
+    std::uint32_t timed = 0;
+    std::uint32_t paused = 0;
+  };
+  PollerCounts poller_counts() const;  // any OS thread
 
   // --- for Reactor only ---
   Thread(std::string name, CpuMask cpumask);
@@ -153,6 +159,7 @@ class Thread {
 
   std::size_t run_messages();
   std::size_t run_busy_pollers();
+  void publish_poller_counts();
 
   std::string name_;
   std::uint64_t id_;
@@ -171,6 +178,7 @@ class Thread {
   bool running_pollers_ = false;
   bool touched_ = false;
 
+  std::atomic<std::uint32_t> active_count_{0}, timed_count_{0}, paused_count_{0};
   std::atomic<std::uint64_t> busy_ns_{0}, idle_ns_{0}, message_count_{0}, timer_count_{0}, fd_event_count_{0};
 };
 

@@ -1,0 +1,96 @@
+// The log's switches over JSON-RPC (log_rpc.h), with SPDK's names and answers.
+// Owner: app_thread. Left out: keeping them over a restart (they are switches for a look, not configuration).
+#include "reactor/log_rpc.h"
+
+#include <fmt/format.h>
+
+#include "reactor/base/log.h"
+#include "rpc/json.h"
+
+namespace catnap {
+namespace {
+
+using rpc::Method;
+using rpc::Param;
+using rpc::Params;
+using rpc::ParamType;
+using rpc::RpcError;
+using rpc::RpcResult;
+
+RpcResult<Json::Value> switch_flag(const Params& params, bool on) {
+  const std::string name = params.string("flag");
+  if (name == "all" || log_set_flag(name, on)) {
+    if (name == "all") {
+      for (LogFlag* flag : log_flags()) flag->set(on);
+    }
+    return Json::Value(true);
+  }
+  std::string known;
+  for (const LogFlag* flag : log_flags()) known += fmt::format("{}, ", flag->name());
+  return std::unexpected<RpcError>(std::in_place, -ENOENT,
+                                   fmt::format("parameter 'flag': no log flag is named '{}' (there are {}all)", rpc::printable(name), known));
+}
+
+RpcResult<Json::Value> get_flags(const Params&) {
+  Json::Value flags(Json::objectValue);
+  for (const LogFlag* flag : log_flags()) flags[flag->name()] = flag->enabled();
+  return flags;
+}
+
+Json::Value name_of(LogLevel level) { return Json::Value(std::string(log_level_name(level))); }
+
+Param level_param() {
+  return Param("level", ParamType::string, "Lines of this level and of graver ones")
+      .required()
+      .one_of({"ERROR", "WARNING", "NOTICE", "INFO", "DEBUG", "DISABLED"}, true);
+}
+
+// Within the declared choices, so the name is known.
+LogLevel level_of(const Params& params) { return log_level_from_name(params.string("level")).value_or(LogLevel::notice); }
+
+Param flag_param() { return Param("flag", ParamType::string, "Name of a flag as log_get_flags shows it, or \"all\"").required(); }
+
+}  // namespace
+
+void register_log_methods(rpc::MethodTable& table) {
+  table.add(Method("log_set_flag", "Switches the info and debug lines of a component on")
+                .with({flag_param()})
+                .in_phase(rpc::Phase::always)
+                .handler([](const Params& params) { return switch_flag(params, true); }));
+  table.add(Method("log_clear_flag", "Switches the info and debug lines of a component off")
+                .with({flag_param()})
+                .in_phase(rpc::Phase::always)
+                .handler([](const Params& params) { return switch_flag(params, false); }));
+  table.add(Method("log_get_flags", "All flags and whether they are on").result("{FLAG: boolean}").in_phase(rpc::Phase::always).handler(get_flags));
+  table.add(Method("log_set_level", "Level of what would go to syslog; kept for callers that set it, catnap writes to standard error only")
+                .with({level_param()})
+                .in_phase(rpc::Phase::always)
+                .handler([](const Params& params) -> RpcResult<Json::Value> {
+                  log_set_level(level_of(params));
+                  return Json::Value(true);
+                }));
+  table.add(Method("log_get_level", "What log_set_level set")
+                .result("Name of a level")
+                .in_phase(rpc::Phase::always)
+                .handler([](const Params&) -> RpcResult<Json::Value> { return name_of(log_level()); }));
+  table.add(Method("log_set_print_level", "Level of what goes to standard error")
+                .with({level_param()})
+                .in_phase(rpc::Phase::always)
+                .handler([](const Params& params) -> RpcResult<Json::Value> {
+                  log_set_print_level(level_of(params));
+                  return Json::Value(true);
+                }));
+  table.add(Method("log_get_print_level", "What log_set_print_level set")
+                .result("Name of a level")
+                .in_phase(rpc::Phase::always)
+                .handler([](const Params&) -> RpcResult<Json::Value> { return name_of(log_print_level()); }));
+  table.add(Method("log_enable_timestamps", "A time stamp in front of each line, or none")
+                .with({Param("enabled", ParamType::boolean, "On or off").required()})
+                .in_phase(rpc::Phase::always)
+                .handler([](const Params& params) -> RpcResult<Json::Value> {
+                  log_enable_timestamps(params.boolean("enabled"));
+                  return Json::Value(true);
+                }));
+}
+
+}  // namespace catnap
