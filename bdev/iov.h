@@ -1,0 +1,80 @@
+// Copying between scatter lists and flat memory, from any byte of the list on.
+// Owner: none (pure functions). Left out: digests (reactor/base/crc32c.h takes iovecs itself).
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace catnap::bdev {
+
+// Walks a scatter list once, front to back.
+class IovCursor {
+ public:
+  IovCursor(const iovec* iov, std::uint32_t count) : iov_(iov), end_(iov + count) {}
+
+  void skip(std::uint64_t length_bytes) {
+    advance(length_bytes, [](std::byte*, std::size_t, std::size_t) { return true; });
+  }
+  void copy_out(std::byte* to, std::uint64_t length_bytes) {
+    advance(length_bytes, [to](std::byte* piece, std::size_t length, std::size_t at) {
+      std::memcpy(to + at, piece, length);
+      return true;
+    });
+  }
+  void copy_in(const std::byte* from, std::uint64_t length_bytes) {
+    advance(length_bytes, [from](std::byte* piece, std::size_t length, std::size_t at) {
+      std::memcpy(piece, from + at, length);
+      return true;
+    });
+  }
+  void fill_zero(std::uint64_t length_bytes) {
+    advance(length_bytes, [](std::byte* piece, std::size_t length, std::size_t) {
+      std::memset(piece, 0, length);
+      return true;
+    });
+  }
+  // False at the first difference (the cursor then stands somewhere behind it).
+  bool equals(const std::byte* other, std::uint64_t length_bytes) {
+    return advance(length_bytes,
+                   [other](const std::byte* piece, std::size_t length, std::size_t at) { return std::memcmp(piece, other + at, length) == 0; });
+  }
+  bool equals_zero(std::uint64_t length_bytes) {
+    return advance(length_bytes, [](const std::byte* piece, std::size_t length, std::size_t) {
+      return length == 0 || (piece[0] == std::byte{0} && std::memcmp(piece, piece + 1, length - 1) == 0);
+    });
+  }
+
+ private:
+  template <typename Visit>
+  bool advance(std::uint64_t length_bytes, Visit visit) {
+    std::size_t at = 0;
+    while (length_bytes > 0 && iov_ != end_) {
+      const std::size_t left = iov_->iov_len - used_;
+      const std::size_t piece = left < length_bytes ? left : static_cast<std::size_t>(length_bytes);
+      if (piece > 0 && !visit(static_cast<std::byte*>(iov_->iov_base) + used_, piece, at)) return false;
+      at += piece;
+      length_bytes -= piece;
+      used_ += piece;
+      if (used_ == iov_->iov_len) {
+        ++iov_;
+        used_ = 0;
+      }
+    }
+    return true;
+  }
+
+  const iovec* iov_;
+  const iovec* end_;
+  std::size_t used_ = 0;
+};
+
+inline std::uint64_t iov_bytes(const iovec* iov, std::uint32_t count) {
+  std::uint64_t sum = 0;
+  for (std::uint32_t i = 0; i < count; ++i) sum += iov[i].iov_len;
+  return sum;
+}
+
+}  // namespace catnap::bdev

@@ -1,0 +1,35 @@
+// What the modules' RPC files share: JSON of a bdev, adding and removing by call.
+// Owner: app_thread. Left out: methods (bdev_rpc.cpp and each module's X_rpc.cpp).
+#pragma once
+
+#include <json/json.h>
+
+#include <memory>
+#include <string>
+
+#include "bdev/bdev.h"
+#include "rpc/method.h"
+
+namespace catnap::bdev {
+
+// How long a delete call waits for openers and channels before it answers that the bdev is removed and what still holds it. Channels go within a
+// few turns of their reactors; only I/O stuck in a device takes longer, and no caller gains from waiting on with it.
+inline constexpr std::uint64_t remove_answer_us = 10'000'000;
+
+// Parses JSON text that a module wrote; null when it is broken.
+Json::Value parse_json(const std::string& text);
+
+// Adds it and answers with its name, as every create method does.
+rpc::RpcResult<Json::Value> add_and_answer(std::shared_ptr<Bdev> bdev);
+
+// Removes a bdev of the module with that product name. -19 when there is none; -110 when it is removed but something still holds it (named).
+Task<rpc::RpcResult<Json::Value>> remove_and_answer(std::string name, std::string product_name);
+
+// The parameters of protection information and metadata that SPDK's create methods have and these modules refuse unless they are off.
+std::vector<rpc::Param> metadata_params();
+Result<void> check_metadata_params(const rpc::Params& params);
+
+// -19 naming it.
+std::unexpected<rpc::RpcError> no_such_bdev(std::string_view name);
+
+}  // namespace catnap::bdev
