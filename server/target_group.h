@@ -1,13 +1,15 @@
-// What the configuration needs of a poll group of the target: take a snapshot, take a socket, end. ServerGroup is one; tests bring others.
-// Owner: thread(), except where marked. Left out: everything a group does with them.
+// What the configuration needs of a poll group of the target: take a snapshot, take a socket, end. ServerGroup is one (server_target_group.h);
+// tests bring others.
+// Owner: app_thread calls every member and gets every callback. Left out: everything a group does with them.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 
-#include "reactor/thread.h"
 #include "server/snapshot.h"
+#include "transport/tcp/poll_group.h"
 
 namespace catnap::server {
 
@@ -15,15 +17,18 @@ class TargetGroup {
  public:
   virtual ~TargetGroup() = default;
 
-  virtual Thread& thread() = 0;  // any OS thread
-  // Swaps the configuration at the end of this loop turn, then calls `installed` (on thread()): from then on no command of this group sees an
-  // older one. Snapshots come in the order of their generations.
+  // Of its thread: "nvmf_tgt_poll_group_000".
+  virtual std::string name() const = 0;
+  // The transport is there; called once, before the first add_connection().
+  virtual void start(const tcp::TcpOptions& options) = 0;
+  // Swaps the configuration, then `installed` on app_thread: from then on no command of this group sees an older one. Snapshots come in the
+  // order of their generations; a later one may come before an earlier one is acknowledged.
   virtual void install(std::shared_ptr<const TargetSnapshot> snapshot, std::move_only_function<void()> installed) = 0;
   // Takes over a connected non-blocking socket.
   virtual void add_connection(int fd) = 0;
-  // Connections now. Any OS thread.
+  // Connections now, those on their way to the group included.
   virtual std::uint32_t queue_count() const = 0;
-  // Ends all connections after what is in flight; `done` on thread() when the last one is freed.
+  // Ends all connections after what is in flight, then `done` on app_thread.
   virtual void shut_down(std::move_only_function<void()> done) = 0;
 };
 

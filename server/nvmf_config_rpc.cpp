@@ -1,0 +1,175 @@
+// nvmf_set_config, nvmf_set_max_subsystems, and the calls that bring the present nvmf configuration about.
+// Owner: app_thread. Left out: admin command passthrough, referrals.
+#include <fmt/format.h>
+
+#include <map>
+
+#include "server/names.h"
+#include "server/nvmf_common_rpc.h"
+#include "server/nvmf_rpc.h"
+
+namespace catnap::server {
+namespace {
+
+using rpc::Param;
+using rpc::ParamType;
+
+constexpr std::uint64_t max_subsystems_limit = 65536;  // more than any caller asks for; each costs a few KiB
+
+rpc::RpcResult<std::uint8_t> parse_filters(const std::string& text) {
+  static const std::map<std::string, std::uint8_t, std::less<>> bits = {{"match_any", discovery_match_any},
+                                                                        {"transport", discovery_match_transport},
+                                                                        {"address", discovery_match_address},
+                                                                        {"svcid", discovery_match_svcid}};
+  std::uint8_t filters = 0;
+  std::string_view rest = text;
+  for (;;) {
+    const auto comma = rest.find(',');
+    const auto found = bits.find(rest.substr(0, comma));
+    if (found == bits.end()) {
+      return std::unexpected(rpc::RpcError(
+          rpc::invalid_params, fmt::format("discovery_filters '{}' may have match_any, or transport, address and svcid separated by commas", text)));
+    }
+    filters = static_cast<std::uint8_t>(filters | found->second);
+    if (comma == std::string_view::npos) return filters;
+    rest.remove_prefix(comma + 1);
+  }
+}
+
+// An array of names, or names separated by commas: SPDK reads both.
+std::string filters_text(const rpc::Params& params) {
+  const Json::Value& given = params.json("discovery_filters");
+  if (!given.isArray()) return given.isString() ? given.asString() : std::string("?");
+  std::string text;
+  for (const Json::Value& name : given) text += (text.empty() ? "" : ",") + (name.isString() ? name.asString() : std::string("?"));
+  return text.empty() ? "match_any" : text;
+}
+
+Reply set_config(const rpc::Params& params) {
+  const rpc::Params passthru = params.object("admin_cmd_passthru");
+  for (const std::string& name : passthru.all().getMemberNames()) {
+    if (!passthru.boolean(name)) continue;
+    return std::unexpected(rpc::RpcError(Error(ENOTSUP, fmt::format("admin_cmd_passthru.{} true is not supported: there are no NVMe bdevs", name))));
+  }
+  CpuMask mask;
+  if (params.has("poll_groups_mask")) {
+    const auto parsed = CpuMask::parse(params.string("poll_groups_mask"));
+    if (!parsed) return std::unexpected(rpc::RpcError(rpc::invalid_params, "poll_groups_mask: " + parsed.error().message));
+    mask = *parsed;
+  }
+  std::uint8_t filters = discovery_match_any;
+  if (params.has("discovery_filters")) {
+    const auto parsed = parse_filters(filters_text(params));
+    if (!parsed) return std::unexpected(parsed.error());
+    filters = *parsed;
+  }
+  if (!mask.empty()) target().set_poll_groups_mask(mask);
+  if (filters != target().current().discovery_filters) target().set_discovery_filters(filters);
+  return Json::Value(true);
+}
+
+Reply set_max_subsystems(const rpc::Params& params) {
+  target().set_max_subsystems(static_cast<std::uint32_t>(params.integer("max_subsystems")));
+  return Json::Value(true);
+}
+
+Json::Value call(const char* method, Json::Value params) {
+  Json::Value json(Json::objectValue);
+  json["method"] = method;
+  json["params"] = std::move(params);
+  return json;
+}
+
+Json::Value filters_json(std::uint8_t filters) {
+  std::string text;
+  const std::pair<std::uint8_t, const char*> names[] = {
+      {discovery_match_transport, "transport"}, {discovery_match_address, "address"}, {discovery_match_svcid, "svcid"}};
+  for (const auto& [bit, name] : names) {
+    if ((filters & bit) != 0) text += (text.empty() ? "" : ",") + std::string(name);
+  }
+  return text.empty() ? "match_any" : text;
+}
+
+Json::Value create_subsystem_params(const SubsystemSnapshot& subsystem) {
+  Json::Value params(Json::objectValue);
+  params["nqn"] = subsystem.nqn;
+  params["allow_any_host"] = subsystem.allow_any_host;
+  params["serial_number"] = subsystem.serial_number;
+  params["model_number"] = subsystem.model_number;
+  params["max_namespaces"] = subsystem.max_namespaces;
+  params["min_cntlid"] = subsystem.min_cntlid;
+  params["max_cntlid"] = subsystem.max_cntlid;
+  params["ana_reporting"] = subsystem.ana_reporting;
+  return params;
+}
+
+Json::Value add_ns_params(const SubsystemSnapshot& subsystem, const NamespaceConfig& config) {
+  Json::Value described(Json::objectValue);
+  described["nsid"] = config.nsid;
+  described["bdev_name"] = config.bdev->name();
+  if (config.nguid != std::array<std::uint8_t, 16>{}) described["nguid"] = hex_text(config.nguid);
+  if (config.eui64 != std::array<std::uint8_t, 8>{}) described["eui64"] = hex_text(config.eui64);
+  described["uuid"] = uuid_text(config.uuid);
+  if (subsystem.ana_reporting) described["anagrpid"] = config.anagrpid;
+  described["no_auto_visible"] = config.no_auto_visible;
+  Json::Value params(Json::objectValue);
+  params["nqn"] = subsystem.nqn;
+  params["namespace"] = std::move(described);
+  return params;
+}
+
+void append_subsystem_calls(const SubsystemSnapshot& subsystem, Json::Value& calls) {
+  if (!subsystem.discovery) calls.append(call("nvmf_create_subsystem", create_subsystem_params(subsystem)));
+  for (const auto& host : subsystem.hosts) {
+    Json::Value params(Json::objectValue);
+    params["nqn"] = subsystem.nqn;
+    params["host"] = host;
+    calls.append(call("nvmf_subsystem_add_host", std::move(params)));
+  }
+  for (const auto& [nsid, config] : subsystem.namespaces) calls.append(call("nvmf_subsystem_add_ns", add_ns_params(subsystem, *config)));
+  for (const auto& listener : subsystem.listeners) {
+    Json::Value params(Json::objectValue);
+    params["nqn"] = subsystem.nqn;
+    params["listen_address"] = address_json(listener.address);
+    params["secure_channel"] = false;
+    calls.append(call("nvmf_subsystem_add_listener", std::move(params)));
+  }
+}
+
+}  // namespace
+
+Json::Value nvmf_config_calls() {
+  Json::Value calls(Json::arrayValue);
+  const TargetSnapshot& current = target().current();
+  Json::Value config(Json::objectValue);
+  config["discovery_filters"] = filters_json(current.discovery_filters);
+  if (!target().poll_groups_mask().empty()) config["poll_groups_mask"] = target().poll_groups_mask().hex();
+  calls.append(call("nvmf_set_config", std::move(config)));
+  Json::Value limits(Json::objectValue);
+  limits["max_subsystems"] = target().limits().max_subsystems;
+  calls.append(call("nvmf_set_max_subsystems", std::move(limits)));
+  if (target().transport()) calls.append(call("nvmf_create_transport", transport_json(*target().transport())));
+  for (const auto& [nqn, subsystem] : current.subsystems) append_subsystem_calls(*subsystem, calls);
+  return calls;
+}
+
+void register_nvmf_config_methods(rpc::MethodTable& table) {
+  table.add(rpc::Method("nvmf_set_config", "Set options of the whole target, before it is initialised")
+                .with({Param("poll_groups_mask", ParamType::string, "CPUs that get a poll group, of those of --cpumask; without it all"),
+                       Param("discovery_filters", ParamType::any, "What a discovery log entry must share with the host's connection: match_any, or transport, address, svcid")
+                           .alias("discovery_filter"),
+                       Param("admin_cmd_passthru", ParamType::object, "Only false members: there are no NVMe bdevs"),
+                       Param("dhchap_digests", ParamType::any, "No effect: hosts are not authenticated").ignored(),
+                       Param("dhchap_dhgroups", ParamType::any, "No effect: hosts are not authenticated").ignored(),
+                       Param("dup_host_policy", ParamType::string, "What happens when a host connects twice").one_of({"allow"})})
+                .in_phase(rpc::Phase::startup_only)
+                .mutates()
+                .handler(set_config));
+  table.add(rpc::Method("nvmf_set_max_subsystems", "Set how many subsystems there may be, before the target is initialised")
+                .with({Param("max_subsystems", ParamType::integer, "Most subsystems, the discovery subsystem not counted").required().range(1, max_subsystems_limit)})
+                .in_phase(rpc::Phase::startup_only)
+                .mutates()
+                .handler(set_max_subsystems));
+}
+
+}  // namespace catnap::server

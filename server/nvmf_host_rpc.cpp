@@ -1,0 +1,69 @@
+// nvmf_subsystem_add_host, nvmf_subsystem_remove_host, nvmf_subsystem_allow_any_host.
+// Owner: app_thread. Left out: TLS keys and in-band authentication.
+#include <fmt/format.h>
+
+#include "server/nvmf_common_rpc.h"
+#include "server/nvmf_rpc.h"
+
+namespace catnap::server {
+namespace {
+
+using rpc::Param;
+using rpc::ParamType;
+
+Task<Reply> add_host(rpc::Params params) {
+  // A key that is taken and not used would leave the host unauthenticated while its admin believes otherwise.
+  for (const char* name : {"psk", "dhchap_key", "dhchap_ctrlr_key"}) {
+    if (!params.string(name).empty()) {
+      co_return std::unexpected(rpc::RpcError(Error(ENOTSUP, fmt::format("{} '{}' is not supported: hosts are not authenticated", name, params.string(name)))));
+    }
+  }
+  const std::string nqn = nqn_of(params);
+  Target::Change change = target().add_host(nqn, params.string("host"));
+  Reply reply = co_await reply_when_settled(change);
+  co_return reply;
+}
+
+Task<Reply> remove_host(rpc::Params params) {
+  const std::string nqn = nqn_of(params);
+  Target::Change change = target().remove_host(nqn, params.string("host"));
+  Reply reply = co_await reply_when_settled(change);
+  co_return reply;
+}
+
+Task<Reply> allow_any_host(rpc::Params params) {
+  if (params.has("allow_any_host") == params.has("disable")) {
+    co_return std::unexpected(rpc::RpcError(rpc::invalid_params, params.has("disable") ? "parameters 'allow_any_host' and 'disable' exclude each other"
+                                                                                       : "missing parameter 'allow_any_host'"));
+  }
+  const std::string nqn = nqn_of(params);
+  const bool allow = params.has("disable") ? !params.boolean("disable") : params.boolean("allow_any_host");
+  Target::Change change = target().set_allow_any_host(nqn, allow);
+  Reply reply = co_await reply_when_settled(change);
+  co_return reply;
+}
+
+Param host_param() { return Param("host", ParamType::string, "NQN of the host").required(); }
+
+}  // namespace
+
+void register_nvmf_host_methods(rpc::MethodTable& table) {
+  table.add(rpc::Method("nvmf_subsystem_add_host", "Allow a host to connect to a subsystem")
+                .with({nqn_param(), host_param(), tgt_name_param(), Param("psk", ParamType::string, "Not supported: there is no TLS"),
+                       Param("dhchap_key", ParamType::string, "Not supported: there is no authentication"),
+                       Param("dhchap_ctrlr_key", ParamType::string, "Not supported: there is no authentication")})
+                .mutates()
+                .coroutine(add_host));
+  table.add(rpc::Method("nvmf_subsystem_remove_host", "Take a host from the list; its connections end")
+                .with({nqn_param(), host_param(), tgt_name_param(),
+                       Param("timeout_ms", ParamType::any, "No effect: connections end at once, I/O in flight is waited for").ignored()})
+                .mutates()
+                .coroutine(remove_host));
+  table.add(rpc::Method("nvmf_subsystem_allow_any_host", "Allow every host, or only those of the list")
+                .with({nqn_param(), Param("allow_any_host", ParamType::boolean, "True: every host may connect"),
+                       Param("disable", ParamType::boolean, "Old spelling, with the opposite meaning"), tgt_name_param()})
+                .mutates()
+                .coroutine(allow_any_host));
+}
+
+}  // namespace catnap::server

@@ -1,0 +1,97 @@
+// nvmf_subsystem_add_ns, nvmf_subsystem_remove_ns.
+// Owner: app_thread. Left out: visibility per host after creation, ANA groups changed later, persistence of reservations.
+#include <fmt/format.h>
+
+#include "server/names.h"
+#include "server/nvmf_common_rpc.h"
+#include "server/nvmf_rpc.h"
+
+namespace catnap::server {
+namespace {
+
+using rpc::Param;
+using rpc::ParamType;
+
+constexpr std::uint64_t max_nsid = 0xFFFFFFFE;  // NVMe Base 2.0, section 3.2.1.2: FFFFFFFFh is the broadcast value
+
+Param namespace_param() {
+  return Param("namespace", ParamType::object, "The namespace")
+      .required()
+      .with_fields({Param("bdev_name", ParamType::string, "Name, alias or UUID of the bdev").required(),
+                    Param("nsid", ParamType::integer, "Namespace id; without it the lowest free one").range(1, max_nsid),
+                    Param("uuid", ParamType::string, "UUID of the namespace; without it the bdev's"),
+                    Param("nguid", ParamType::string, "NGUID, 16 bytes in hexadecimal; without it the bdev's UUID"),
+                    Param("eui64", ParamType::string, "EUI-64, 8 bytes in hexadecimal"),
+                    Param("anagrpid", ParamType::integer, "ANA group; without it the NSID").range(1, max_namespaces_limit),
+                    Param("no_auto_visible", ParamType::boolean, "Hosts do not see the namespace by themselves").or_default(false),
+                    Param("ptpl_file", ParamType::string, "Not supported: there are no reservations"),
+                    Param("hide_metadata", ParamType::any, "No effect: there are no bdevs with metadata").ignored()});
+}
+
+rpc::RpcResult<NamespaceOptions> namespace_options(const rpc::Params& given) {
+  if (!given.string("ptpl_file").empty()) {
+    return std::unexpected(rpc::RpcError(Error(ENOTSUP, fmt::format("ptpl_file '{}': reservations are not supported", given.string("ptpl_file")))));
+  }
+  NamespaceOptions options;
+  options.bdev_name = given.string("bdev_name");
+  options.nsid = static_cast<std::uint32_t>(given.integer("nsid"));
+  options.anagrpid = static_cast<std::uint32_t>(given.integer("anagrpid"));
+  options.no_auto_visible = given.boolean("no_auto_visible");
+  if (given.has("uuid")) {
+    const auto uuid = parse_uuid(given.string("uuid"));
+    if (!uuid) return std::unexpected(rpc::RpcError(rpc::invalid_params, uuid.error().message));
+    if (*uuid != std::array<std::uint8_t, 16>{}) options.uuid = *uuid;
+  }
+  if (given.has("nguid")) {
+    std::array<std::uint8_t, 16> nguid{};
+    const auto parsed = parse_hex_bytes("nguid", given.string("nguid"), nguid);
+    if (!parsed) return std::unexpected(rpc::RpcError(rpc::invalid_params, parsed.error().message));
+    options.nguid = nguid;
+  }
+  if (given.has("eui64")) {
+    std::array<std::uint8_t, 8> eui64{};
+    const auto parsed = parse_hex_bytes("eui64", given.string("eui64"), eui64);
+    if (!parsed) return std::unexpected(rpc::RpcError(rpc::invalid_params, parsed.error().message));
+    options.eui64 = eui64;
+  }
+  return options;
+}
+
+Task<Reply> add_ns(rpc::Params params) {
+  const rpc::Params given = params.object("namespace");
+  const auto options = namespace_options(given);
+  if (!options) co_return std::unexpected(options.error());
+  const std::string nqn = nqn_of(params);
+  const auto added = target().add_namespace(nqn, *options);
+  if (!added) co_return std::unexpected(rpc::RpcError(added.error()));
+  const std::uint64_t generation = added->generation;
+  Result<void> settled = co_await target().settled(generation);
+  if (!settled) co_return std::unexpected(rpc::RpcError(settled.error()));
+  co_return Reply(Json::Value(added->nsid));
+}
+
+Task<Reply> remove_ns(rpc::Params params) {
+  const std::string nqn = nqn_of(params);
+  const auto nsid = static_cast<std::uint32_t>(params.integer("nsid"));
+  Target::Watch watch = target().watch_namespace(nqn, nsid);
+  Target::Change change = target().remove_namespace(nqn, nsid);
+  std::string no_controllers_end;
+  Reply reply = co_await reply_when_released(change, watch, no_controllers_end);
+  co_return reply;
+}
+
+}  // namespace
+
+void register_nvmf_namespace_methods(rpc::MethodTable& table) {
+  table.add(rpc::Method("nvmf_subsystem_add_ns", "Add a bdev to a subsystem as a namespace")
+                .with({nqn_param(), namespace_param(), tgt_name_param()})
+                .result("The namespace id")
+                .mutates()
+                .coroutine(add_ns));
+  table.add(rpc::Method("nvmf_subsystem_remove_ns", "Remove a namespace from a subsystem")
+                .with({nqn_param(), Param("nsid", ParamType::integer, "Namespace id").required().range(1, max_nsid), tgt_name_param()})
+                .mutates()
+                .coroutine(remove_ns));
+}
+
+}  // namespace catnap::server

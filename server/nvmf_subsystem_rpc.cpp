@@ -1,0 +1,129 @@
+// nvmf_create_subsystem, nvmf_delete_subsystem, nvmf_get_subsystems.
+// Owner: app_thread. Left out: passthrough subsystems, NVM subsystem reset.
+#include <fmt/format.h>
+
+#include "server/names.h"
+#include "server/nvmf_common_rpc.h"
+#include "server/nvmf_rpc.h"
+
+namespace catnap::server {
+namespace {
+
+using rpc::Param;
+using rpc::ParamType;
+
+std::vector<Param> create_params() {
+  const SubsystemOptions defaults;
+  std::vector<Param> params;
+  params.push_back(nqn_param());
+  params.push_back(tgt_name_param());
+  params.push_back(Param("serial_number", ParamType::string, "At most 20 printable ASCII characters").or_default(defaults.serial_number));
+  params.push_back(Param("model_number", ParamType::string, "At most 40 printable ASCII characters").or_default(defaults.model_number));
+  params.push_back(Param("allow_any_host", ParamType::boolean, "Any host may connect, not only those of the list").or_default(false));
+  params.push_back(Param("ana_reporting", ParamType::boolean, "Report asymmetric namespace access").or_default(false));
+  params.push_back(Param("max_namespaces", ParamType::integer, "Most namespaces, and highest NSID; 0: 32").or_default(0).range(0, max_namespaces_limit));
+  params.push_back(Param("min_cntlid", ParamType::integer, "Lowest controller id").or_default(defaults.min_cntlid).range(min_cntlid_limit, max_cntlid_limit));
+  params.push_back(Param("max_cntlid", ParamType::integer, "Highest controller id").or_default(defaults.max_cntlid).range(min_cntlid_limit, max_cntlid_limit));
+  params.push_back(Param("passthrough", ParamType::boolean, "Only false: there are no NVMe bdevs to pass commands to"));
+  params.push_back(Param("enable_nssr", ParamType::boolean, "Only false: NVM subsystem reset is not supported"));
+  for (const char* name : {"admin_label", "dmrsl", "wzsl", "max_discard_size_kib", "max_write_zeroes_size_kib"}) {
+    params.push_back(Param(name, ParamType::any, "No effect here").ignored());
+  }
+  return params;
+}
+
+Task<Reply> create_subsystem(rpc::Params params) {
+  for (const char* name : {"passthrough", "enable_nssr"}) {
+    if (params.boolean(name)) co_return std::unexpected(rpc::RpcError(Error(ENOTSUP, fmt::format("{} true is not supported", name))));
+  }
+  SubsystemOptions options;
+  options.nqn = params.string("nqn");
+  options.serial_number = params.string("serial_number");
+  options.model_number = params.string("model_number");
+  options.allow_any_host = params.boolean("allow_any_host");
+  options.ana_reporting = params.boolean("ana_reporting");
+  options.max_namespaces = static_cast<std::uint32_t>(params.integer("max_namespaces"));
+  options.min_cntlid = static_cast<std::uint16_t>(params.integer("min_cntlid"));
+  options.max_cntlid = static_cast<std::uint16_t>(params.integer("max_cntlid"));
+  Target::Change change = target().create_subsystem(options);
+  Reply reply = co_await reply_when_settled(change);
+  co_return reply;
+}
+
+Task<Reply> delete_subsystem(rpc::Params params) {
+  std::string nqn = nqn_of(params);
+  Target::Watch watch = target().watch_namespaces(nqn);
+  Target::Change change = target().delete_subsystem(nqn);
+  Reply reply = co_await reply_when_released(change, watch, nqn);
+  co_return reply;
+}
+
+Json::Value namespace_json(const NamespaceConfig& config, bool with_ana) {
+  Json::Value json(Json::objectValue);
+  json["nsid"] = config.nsid;
+  json["bdev_name"] = config.bdev->name();
+  json["name"] = config.bdev->name();
+  if (config.nguid != std::array<std::uint8_t, 16>{}) json["nguid"] = hex_text(config.nguid);
+  if (config.eui64 != std::array<std::uint8_t, 8>{}) json["eui64"] = hex_text(config.eui64);
+  json["uuid"] = uuid_text(config.uuid);
+  if (with_ana) json["anagrpid"] = config.anagrpid;
+  return json;
+}
+
+Json::Value subsystem_json(const SubsystemSnapshot& subsystem) {
+  Json::Value json(Json::objectValue);
+  json["nqn"] = subsystem.nqn;
+  json["subtype"] = subsystem.discovery ? "Discovery" : "NVMe";
+  json["listen_addresses"] = Json::Value(Json::arrayValue);
+  for (const auto& listener : subsystem.listeners) json["listen_addresses"].append(address_json(listener.address));
+  json["allow_any_host"] = subsystem.allow_any_host;
+  json["hosts"] = Json::Value(Json::arrayValue);
+  for (const auto& host : subsystem.hosts) {
+    Json::Value entry(Json::objectValue);
+    entry["nqn"] = host;
+    json["hosts"].append(std::move(entry));
+  }
+  if (subsystem.discovery) return json;
+  json["serial_number"] = subsystem.serial_number;
+  json["model_number"] = subsystem.model_number;
+  json["max_namespaces"] = subsystem.max_namespaces;
+  json["min_cntlid"] = subsystem.min_cntlid;
+  json["max_cntlid"] = subsystem.max_cntlid;
+  json["ana_reporting"] = subsystem.ana_reporting;
+  json["namespaces"] = Json::Value(Json::arrayValue);
+  for (const auto& [nsid, config] : subsystem.namespaces) json["namespaces"].append(namespace_json(*config, subsystem.ana_reporting));
+  return json;
+}
+
+Reply get_subsystems(const rpc::Params& params) {
+  Json::Value list(Json::arrayValue);
+  const TargetSnapshot& current = target().current();
+  if (params.has("nqn")) {
+    const auto found = target().find(nqn_of(params));
+    if (!found) return std::unexpected(rpc::RpcError(found.error()));
+    list.append(subsystem_json(**found));
+    return list;
+  }
+  // The discovery subsystem first, as SPDK's clients are used to.
+  list.append(subsystem_json(*current.find(discovery_nqn)));
+  for (const auto& [nqn, subsystem] : current.subsystems) {
+    if (!subsystem->discovery) list.append(subsystem_json(*subsystem));
+  }
+  return list;
+}
+
+}  // namespace
+
+void register_nvmf_subsystem_methods(rpc::MethodTable& table) {
+  table.add(rpc::Method("nvmf_create_subsystem", "Make a subsystem").with(create_params()).mutates().coroutine(create_subsystem));
+  table.add(rpc::Method("nvmf_delete_subsystem", "Remove a subsystem and end its controllers")
+                .with({nqn_param(), tgt_name_param()})
+                .mutates()
+                .coroutine(delete_subsystem));
+  table.add(rpc::Method("nvmf_get_subsystems", "Show subsystems, their listeners, hosts and namespaces")
+                .with({Param("nqn", ParamType::string, "Only this one"), tgt_name_param()})
+                .result("Array of subsystems")
+                .handler(get_subsystems));
+}
+
+}  // namespace catnap::server

@@ -1,0 +1,306 @@
+// The target's configuration: subsystems, listeners, hosts, and publishing. See target.h; namespaces stand in target_namespaces.cpp.
+// Owner: app_thread. Left out: ANA states per listener (they are all optimized until an RPC can change them).
+#include "server/target.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <set>
+
+#include "reactor/base/check.h"
+#include "server/discovery_view.h"
+#include "server/draft.h"
+#include "server/names.h"
+
+namespace catnap::server {
+namespace {
+
+LogFlag log_nvmf{"nvmf"};
+
+Target* the_target = nullptr;
+
+// How often a wait for I/O or controllers looks again: they usually end within a loop turn, and the wait is bounded.
+constexpr std::uint64_t release_look_us = 2'000;
+
+std::shared_ptr<const TargetSnapshot> first_snapshot() {
+  auto discovery = std::make_shared<SubsystemSnapshot>();
+  discovery->nqn = discovery_nqn;
+  discovery->discovery = true;
+  discovery->allow_any_host = true;
+  discovery->max_namespaces = 0;
+  auto snapshot = std::make_shared<TargetSnapshot>();
+  snapshot->generation = 1;
+  snapshot->subsystems.emplace(discovery_nqn, std::move(discovery));
+  return snapshot;
+}
+
+bool all_expired(const Target::Watch& watch) {
+  return std::all_of(watch.begin(), watch.end(), [](const auto& held) { return held.expired(); });
+}
+
+}  // namespace
+
+Result<std::shared_ptr<void>> Target::listen_tcp(const ListenAddress& address, std::function<void(int fd)> on_accept) {
+  auto listener = tcp::Listener::open(address.traddr, address.trsvcid, address.adrfam, std::move(on_accept));
+  if (!listener) return std::unexpected(listener.error());
+  return std::shared_ptr<void>(std::shared_ptr<tcp::Listener>(std::move(*listener)));
+}
+
+Target::Target(Thread& app_thread, Hooks hooks, TargetLimits limits)
+    : app_thread_(app_thread), hooks_(std::move(hooks)), limits_(limits), publisher_(first_snapshot(), hooks_.committed) {
+  CATNAP_CHECK(the_target == nullptr);
+  the_target = this;
+}
+
+Target::~Target() { the_target = nullptr; }
+
+Target* Target::instance() { return the_target; }
+
+void Target::set_discovery_filters(std::uint8_t filters) {
+  Draft draft(current());
+  draft.target().discovery_filters = filters;
+  publish(std::move(draft));
+}
+
+void Target::attach_group(std::unique_ptr<TargetGroup> group) {
+  check_on_thread(app_thread_, "Target");
+  if (transport_) group->start(transport_->tcp);
+  publisher_.attach(*group);
+  groups_.push_back(std::move(group));
+}
+
+Result<void> Target::create_transport(const TransportConfig& config) {
+  check_on_thread(app_thread_, "Target");
+  if (transport_) return fail(EEXIST, "Transport type 'TCP' already exists");
+  transport_ = config;
+  for (auto& group : groups_) group->start(config.tcp);
+  return {};
+}
+
+// --- finding ---
+
+Result<const SubsystemSnapshot*> Target::find(const std::string& nqn) const {
+  const SubsystemSnapshot* found = current().find(nqn);
+  if (found != nullptr) return found;
+  return fail(ENODEV, fmt::format("Invalid parameters: Subsystem with NQN '{}' not found", nqn));
+}
+
+Result<const SubsystemSnapshot*> Target::find_editable(const std::string& nqn) const {
+  auto found = find(nqn);
+  if (found && (*found)->discovery) return fail(EPERM, "the discovery subsystem exists by itself: it can have listeners of its own, and nothing else");
+  return found;
+}
+
+// --- publishing ---
+
+std::uint64_t Target::publish(Draft draft) {
+  check_on_thread(app_thread_, "Target");
+  auto next = draft.finish();
+  if (discovery_view_differs(current(), *next)) ++next->discovery_generation;
+  const std::uint64_t generation = next->generation;
+  publisher_.publish(std::move(next));
+  close_unused_listeners();
+  return generation;
+}
+
+bool Target::listened_to(const TargetSnapshot& snapshot, const ListenAddress& address) const {
+  return std::any_of(snapshot.subsystems.begin(), snapshot.subsystems.end(), [&](const auto& entry) {
+    const auto& listeners = entry.second->listeners;
+    return std::any_of(listeners.begin(), listeners.end(), [&](const auto& listener) { return listener.address == address; });
+  });
+}
+
+void Target::close_unused_listeners() {
+  std::set<AddressKey> used;
+  for (const auto& [nqn, subsystem] : current().subsystems) {
+    for (const auto& listener : subsystem->listeners) used.emplace(listener.address.traddr, listener.address.trsvcid);
+  }
+  std::erase_if(listeners_, [&](const auto& entry) { return !used.contains(entry.first); });
+}
+
+Task<Result<void>> Target::settled(std::uint64_t generation) {
+  Result<void> committed = co_await publisher_.committed(generation, limits_.commit_timeout_us);
+  co_return committed;
+}
+
+Task<Result<void>> Target::settled_and_released(std::uint64_t generation, Watch released, std::string ended_nqn) {
+  const std::uint64_t deadline_ns = app_thread_.now_ns() + limits_.release_timeout_us * ns_per_us;
+  Result<void> committed = co_await publisher_.committed(generation, limits_.commit_timeout_us);
+  if (!committed) co_return committed;
+  for (;;) {
+    const bool controllers_gone = ended_nqn.empty() || !hooks_.has_controllers(ended_nqn);
+    if (controllers_gone && all_expired(released)) co_return Result<void>();
+    if (app_thread_.now_ns() >= deadline_ns) {
+      log_notice("generation {} is in force; what it removed still has {}, which end by themselves", generation,
+                 controllers_gone ? "I/O in flight" : "controllers");
+      co_return Result<void>();
+    }
+    SleepFor look_again(release_look_us);
+    co_await look_again;
+  }
+}
+
+// --- subsystems ---
+
+Target::Change Target::create_subsystem(const SubsystemOptions& options) {
+  if (auto valid = validate_nqn(options.nqn); !valid) return std::unexpected(valid.error());
+  if (current().find(options.nqn) != nullptr) return fail(EEXIST, fmt::format("File exists: there is a subsystem with NQN '{}' already", options.nqn));
+  if (auto valid = validate_ascii("serial_number", options.serial_number, max_serial_number_bytes); !valid) return std::unexpected(valid.error());
+  if (auto valid = validate_ascii("model_number", options.model_number, max_model_number_bytes); !valid) return std::unexpected(valid.error());
+  if (options.min_cntlid < min_cntlid_limit || options.max_cntlid > max_cntlid_limit || options.min_cntlid > options.max_cntlid) {
+    return fail(EINVAL, fmt::format("Invalid cntlid range [{}-{}]", options.min_cntlid, options.max_cntlid));
+  }
+  if (options.max_namespaces > max_namespaces_limit) {
+    return fail(EINVAL, fmt::format("max_namespaces {} is above {}", options.max_namespaces, max_namespaces_limit));
+  }
+  if (current().subsystems.size() - 1 >= limits_.max_subsystems) {
+    return fail(ENOSPC, fmt::format("No space left: there are {} subsystems already (nvmf_set_max_subsystems)", limits_.max_subsystems));
+  }
+  Draft draft(current());
+  SubsystemSnapshot& created = draft.create(options.nqn);
+  created.serial_number = options.serial_number;
+  created.model_number = options.model_number;
+  created.allow_any_host = options.allow_any_host;
+  created.ana_reporting = options.ana_reporting;
+  created.max_namespaces = options.max_namespaces == 0 ? default_max_namespaces : options.max_namespaces;
+  created.min_cntlid = options.min_cntlid;
+  created.max_cntlid = options.max_cntlid;
+  return publish(std::move(draft));
+}
+
+Target::Change Target::delete_subsystem(const std::string& nqn) {
+  const auto found = find_editable(nqn);
+  if (!found) return std::unexpected(found.error());
+  Draft draft(current());
+  draft.erase(nqn);
+  return publish(std::move(draft));
+}
+
+// --- listeners ---
+
+// One number per address, shared by all subsystems that listen there; the lowest free one.
+std::uint16_t Target::port_id_for(const ListenAddress& address) const {
+  std::set<std::uint16_t> taken;
+  for (const auto& [nqn, subsystem] : current().subsystems) {
+    for (const auto& listener : subsystem->listeners) {
+      if (listener.address == address) return listener.port_id;
+      taken.insert(listener.port_id);
+    }
+  }
+  std::uint16_t port_id = 0;
+  while (taken.contains(port_id)) ++port_id;
+  return port_id;
+}
+
+Target::Change Target::add_listener(const std::string& nqn, const ListenAddress& given) {
+  const auto found = find(nqn);
+  if (!found) return std::unexpected(found.error());
+  const auto address = normalise_listen_address(given);
+  if (!address) return std::unexpected(address.error());
+  if (!transport_) return fail(ENODEV, "there is no transport of type TCP yet: call nvmf_create_transport first");
+  const auto& listeners = (*found)->listeners;
+  if (std::any_of(listeners.begin(), listeners.end(), [&](const auto& listener) { return listener.address == *address; })) {
+    return fail(EEXIST, fmt::format("File exists: subsystem '{}' listens on {} already", nqn, address_text(*address)));
+  }
+  AddressKey key(address->traddr, address->trsvcid);
+  if (!listeners_.contains(key)) {
+    auto opened = hooks_.listen(*address, [this](int fd) { place(fd); });
+    if (!opened) {
+      return fail(opened.error().err, fmt::format("{}: cannot listen on {}: {}", errno_text(opened.error().err), address_text(*address), opened.error().message));
+    }
+    listeners_.emplace(std::move(key), std::move(*opened));
+  }
+  Draft draft(current());
+  SubsystemSnapshot::ListenerEntry entry;
+  entry.address = *address;
+  entry.port_id = port_id_for(*address);
+  draft.edit(nqn).listeners.push_back(std::move(entry));
+  return publish(std::move(draft));
+}
+
+Target::Change Target::remove_listener(const std::string& nqn, const ListenAddress& given) {
+  const auto found = find(nqn);
+  if (!found) return std::unexpected(found.error());
+  const auto address = normalise_listen_address(given);
+  if (!address) return std::unexpected(address.error());
+  Draft draft(current());
+  const auto removed = std::erase_if(draft.edit(nqn).listeners, [&](const auto& listener) { return listener.address == *address; });
+  if (removed == 0) return fail(ENODEV, fmt::format("subsystem '{}' has no listener on {}", nqn, address_text(*address)));
+  return publish(std::move(draft));
+}
+
+// --- hosts ---
+
+Target::Change Target::add_host(const std::string& nqn, const std::string& host_nqn) {
+  const auto found = find_editable(nqn);
+  if (!found) return std::unexpected(found.error());
+  if (auto valid = validate_nqn(host_nqn); !valid) return std::unexpected(valid.error());
+  const auto& hosts = (*found)->hosts;
+  const auto at = std::lower_bound(hosts.begin(), hosts.end(), host_nqn);
+  if (at != hosts.end() && *at == host_nqn) return fail(EEXIST, fmt::format("File exists: subsystem '{}' allows host '{}' already", nqn, host_nqn));
+  const auto position = at - hosts.begin();
+  Draft draft(current());
+  auto& edited = draft.edit(nqn).hosts;
+  edited.insert(edited.begin() + position, host_nqn);
+  return publish(std::move(draft));
+}
+
+Target::Change Target::remove_host(const std::string& nqn, const std::string& host_nqn) {
+  const auto found = find_editable(nqn);
+  if (!found) return std::unexpected(found.error());
+  Draft draft(current());
+  if (std::erase(draft.edit(nqn).hosts, host_nqn) == 0) {
+    return fail(ENOENT, fmt::format("subsystem '{}' has no host '{}' in its list", nqn, host_nqn));
+  }
+  return publish(std::move(draft));
+}
+
+Target::Change Target::set_allow_any_host(const std::string& nqn, bool allow) {
+  const auto found = find_editable(nqn);
+  if (!found) return std::unexpected(found.error());
+  Draft draft(current());
+  draft.edit(nqn).allow_any_host = allow;
+  return publish(std::move(draft));
+}
+
+// --- connections ---
+
+// The group with the fewest queue pairs takes the next one.
+void Target::place(int fd) {
+  const auto fewest = std::min_element(groups_.begin(), groups_.end(), [](const auto& a, const auto& b) { return a->queue_count() < b->queue_count(); });
+  const bool full = connection_count() >= limits_.max_connections;
+  if (full && connections_said_.first()) log_warning("{} connections are open, the most there may be: further ones are refused", limits_.max_connections);
+  if (!full) connections_said_.reset();
+  if (stopping_ || full || fewest == groups_.end()) {
+    ::close(fd);
+    return;
+  }
+  log_debug(log_nvmf, "a connection goes to {}", (*fewest)->name());
+  (*fewest)->add_connection(fd);
+}
+
+std::uint32_t Target::connection_count() const {
+  std::uint32_t count = 0;
+  for (const auto& group : groups_) count += group->queue_count();
+  return count;
+}
+
+void Target::shut_down(std::move_only_function<void()> done) {
+  check_on_thread(app_thread_, "Target");
+  CATNAP_CHECK(!stopping_);
+  stopping_ = true;
+  listeners_.clear();
+  if (groups_.empty()) {
+    done();
+    return;
+  }
+  auto left = std::make_shared<std::pair<std::size_t, std::move_only_function<void()>>>(groups_.size(), std::move(done));
+  for (auto& group : groups_) {
+    group->shut_down([left] {
+      if (--left->first == 0) left->second();
+    });
+  }
+}
+
+}  // namespace catnap::server

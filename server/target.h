@@ -1,0 +1,179 @@
+// The target's configuration: transport, subsystems, namespaces, listeners, hosts. Each change is checked wholly and gets what it needs (an open
+// bdev, a listening socket) first, then becomes the next snapshot; publishing cannot fail, so nothing is ever half applied.
+// Owner: app_thread, every member. Left out: controllers and queues (controller_table.h, server_group.h), JSON (nvmf_rpc_*.cpp).
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "reactor/base/error.h"
+#include "reactor/base/log.h"
+#include "reactor/cpumask.h"
+#include "reactor/task.h"
+#include "server/publisher.h"
+#include "server/snapshot.h"
+#include "server/target_group.h"
+#include "transport/tcp/poll_group.h"
+
+namespace catnap::server {
+
+// Opener name of our bdev descriptors, as bdev_get_bdevs shows who claims a bdev.
+inline constexpr const char* bdev_opener = "NVMe-oF Target";
+
+struct TargetLimits {
+  std::uint32_t max_subsystems = 1024;  // SPDK's default; the discovery subsystem does not count
+  // Accepted connections at a time. Each costs a socket and a few KiB; 8192 is 64 hosts with 127 I/O queues and stays within usual fd limits of services.
+  std::uint32_t max_connections = 8192;
+  // How long an RPC waits for all poll groups to take up a change: far above any loop turn (the stall detector speaks at 100 ms).
+  std::uint64_t commit_timeout_us = 5'000'000;
+  // How long removing waits for I/O and controllers of what was removed before it answers all the same: applied, and logged.
+  std::uint64_t release_timeout_us = 3'000'000;
+};
+
+inline constexpr std::uint32_t default_max_namespaces = 32;  // SPDK's
+// Identify's MNAN and the ANA log have an entry per namespace: 64 Ki keeps the longest log below 3 MiB.
+inline constexpr std::uint32_t max_namespaces_limit = 65536;
+inline constexpr std::uint16_t min_cntlid_limit = 1;
+inline constexpr std::uint16_t max_cntlid_limit = 0xFFEF;  // NVMe-oF 1.1, section 3.3: FFF0h to FFFFh are reserved
+
+struct SubsystemOptions {
+  std::string nqn;
+  std::string serial_number = "00000000000000000000";  // SPDK's default
+  std::string model_number = "catnap bdev controller";
+  bool allow_any_host = false;
+  bool ana_reporting = false;
+  std::uint32_t max_namespaces = 0;  // 0: default_max_namespaces
+  std::uint16_t min_cntlid = min_cntlid_limit;
+  std::uint16_t max_cntlid = max_cntlid_limit;
+};
+
+struct NamespaceOptions {
+  std::string bdev_name;
+  std::uint32_t nsid = 0;  // 0: the lowest free one
+  std::optional<std::array<std::uint8_t, 16>> uuid;   // none: the bdev's
+  std::optional<std::array<std::uint8_t, 16>> nguid;  // none: the bdev's UUID, as SPDK does
+  std::optional<std::array<std::uint8_t, 8>> eui64;   // none: none
+  std::uint32_t anagrpid = 0;                         // 0: the NSID
+  bool no_auto_visible = false;
+};
+
+// What nvmf_create_transport told. The options without effect here are kept so that they are shown as they were given.
+struct TransportConfig {
+  tcp::TcpOptions tcp;
+  std::uint32_t abort_timeout_sec = 1;
+};
+
+class Target {
+ public:
+  struct Hooks {
+    // Every group has acknowledged `next`.
+    Publisher::OnCommit committed;
+    // Does the subsystem still have controllers?
+    std::function<bool(const std::string& nqn)> has_controllers;
+    // Listens until the result is destroyed. Production: tcp::Listener::open.
+    std::function<Result<std::shared_ptr<void>>(const ListenAddress& address, std::function<void(int fd)> on_accept)> listen;
+  };
+  // Listens through tcp::Listener.
+  static Result<std::shared_ptr<void>> listen_tcp(const ListenAddress& address, std::function<void(int fd)> on_accept);
+
+  // On app_thread. Publishes generation 1: the discovery subsystem alone.
+  Target(Thread& app_thread, Hooks hooks, TargetLimits limits = {});
+  ~Target();
+  Target(const Target&) = delete;
+  Target& operator=(const Target&) = delete;
+  // The process's target, for RPC handlers; null before there is one.
+  static Target* instance();
+
+  const TargetSnapshot& current() const { return *publisher_.current(); }
+  Publisher& publisher() { return publisher_; }
+  const TargetLimits& limits() const { return limits_; }
+  const std::optional<TransportConfig>& transport() const { return transport_; }
+
+  // --- before the groups are there ---
+  void set_max_subsystems(std::uint32_t max_subsystems) { limits_.max_subsystems = max_subsystems; }
+  void set_poll_groups_mask(CpuMask mask) { poll_groups_mask_ = std::move(mask); }
+  const CpuMask& poll_groups_mask() const { return poll_groups_mask_; }  // empty: every reactor
+  void set_discovery_filters(std::uint8_t filters);
+  void attach_group(std::unique_ptr<TargetGroup> group);
+  bool has_groups() const { return !groups_.empty(); }
+
+  // Error: ENODEV, with the text that clients of SPDK look for.
+  Result<const SubsystemSnapshot*> find(const std::string& nqn) const;
+
+  // --- changes; each gives the generation that brings it about, for settled() ---
+  using Change = Result<std::uint64_t>;
+  // Error: EEXIST.
+  Result<void> create_transport(const TransportConfig& config);
+  // Errors: EINVAL (field named), EEXIST, ENOSPC.
+  Change create_subsystem(const SubsystemOptions& options);
+  // Errors: ENODEV, EPERM (discovery).
+  Change delete_subsystem(const std::string& nqn);
+  struct AddedNamespace {
+    std::uint64_t generation;
+    std::uint32_t nsid;
+  };
+  // Errors: ENODEV (subsystem, bdev), EEXIST (NSID, an identifier), EBUSY (bdev), EINVAL, ENOSPC, EPERM (discovery).
+  Result<AddedNamespace> add_namespace(const std::string& nqn, const NamespaceOptions& options);
+  // Errors: ENODEV.
+  Change remove_namespace(const std::string& nqn, std::uint32_t nsid);
+  // Errors: ENODEV (subsystem, transport), EINVAL, EEXIST, and what listening says (EADDRINUSE, EADDRNOTAVAIL, EACCES).
+  Change add_listener(const std::string& nqn, const ListenAddress& address);
+  // Errors: ENODEV, EINVAL.
+  Change remove_listener(const std::string& nqn, const ListenAddress& address);
+  // Errors: ENODEV, EINVAL, EEXIST, EPERM (discovery).
+  Change add_host(const std::string& nqn, const std::string& host_nqn);
+  // Errors: ENODEV, ENOENT.
+  Change remove_host(const std::string& nqn, const std::string& host_nqn);
+  Change set_allow_any_host(const std::string& nqn, bool allow);
+
+  // Returns once every group has taken `generation` up. Error: ETIMEDOUT.
+  Task<Result<void>> settled(std::uint64_t generation);
+  // The same, then waits (release_timeout_us) until `released` namespaces and the controllers of `ended_nqn` (empty: none) are gone; what still
+  // holds is logged, and is no error: the change is in force.
+  using Watch = std::vector<std::weak_ptr<const NamespaceConfig>>;
+  Task<Result<void>> settled_and_released(std::uint64_t generation, Watch released, std::string ended_nqn);
+  Watch watch_namespaces(const std::string& nqn) const;
+  Watch watch_namespace(const std::string& nqn, std::uint32_t nsid) const;
+
+  // Connections now, over all groups.
+  std::uint32_t connection_count() const;
+  // Stops listening, ends every connection after what is in flight, then `done`. Once.
+  void shut_down(std::move_only_function<void()> done);
+
+ private:
+  using AddressKey = std::pair<std::string, std::string>;  // traddr, trsvcid
+  class Draft;
+
+
+  Result<const SubsystemSnapshot*> find_editable(const std::string& nqn) const;
+  Result<void> check_namespace(const SubsystemSnapshot& subsystem, const NamespaceConfig& config) const;
+  Result<std::uint32_t> choose_nsid(const SubsystemSnapshot& subsystem, std::uint32_t asked) const;
+  Result<std::shared_ptr<NamespaceConfig>> open_namespace(const SubsystemSnapshot& subsystem, const NamespaceOptions& options);
+  std::uint16_t port_id_for(const ListenAddress& address) const;
+  bool listened_to(const TargetSnapshot& snapshot, const ListenAddress& address) const;
+  std::uint64_t publish(Draft draft);
+  void close_unused_listeners();
+  void bdev_event(const std::weak_ptr<bdev::Descriptor>& from, bdev::Event event);
+  void place(int fd);
+
+  Thread& app_thread_;
+  Hooks hooks_;
+  TargetLimits limits_;
+  CpuMask poll_groups_mask_;
+  std::optional<TransportConfig> transport_;
+  Publisher publisher_;
+  std::map<AddressKey, std::shared_ptr<void>> listeners_;
+  std::vector<std::unique_ptr<TargetGroup>> groups_;
+  LogOnce connections_said_;
+  bool stopping_ = false;
+};
+
+}  // namespace catnap::server
