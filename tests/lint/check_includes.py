@@ -16,8 +16,9 @@ ALLOWED = {
 
 
 def is_rpc_file(path):
-    """X_rpc.cpp and X_rpc.h: a module's methods, the only place below server/ that knows rpc/."""
-    return path.rsplit(".", 1)[0].endswith("_rpc")
+    """X_rpc.cpp and X_rpc.h (a module's methods), and rpc_common (what they share): the only places below server/ that know rpc/."""
+    stem = path.rsplit(".", 1)[0]
+    return stem.endswith(("_rpc", "/rpc_common"))
 
 
 def judge(path, included):
