@@ -20,7 +20,12 @@ namespace catnap::rpc {
 Result<std::unique_ptr<Server>> Server::listen(ServerOptions options, Dispatcher& dispatcher) {
   auto listener = UnixListener::open(options.path);
   if (!listener) return std::unexpected(listener.error());
-  std::unique_ptr<Server> server(new Server(std::move(options), dispatcher, std::move(*listener)));
+  return serve(std::move(options), dispatcher, std::move(*listener));
+}
+
+Result<std::unique_ptr<Server>> Server::serve(ServerOptions options, Dispatcher& dispatcher, UnixListener listener) {
+  options.path = listener.path();
+  std::unique_ptr<Server> server(new Server(std::move(options), dispatcher, std::move(listener)));
   if (auto started = server->start(); !started) return std::unexpected(started.error());
   return server;
 }

@@ -47,6 +47,9 @@ class Server {
  public:
   // Listens and serves on the current thread (app_thread). `dispatcher` must outlive the server.
   static Result<std::unique_ptr<Server>> listen(ServerOptions options, Dispatcher& dispatcher);
+  // The same at a socket bound before, whose connections have waited unserved: a process claims its socket first, and serves when it is configured.
+  // options.path is the listener's.
+  static Result<std::unique_ptr<Server>> serve(ServerOptions options, Dispatcher& dispatcher, UnixListener listener);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
