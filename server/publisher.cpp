@@ -10,10 +10,15 @@
 
 namespace catnap::server {
 
-void Publisher::attach(TargetGroup& group) {
+void Publisher::attach(GroupPort& group) {
   // It has nothing yet, but what is committed stays committed: no connection reaches the group before this first snapshot does.
   members_.push_back(Member{&group, committed_->generation});
   send_to(members_.size() - 1, current_);
+}
+
+void Publisher::detach_all() {
+  members_.clear();
+  advance();
 }
 
 void Publisher::publish(SnapshotPtr next) {
@@ -30,6 +35,7 @@ void Publisher::send_to(std::size_t member, const SnapshotPtr& snapshot) {
 }
 
 void Publisher::acknowledge(std::size_t member, std::uint64_t generation) {
+  if (member >= members_.size()) return;  // after detach_all()
   members_[member].acknowledged = std::max(members_[member].acknowledged, generation);
   advance();
 }

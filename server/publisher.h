@@ -12,7 +12,7 @@
 #include "reactor/base/error.h"
 #include "reactor/task.h"
 #include "server/snapshot.h"
-#include "server/target_group.h"
+#include "server/group_port.h"
 
 namespace catnap::server {
 
@@ -27,7 +27,9 @@ class Publisher {
   Publisher& operator=(const Publisher&) = delete;
 
   // A further group: gets the current snapshot at once, and its acknowledgement counts from then on. The group outlives the publisher's use.
-  void attach(TargetGroup& group);
+  void attach(GroupPort& group);
+  // No group any more: what is published is committed at once.
+  void detach_all();
   // `next` follows current(): its generation is one more.
   void publish(SnapshotPtr next);
 
@@ -40,7 +42,7 @@ class Publisher {
 
  private:
   struct Member {
-    TargetGroup* group;
+    GroupPort* group;
     std::uint64_t acknowledged;
   };
   struct Waiter {

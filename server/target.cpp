@@ -63,7 +63,7 @@ void Target::set_discovery_filters(std::uint8_t filters) {
   publish(std::move(draft));
 }
 
-void Target::attach_group(std::unique_ptr<TargetGroup> group) {
+void Target::attach_group(std::unique_ptr<GroupPort> group) {
   check_on_thread(app_thread_, "Target");
   if (transport_) group->start(transport_->tcp);
   publisher_.attach(*group);
@@ -301,6 +301,15 @@ void Target::shut_down(std::move_only_function<void()> done) {
       if (--left->first == 0) left->second();
     });
   }
+}
+
+void Target::clear() {
+  CATNAP_CHECK(stopping_);
+  publisher_.detach_all();
+  groups_.clear();
+  Draft draft(current());
+  draft.target().subsystems.clear();
+  publish(std::move(draft));
 }
 
 }  // namespace catnap::server

@@ -20,7 +20,7 @@
 #include "reactor/task.h"
 #include "server/publisher.h"
 #include "server/snapshot.h"
-#include "server/target_group.h"
+#include "server/group_port.h"
 #include "transport/tcp/poll_group.h"
 
 namespace catnap::server {
@@ -102,7 +102,7 @@ class Target {
   void set_poll_groups_mask(CpuMask mask) { poll_groups_mask_ = std::move(mask); }
   const CpuMask& poll_groups_mask() const { return poll_groups_mask_; }  // empty: every reactor
   void set_discovery_filters(std::uint8_t filters);
-  void attach_group(std::unique_ptr<TargetGroup> group);
+  void attach_group(std::unique_ptr<GroupPort> group);
   bool has_groups() const { return !groups_.empty(); }
 
   // Error: ENODEV, with the text that clients of SPDK look for.
@@ -147,6 +147,8 @@ class Target {
   std::uint32_t connection_count() const;
   // Stops listening, ends every connection after what is in flight, then `done`. Once.
   void shut_down(std::move_only_function<void()> done);
+  // After shut_down() is done, as a message of its own: frees the groups and lets every bdev go.
+  void clear();
 
  private:
   using AddressKey = std::pair<std::string, std::string>;  // traddr, trsvcid
@@ -171,7 +173,7 @@ class Target {
   std::optional<TransportConfig> transport_;
   Publisher publisher_;
   std::map<AddressKey, std::shared_ptr<void>> listeners_;
-  std::vector<std::unique_ptr<TargetGroup>> groups_;
+  std::vector<std::unique_ptr<GroupPort>> groups_;
   LogOnce connections_said_;
   bool stopping_ = false;
 };

@@ -1,4 +1,4 @@
-// What the configuration needs of a poll group of the target: take a snapshot, take a socket, end. ServerGroup is one (server_target_group.h);
+// What the configuration needs of a poll group of the target: take a snapshot, take a socket, end. GroupAdapter is one (group_adapter.h);
 // tests bring others.
 // Owner: app_thread calls every member and gets every callback. Left out: everything a group does with them.
 #pragma once
@@ -13,9 +13,9 @@
 
 namespace catnap::server {
 
-class TargetGroup {
+class GroupPort {
  public:
-  virtual ~TargetGroup() = default;
+  virtual ~GroupPort() = default;
 
   // Of its thread: "nvmf_tgt_poll_group_000".
   virtual std::string name() const = 0;

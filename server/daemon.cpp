@@ -1,0 +1,189 @@
+// The running catnapd. See daemon.h.
+// Owner: app_thread.
+#include "server/daemon.h"
+
+#include <fmt/format.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+
+#include "bdev/bdev.h"
+#include "reactor/base/log.h"
+#include "rpc/version.h"
+#include "server/group_adapter.h"
+#include "server/method_registration.h"
+#include "server/names.h"
+
+namespace catnap::server {
+
+Daemon::Daemon(Runtime& runtime, Options options, std::optional<ConfigFile> config, std::optional<rpc::UnixListener> rpc_listener, int signal_fd)
+    : runtime_(runtime),
+      options_(std::move(options)),
+      config_(std::move(config)),
+      rpc_listener_(std::move(rpc_listener)),
+      signal_fd_(signal_fd),
+      lifecycle_([this] { return initialise(this); }),
+      dispatcher_(methods_, lifecycle_),
+      drain_timer_([this] { cut_short(); }) {}
+
+Daemon::~Daemon() = default;
+
+// --- starting ---
+
+void Daemon::start() {
+  Thread& app_thread = runtime_.app_thread();
+  const auto watching = app_thread.fds().add(signal_fd_, EPOLLIN, "signals", [this](std::uint32_t) { signal_ready(); });
+  if (!watching) {
+    started(std::unexpected(watching.error()));
+    return;
+  }
+  controllers_ = std::make_unique<ControllerTable>(app_thread);
+  Target::Hooks hooks;
+  hooks.committed = [this](const auto& old, const auto& next) { controllers_->configuration_changed(old, next); };
+  hooks.has_controllers = [this](const std::string& nqn) { return !controllers_->controllers(nqn).empty(); };
+  hooks.listen = &Target::listen_tcp;
+  TargetLimits limits;
+  if (options_.max_connections != 0) limits.max_connections = options_.max_connections;
+  target_ = std::make_unique<Target>(app_thread, std::move(hooks), limits);
+  register_all_methods(methods_, config_registry_, runtime_, lifecycle_, *controllers_, groups_);
+
+  if (options_.wait_for_rpc) {
+    const auto serving = serve_rpc();
+    if (!serving) started(serving);
+    else log_notice("waiting for framework_start_init at {}", options_.rpc_socket);
+    return;
+  }
+  spawn<Result<void>>(lifecycle_.start(), [this](Result<void> outcome) {
+    // Clients that came meanwhile have waited in the socket's backlog: none of them sees a target half configured.
+    if (outcome) outcome = serve_rpc();
+    started(outcome);
+  });
+}
+
+Result<void> Daemon::serve_rpc() {
+  if (!rpc_listener_) return {};
+  auto served = rpc::Server::serve(rpc::ServerOptions{}, dispatcher_, std::move(*rpc_listener_));
+  rpc_listener_.reset();
+  if (!served) return std::unexpected(served.error());
+  rpc_server_ = std::move(*served);
+  return {};
+}
+
+// What framework_start_init does, or the start itself without --wait-for-rpc.
+Task<Result<void>> Daemon::initialise(Daemon* self) {
+  if (self->config_) {
+    Result<void> replayed = co_await self->config_->replay(&self->dispatcher_, ConfigFile::Which::startup, self->options_.ignore_config_errors);
+    if (!replayed) co_return replayed;
+  }
+  self->make_groups();
+  if (self->config_) {
+    Result<void> replayed = co_await self->config_->replay(&self->dispatcher_, ConfigFile::Which::runtime, self->options_.ignore_config_errors);
+    // Half a configuration is none: with --wait-for-rpc, too, the process ends rather than serve it.
+    if (!replayed && self->options_.wait_for_rpc) self->started(replayed);
+    if (!replayed) co_return replayed;
+  }
+  if (self->options_.wait_for_rpc) self->announce();
+  co_return Result<void>();
+}
+
+void Daemon::make_groups() {
+  const CpuMask& mask = target_->poll_groups_mask();
+  for (Reactor* reactor : runtime_.reactors()) {
+    if (!mask.empty() && !mask.has(reactor->lcore())) continue;
+    Thread& thread = runtime_.create_thread(*reactor, fmt::format("nvmf_tgt_poll_group_{:03}", groups_.size()));
+    auto group = std::make_unique<ServerGroup>(thread, *controllers_);
+    groups_.push_back(group.get());
+    target_->attach_group(std::make_unique<GroupAdapter>(std::move(group)));
+  }
+  if (groups_.empty()) log_warning("poll_groups_mask 0x{} has no CPU of --cpumask: no connection can be served", mask.hex());
+}
+
+void Daemon::started(const Result<void>& outcome) {
+  if (outcome) {
+    announce();
+    return;
+  }
+  log_error("catnapd does not start: {}", outcome.error().message);
+  exit_code_ = exit_failed;
+  runtime_.app_thread().send([this] { stop(); });
+}
+
+void Daemon::announce() const {
+  std::string addresses;
+  std::size_t namespaces = 0;
+  for (const auto& [nqn, subsystem] : target_->current().subsystems) {
+    namespaces += subsystem->namespaces.size();
+    for (const auto& listener : subsystem->listeners) {
+      const std::string address = address_text(listener.address);
+      if (addresses.find(address) == std::string::npos) addresses += (addresses.empty() ? " on " : ", ") + address;
+    }
+  }
+  std::string cpus;
+  for (const Reactor* reactor : runtime_.reactors()) cpus += fmt::format("{}{}", cpus.empty() ? "" : ",", reactor->lcore());
+  log_notice("{} serves {} namespaces in {} subsystems{}; reactors on CPU {} ({}); JSON-RPC {}", rpc::version_text(), namespaces,
+             target_->current().subsystems.size() - 1, addresses, cpus, reactor_mode_name(options_.mode),
+             options_.no_rpc_server ? std::string("off") : "at " + options_.rpc_socket);
+  if (!options_.demo) return;
+  std::printf("\nOn this machine, as root:\n  nvme discover -t tcp -a %s -s %s\n  nvme connect -t tcp -a %s -s %s -n %s\n  nvme disconnect -n %s\n\n", demo_address,
+              demo_port, demo_address, demo_port, demo_nqn, demo_nqn);
+  std::fflush(stdout);
+}
+
+// --- ending ---
+
+void Daemon::signal_ready() {
+  signalfd_siginfo info{};
+  if (::read(signal_fd_, &info, sizeof(info)) != static_cast<ssize_t>(sizeof(info))) return;
+  log_notice("{}: ending", info.ssi_signo == static_cast<std::uint32_t>(SIGINT) ? "SIGINT" : "SIGTERM");
+  if (stopping_) cut_short();  // asked twice
+  stop();
+}
+
+void Daemon::stop() {
+  if (stopping_) return;
+  stopping_ = true;
+  runtime_.app_thread().arm_in_us(drain_timer_, drain_limit_us);
+  if (rpc_server_) rpc_server_->close();
+  rpc_listener_.reset();
+  if (!target_) {
+    finish();
+    return;
+  }
+  target_->shut_down([this] { runtime_.app_thread().send([this] { groups_ended(); }); });
+}
+
+void Daemon::groups_ended() {
+  groups_.clear();
+  target_->clear();
+  remove_bdevs();
+}
+
+// One after the other, until none is left: a bdev on top of another goes first, as it holds that one open.
+void Daemon::remove_bdevs() {
+  const auto all = bdev::Registry::instance().all();
+  if (all.empty()) {
+    finish();
+    return;
+  }
+  bdev::Registry::instance().remove(all.back()->name(), [this](Result<void>) { runtime_.app_thread().send([this] { remove_bdevs(); }); });
+}
+
+void Daemon::finish() {
+  drain_timer_.disarm();
+  static_cast<void>(runtime_.app_thread().fds().remove(signal_fd_));
+  rpc_server_.reset();
+  runtime_.request_stop();
+}
+
+void Daemon::cut_short() {
+  std::uint64_t in_flight = 0;
+  for (const ServerGroup* group : groups_) in_flight += group->stats().pending_bdev_io;
+  log_warning("{} commands in flight did not end within {} ms: the process ends without them", in_flight, drain_limit_us / 1000);
+  std::fflush(nullptr);
+  std::_Exit(exit_code_);
+}
+
+}  // namespace catnap::server

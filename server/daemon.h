@@ -1,0 +1,77 @@
+// The running catnapd: puts reactors, bdev modules, target and JSON-RPC together, and takes them apart at SIGTERM.
+// Owner: app_thread, except the constructor, exit_code() and destruction (main's OS thread, before and after Runtime::run()).
+// Left out: the command line (options.h).
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "reactor/runtime.h"
+#include "reactor/task.h"
+#include "rpc/config_registry.h"
+#include "rpc/dispatcher.h"
+#include "rpc/lifecycle.h"
+#include "rpc/method.h"
+#include "rpc/server.h"
+#include "rpc/unix_listener.h"
+#include "server/config_file.h"
+#include "server/controller_table.h"
+#include "server/options.h"
+#include "server/server_group.h"
+#include "server/target.h"
+
+namespace catnap::server {
+
+class Daemon {
+ public:
+  // How long connections may take to finish what is in flight when the process is asked to end; it then ends all the same, within 2 s in all.
+  static constexpr std::uint64_t drain_limit_us = 1'500'000;
+
+  // `signal_fd`: a non-blocking signalfd of SIGTERM and SIGINT; `rpc_listener`: the claimed socket (none with --no-rpc-server).
+  Daemon(Runtime& runtime, Options options, std::optional<ConfigFile> config, std::optional<rpc::UnixListener> rpc_listener, int signal_fd);
+  ~Daemon();
+  Daemon(const Daemon&) = delete;
+  Daemon& operator=(const Daemon&) = delete;
+
+  // The first message of app_thread.
+  void start();
+  // 0 after a signal, exit_failed when the start failed.
+  int exit_code() const { return exit_code_; }
+
+ private:
+  void register_methods();
+  Result<void> serve_rpc();
+  static Task<Result<void>> initialise(Daemon* self);
+  void make_groups();
+  void started(const Result<void>& outcome);
+  void announce() const;
+
+  void signal_ready();
+  void stop();
+  void groups_ended();
+  void remove_bdevs();
+  void finish();
+  [[noreturn]] void cut_short();
+
+  Runtime& runtime_;
+  Options options_;
+  std::optional<ConfigFile> config_;
+  std::optional<rpc::UnixListener> rpc_listener_;
+  int signal_fd_;
+  int exit_code_ = 0;
+  bool stopping_ = false;
+
+  rpc::MethodTable methods_;
+  rpc::ConfigRegistry config_registry_;
+  rpc::Lifecycle lifecycle_;
+  rpc::Dispatcher dispatcher_;
+  std::unique_ptr<ControllerTable> controllers_;
+  std::vector<ServerGroup*> groups_;
+  std::unique_ptr<Target> target_;
+  std::unique_ptr<rpc::Server> rpc_server_;
+  Timer drain_timer_;
+};
+
+}  // namespace catnap::server

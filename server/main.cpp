@@ -1,0 +1,92 @@
+// catnapd: reads the command line and the configuration, claims the RPC socket, starts the OS threads, and hands over to Daemon.
+// Owner: main's OS thread, which becomes the control thread. Left out: becoming a background process (service managers do that).
+#include <pthread.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+
+#include "reactor/base/log.h"
+#include "server/daemon.h"
+#include "server/options.h"
+
+namespace catnap::server {
+namespace {
+
+void apply_log_options(const Options& options) {
+  for (const auto& flag : options.log_flags) static_cast<void>(log_set_flag(flag, true));
+  // As in SPDK: naming a flag asks for its lines on standard error.
+  if (!options.log_flags.empty() && log_print_level() < LogLevel::debug) {
+    log_set_level(LogLevel::debug);
+    log_set_print_level(LogLevel::debug);
+  }
+  if (options.silence_notices) log_set_print_level(LogLevel::warning);
+  for (const auto& names : options.without_effect) log_notice("option {} has no effect: it belongs to SPDK's environment", names);
+}
+
+// Each connection is a file descriptor; the soft limit of 1024 that shells give would be the first limit met.
+void raise_fd_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
+}
+
+// Before any thread starts, so that all inherit the mask and the signals come through the fd alone.
+int block_signals() {
+  static_cast<void>(std::signal(SIGPIPE, SIG_IGN));  // a peer that is gone is an errno
+  sigset_t ending;
+  sigemptyset(&ending);
+  sigaddset(&ending, SIGTERM);
+  sigaddset(&ending, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &ending, nullptr);
+  return ::signalfd(-1, &ending, SFD_NONBLOCK | SFD_CLOEXEC);
+}
+
+int fail_start(const Error& error, int code = exit_failed) {
+  log_error("catnapd does not start: {}", error.message);
+  return code;
+}
+
+int run(const Options& options) {
+  apply_log_options(options);
+  raise_fd_limit();
+  const int signal_fd = block_signals();
+  if (signal_fd < 0) return fail_start(Error(errno, "signalfd: " + errno_text(errno)));
+  std::optional<ConfigFile> config;
+  if (options.demo) config = ConfigFile::demo();
+  if (!options.config_file.empty()) {
+    auto file = ConfigFile::read(options.config_file);
+    if (!file) return fail_start(file.error());
+    config = std::move(*file);
+  }
+  std::optional<rpc::UnixListener> rpc_listener;
+  if (!options.no_rpc_server) {
+    auto claimed = rpc::UnixListener::open(options.rpc_socket);
+    if (!claimed) return fail_start(claimed.error());
+    rpc_listener.emplace(std::move(*claimed));
+  }
+  RuntimeOptions runtime_options;
+  runtime_options.cpumask = options.cpumask;
+  runtime_options.mode = options.mode;
+  runtime_options.max_spin_us = options.max_spin_us;
+  runtime_options.buffer_cap_bytes = std::size_t{options.buffer_cap_mib} << 20;
+  auto runtime = Runtime::start(runtime_options);
+  if (!runtime) return fail_start(runtime.error(), runtime.error().err == EINVAL ? exit_usage : exit_failed);
+  Daemon daemon(**runtime, options, std::move(config), std::move(rpc_listener), signal_fd);
+  (*runtime)->run([&daemon] { daemon.start(); });
+  ::close(signal_fd);
+  return daemon.exit_code();
+}
+
+}  // namespace
+}  // namespace catnap::server
+
+int main(int argc, char** argv) {
+  const auto options = catnap::server::parse_options(argc, argv);
+  if (options) return catnap::server::run(*options);
+  std::fputs(options.error().text.c_str(), options.error().code == 0 ? stdout : stderr);
+  return options.error().code;
+}
