@@ -1,0 +1,1 @@
+"""A JSON-RPC client for catnapd (and SPDK) and the table of its commands. Standard library only."""

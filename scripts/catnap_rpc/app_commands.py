@@ -1,0 +1,43 @@
+"""Commands of the process itself: methods, version, reactors, threads, log."""
+
+from .command import Arg, Command, flag, number, on_or_off
+
+LEVELS = ["ERROR", "WARNING", "NOTICE", "INFO", "DEBUG", "DISABLED"]
+SIGNALS = ["SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGKILL", "SIGUSR1"]
+
+
+def timestamps(params):
+    # -e and -d are the older spellings.
+    params.setdefault("enabled", True)
+    return params
+
+
+COMMANDS = [
+    Command("rpc_get_methods", "List the methods of the server",
+            flag("-c", "--current", help="only those that may be called now"),
+            flag("-i", "--include-aliases", help="deprecated names too"), shows=True),
+    Command("rpc_get_schema", "Show every method with its parameters, bounds and help", shows=True),
+    Command("spdk_get_version", "Show name and version of the server", shows=True),
+    Command("spdk_kill_instance", "Send a signal to the server; SIGTERM and SIGINT end it in good order",
+            Arg("sig_name", type=str.upper, choices=SIGNALS, metavar="sig_name", help=", ".join(SIGNALS))),
+    Command("framework_start_init", "Initialize the subsystems (catnapd --wait-for-rpc)"),
+    Command("framework_wait_init", "Wait until the subsystems are initialized"),
+    Command("framework_get_subsystems", "List subsystems, those first that others depend on", shows=True),
+    Command("framework_get_config", "Show the configuration of a subsystem", Arg("name", help="subsystem"),
+            on_or_off("--with-batches", help="no effect: the configuration holds no batches"), shows=True),
+    Command("framework_get_reactors", "Show reactors, their time and what wakes them", shows=True),
+    Command("thread_get_stats", "Show the threads' time and pollers", shows=True),
+    Command("thread_get_pollers", "Show the pollers of every thread", shows=True),
+    Command("reactor_set_mode", "Change how reactors wait for work", Arg("mode", choices=["adaptive", "interrupt", "poll"]),
+            number("-l", "--lcore", help="CPU of the reactor; all when absent")),
+    Command("log_set_flag", "Switch a log flag on", Arg("flag", help='name, or "all"')),
+    Command("log_clear_flag", "Switch a log flag off", Arg("flag", help='name, or "all"')),
+    Command("log_get_flags", "Show log flags", shows=True),
+    Command("log_set_level", "Set the log level", Arg("level", type=str.upper, choices=LEVELS)),
+    Command("log_get_level", "Show the log level", shows=True),
+    Command("log_set_print_level", "Set the level of what goes to standard error", Arg("level", type=str.upper, choices=LEVELS)),
+    Command("log_get_print_level", "Show the level of what goes to standard error", shows=True),
+    Command("log_enable_timestamps", "Switch time stamps on or off",
+            on_or_off("--timestamps", to="enabled", help="on (also -e) or off (also -d)"),
+            flag("-e", "--enable", to="enabled", help="on"), flag("-d", "--disable", to="enabled", value=False, help="off"), build=timestamps),
+]
