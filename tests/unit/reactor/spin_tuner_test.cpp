@@ -1,0 +1,65 @@
+// The adaptive budget, with numbers instead of time.
+#include "reactor/spin_tuner.h"
+
+#include <gtest/gtest.h>
+
+namespace catnap {
+namespace {
+
+constexpr std::uint64_t us = 1000;
+
+TEST(SpinTuner, FallsToZeroWhenWorkComesRarely) {
+  SpinTuner tuner(50 * us);
+  std::uint64_t now = 0;
+  for (int i = 0; i < 10; ++i) {
+    now += 1000 * us;
+    tuner.learn({.gap_ns = 1000 * us, .spun_ns = tuner.budget_ns(now), .slept_ns = 990 * us}, now);
+  }
+  EXPECT_EQ(tuner.budget_ns(now), 0u);
+}
+
+TEST(SpinTuner, GrowsWhenASleepWasShort) {
+  SpinTuner tuner(50 * us);
+  std::uint64_t now = 0;
+  for (int i = 0; i < 10; ++i) tuner.learn({.gap_ns = 1000 * us, .spun_ns = 0, .slept_ns = 1000 * us}, now += 1000 * us);
+  ASSERT_EQ(tuner.budget_ns(now), 0u);
+  tuner.learn({.gap_ns = 20 * us, .spun_ns = 0, .slept_ns = 20 * us}, now);
+  EXPECT_EQ(tuner.budget_ns(now), 40 * us);
+}
+
+TEST(SpinTuner, NeverAboveItsBound) {
+  SpinTuner tuner(50 * us);
+  for (int i = 0; i < 10; ++i) tuner.learn({.gap_ns = 45 * us, .spun_ns = 45 * us}, 0);
+  EXPECT_EQ(tuner.budget_ns(0), 50 * us);
+  SpinTuner off(0);
+  off.learn({.gap_ns = 0, .spun_ns = 0, .slept_ns = 1}, 0);
+  EXPECT_EQ(off.budget_ns(0), 0u);
+}
+
+TEST(SpinTuner, PausesWhenTheKernelTakesTheCpuAway) {
+  SpinTuner tuner(50 * us);
+  tuner.learn({.gap_ns = 10 * us, .spun_ns = 10 * us, .slept_ns = 0, .preempted = true}, 0);
+  EXPECT_EQ(tuner.budget_ns(9'000 * us), 0u);
+  EXPECT_GT(tuner.budget_ns(11'000 * us), 0u);
+}
+
+TEST(SpinTuner, PausesWhenItsPeerWaitsForThisCpu) {
+  SpinTuner tuner(50 * us);
+  // Looking never finds anything, and as soon as the CPU is free the work is there.
+  for (int i = 0; i < 3; ++i) tuner.learn({.gap_ns = 58 * us, .spun_ns = 50 * us, .slept_ns = 8 * us}, 0);
+  EXPECT_EQ(tuner.budget_ns(1), 0u);
+}
+
+TEST(SpinTuner, PausesGrowUntilLookingPaysAgain) {
+  SpinTuner tuner(50 * us);
+  const SpinTuner::Idle preempted{.gap_ns = 10 * us, .spun_ns = 10 * us, .slept_ns = 0, .preempted = true};
+  tuner.learn(preempted, 0);
+  tuner.learn(preempted, 0);
+  EXPECT_EQ(tuner.budget_ns(15'000 * us), 0u) << "the second pause is twice the first";
+  tuner.learn({.gap_ns = 5 * us, .spun_ns = 5 * us}, 30'000 * us);
+  tuner.learn(preempted, 30'000 * us);
+  EXPECT_GT(tuner.budget_ns(41'000 * us), 0u) << "and the first again after it paid";
+}
+
+}  // namespace
+}  // namespace catnap

@@ -1,0 +1,208 @@
+// Messages, ready work, turn ends, pollers and sleeping of a lightweight thread on a reactor turned by hand.
+#include "reactor/thread.h"
+
+#include <gtest/gtest.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+#include "tests/unit/reactor/by_hand.h"
+
+namespace catnap {
+namespace {
+
+TEST(Thread, AMessageNeverRunsWithinSend) {
+  ByHand hand;
+  std::vector<int> order;
+  hand.on_thread([&] {
+    Thread::current()->send([&] { order.push_back(2); });
+    order.push_back(1);
+  });
+  EXPECT_EQ(order, (std::vector{1, 2}));
+}
+
+TEST(Thread, MessagesKeepTheirOrder) {
+  ByHand hand;
+  std::vector<int> order;
+  for (int i = 0; i < 100; ++i) hand.thread->send([&order, i] { order.push_back(i); });
+  hand.settle();
+  ASSERT_EQ(order.size(), 100u);
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(order[static_cast<std::size_t>(i)], i);
+}
+
+TEST(Thread, TurnEndRunsAfterEverythingElseOfTheTurn) {
+  ByHand hand;
+  std::vector<std::string> order;
+  Deferred at_end([&] { order.emplace_back("end"); });
+  Deferred ready([&] { order.emplace_back("ready"); });
+  Timer timer([&] { order.emplace_back("timer"); });
+  hand.thread->send([&] {
+    hand.thread->at_turn_end(at_end);
+    hand.thread->make_ready(ready);
+    hand.thread->arm_at(timer, 0);
+    order.emplace_back("message");
+  });
+  hand.reactor.turn(0);
+  EXPECT_EQ(order, (std::vector<std::string>{"message", "timer", "ready", "end"}));
+}
+
+TEST(Thread, ReadyWorkForbidsSleeping) {
+  ByHand hand;
+  int runs = 0;
+  Deferred* self = nullptr;
+  Deferred again([&] {
+    if (++runs < 3) hand.thread->make_ready(*self);
+  });
+  self = &again;
+  hand.on_thread([&] { hand.thread->make_ready(again); });
+  EXPECT_EQ(runs, 3);
+  EXPECT_FALSE(hand.thread->has_ready_work());
+}
+
+TEST(Thread, ADestroyedDeferredDoesNotRun) {
+  ByHand hand;
+  bool ran = false;
+  {
+    Deferred gone([&] { ran = true; });
+    hand.thread->make_ready(gone);
+  }
+  hand.settle();
+  EXPECT_FALSE(ran);
+}
+
+TEST(Thread, TimersFireByTheVirtualClock) {
+  ByHand hand;
+  int fired = 0;
+  Timer timer([&] { ++fired; });
+  hand.on_thread([&] { hand.thread->arm_in_us(timer, 100); });
+  hand.advance_us(99);
+  EXPECT_EQ(fired, 0);
+  hand.advance_us(1);
+  EXPECT_EQ(fired, 1);
+}
+
+TEST(Thread, CoarseTimersShareADeadline) {
+  ByHand hand;
+  Timer one([] {}), two([] {});
+  hand.on_thread([&] { hand.thread->arm_coarse(one, 1000, 500'000); });
+  hand.clock.advance_us(100);
+  hand.on_thread([&] { hand.thread->arm_coarse(two, 1000, 500'000); });
+  EXPECT_EQ(one.deadline_ns(), two.deadline_ns());
+  EXPECT_EQ(one.deadline_ns() % (500'000 * ns_per_us), 0u);
+}
+
+TEST(Poller, TimedOnesRunOnTheirPeriodAndSleepBetween) {
+  ByHand hand;
+  Poller* poller = nullptr;
+  hand.on_thread([&] { poller = &hand.thread->add_poller("tick", [] { return 1; }, 10); });
+  for (int i = 0; i < 5; ++i) hand.advance_us(10);
+  EXPECT_EQ(poller->run_count(), 5u);
+  EXPECT_FALSE(hand.thread->has_busy_poller());
+  hand.on_thread([&] { poller->pause(); });
+  hand.advance_us(100);
+  EXPECT_EQ(poller->run_count(), 5u);
+  EXPECT_EQ(hand.thread->nearest_deadline_ns(), TimerHeap::never_ns);
+  hand.on_thread([&] {
+    poller->resume();
+    poller->set_period_us(1);
+  });
+  hand.advance_us(1);
+  EXPECT_EQ(poller->run_count(), 6u);
+}
+
+TEST(Poller, ABusyOneKeepsTheReactorAwakeAndIsNamed) {
+  ByHand hand;
+  hand.on_thread([&] { hand.thread->add_poller("spinner", [] { return 0; }, 0); });
+  hand.reactor.turn(-1);  // would sleep for ever if it were allowed to
+  EXPECT_EQ(hand.reactor.awake_because(), "poller spinner of thread first");
+}
+
+TEST(Poller, MayRemoveItselfWhileItRuns) {
+  ByHand hand;
+  for (const std::uint64_t period_us : {0u, 10u}) {
+    Poller* poller = nullptr;
+    int runs = 0;
+    hand.on_thread([&] {
+      poller = &hand.thread->add_poller(
+          "once",
+          [&] {
+            ++runs;
+            hand.thread->remove_poller(*poller);
+            return 1;
+          },
+          period_us);
+    });
+    hand.advance_us(50);
+    EXPECT_EQ(runs, 1) << period_us;
+    EXPECT_TRUE(hand.thread->pollers().empty());
+    EXPECT_FALSE(hand.thread->has_busy_poller());
+  }
+}
+
+TEST(Thread, LeavesOnlyWhenItsMessagesAreDone) {
+  ByHand hand;
+  Thread& second = hand.add_thread("second");
+  bool ran = false;
+  second.send([&] { ran = true; });
+  second.request_exit();
+  hand.settle();
+  EXPECT_TRUE(ran);
+  EXPECT_TRUE(second.exited());
+  const auto dropped_before = Thread::dropped_messages();
+  EXPECT_FALSE(second.send([] {}));
+  EXPECT_EQ(Thread::dropped_messages(), dropped_before + 1);
+  EXPECT_EQ(hand.reactor.threads().size(), 1u);
+}
+
+TEST(Thread, CurrentIsTheOneWhoseCallbackRuns) {
+  ByHand hand;
+  Thread& second = hand.add_thread("second");
+  const int bell = eventfd(1, EFD_NONBLOCK);
+  std::vector<const Thread*> seen;
+  second.send([&] {
+    seen.push_back(Thread::current());
+    ASSERT_TRUE(second.fds().add(bell, EPOLLIN, "bell", [&](std::uint32_t) { seen.push_back(Thread::current()); }, FdKind::eventfd));
+  });
+  hand.thread->send([&] { seen.push_back(Thread::current()); });
+  hand.settle();
+  hand.settle();
+  EXPECT_EQ(seen, (std::vector<const Thread*>{hand.thread, &second, &second}));
+  EXPECT_EQ(Thread::current(), nullptr);
+  second.send([&] { ASSERT_TRUE(second.fds().remove(bell)); });
+  hand.settle();
+  close(bell);
+}
+
+TEST(Reactor, SleepsUntilTheNearestDeadlineAndSaysSo) {
+  // The real clock: the wait itself is what is tested, by the reason it gives, not by its length.
+  Reactor reactor(ByHand::options(ReactorMode::interrupt));
+  auto made = std::make_unique<Thread>("sleeper", CpuMask::of_cpu(0));
+  Thread& thread = *made;
+  reactor.adopt(std::move(made));
+  reactor.turn(0);
+  bool fired = false;
+  Timer timer([&] { fired = true; });
+  thread.send([&] { thread.arm_in_us(timer, 500); });
+  while (!fired) reactor.turn(-1);
+  EXPECT_EQ(reactor.stats().wakeups_timer, 1u);
+  EXPECT_EQ(reactor.stats().wakeups_spurious, 0u);
+}
+
+TEST(Reactor, BusyAndIdleOfItsThreadsAddUpToTheWall) {
+  ByHand hand;
+  Thread& second = hand.add_thread("second");
+  const auto total = [&](const Thread& thread) { return thread.stats().busy_ns + thread.stats().idle_ns; };
+  const auto first_before = total(*hand.thread), second_before = total(second);
+  hand.thread->send([&] { hand.clock.advance_us(30); });
+  second.send([&] { hand.clock.advance_us(70); });
+  hand.reactor.turn(0);
+  EXPECT_EQ(total(*hand.thread) - first_before, 100'000u);
+  EXPECT_EQ(total(second) - second_before, 100'000u);
+  EXPECT_EQ(hand.thread->stats().busy_ns, 30'000u);
+  EXPECT_EQ(second.stats().busy_ns, 70'000u);
+}
+
+}  // namespace
+}  // namespace catnap

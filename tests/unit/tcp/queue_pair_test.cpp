@@ -1,0 +1,370 @@
+// A queue pair over a socket pair with a sink that the test scripts: what plan/execute/abandon see, whatever the host or the sink does.
+// The wire rules as a whole are tested against the real server (tests/protocol); here are the corners that need a scripted sink.
+#include "transport/tcp/queue_pair.h"
+
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "reactor/base/crc32c.h"
+#include "reactor/buffer_pool.h"
+#include "tests/unit/reactor/by_hand.h"
+
+namespace catnap::tcp {
+namespace {
+
+using transport::DataDirection;
+using transport::PlanAction;
+using transport::Request;
+
+class ScriptedSink final : public transport::CommandSink {
+ public:
+  PlanAction plan(Request& request) override {
+    planned.push_back(&request);
+    return on_plan(request);
+  }
+  void execute(Request& request) override {
+    executed.push_back(&request);
+    on_execute(request);
+  }
+  void abandon(Request& request) override { abandoned.push_back(&request); }
+  void queue_closed(transport::CommandQueue&) override { closed = true; }
+
+  std::function<PlanAction(Request&)> on_plan = [](Request&) { return PlanAction::complete; };
+  std::function<void(Request&)> on_execute = [](Request& request) { request.queue->complete(request); };
+  std::vector<Request*> planned, executed, abandoned;
+  bool closed = false;
+};
+
+class QueuePairTest : public testing::Test {
+ protected:
+  QueuePairTest() {
+    EXPECT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    hand.on_thread([this] {
+      group = std::make_unique<PollGroup>(*hand.thread, options, sink);
+      group->add_connection(fds[0]);
+    });
+  }
+  ~QueuePairTest() override {
+    hang_up();
+    hand.on_thread([this] { group.reset(); });
+  }
+
+  void hang_up() {
+    if (fds[1] >= 0) close(std::exchange(fds[1], -1));
+    hand.settle();
+  }
+  void send_bytes(const void* bytes, std::size_t size) {
+    ASSERT_EQ(::send(fds[1], bytes, size, MSG_NOSIGNAL), static_cast<ssize_t>(size));
+    hand.settle();
+  }
+  std::vector<std::byte> receive(std::size_t size) {
+    std::vector<std::byte> bytes(size);
+    std::size_t have = 0;
+    while (have < size) {
+      const ssize_t got = recv(fds[1], bytes.data() + have, size - have, MSG_DONTWAIT);
+      if (got <= 0) break;
+      have += static_cast<std::size_t>(got);
+      hand.settle();
+    }
+    bytes.resize(have);
+    return bytes;
+  }
+  template <typename Pdu>
+  Pdu receive_pdu() {
+    Pdu pdu{};
+    const auto bytes = receive(sizeof pdu);
+    EXPECT_EQ(bytes.size(), sizeof pdu);
+    std::memcpy(&pdu, bytes.data(), bytes.size());
+    return pdu;
+  }
+
+  void shake_hands(std::uint8_t dgst = 0, std::uint32_t maxr2t = 0) {
+    IcReq request;
+    request.ch.type = static_cast<std::uint8_t>(PduType::ic_req);
+    request.ch.hlen = sizeof request;
+    request.ch.plen = sizeof request;
+    request.dgst = dgst;
+    request.maxr2t = maxr2t;
+    send_bytes(&request, sizeof request);
+    EXPECT_EQ(receive_pdu<IcResp>().ch.type, static_cast<std::uint8_t>(PduType::ic_resp));
+  }
+  static CapsuleCmd capsule(std::uint16_t cid, std::uint32_t length, bool in_capsule) {
+    CapsuleCmd pdu;
+    pdu.ch.type = static_cast<std::uint8_t>(PduType::capsule_cmd);
+    pdu.ch.hlen = sizeof pdu;
+    pdu.ch.plen = static_cast<std::uint32_t>(sizeof pdu) + (in_capsule ? length : 0);
+    pdu.ch.pdo = in_capsule ? sizeof pdu : 0;
+    pdu.sqe.cid = cid;
+    pdu.sqe.sgl.length = length;
+    if (in_capsule) {
+      pdu.sqe.sgl.set_type(nvme::SglType::data_block, nvme::SglSubtype::offset);
+    } else {
+      pdu.sqe.sgl.set_type(nvme::SglType::transport_data_block, nvme::SglSubtype::transport);
+    }
+    return pdu;
+  }
+  void send_capsule(std::uint16_t cid, std::uint32_t length = 0, const std::string& data = {}) {
+    const CapsuleCmd pdu = capsule(cid, length, !data.empty());
+    std::string bytes(sizeof pdu, 0);
+    std::memcpy(bytes.data(), &pdu, sizeof pdu);
+    bytes += data;
+    send_bytes(bytes.data(), bytes.size());
+  }
+  void send_data(const R2T& r2t, const std::string& data, bool last = true) {
+    H2CData pdu;
+    pdu.ch.type = static_cast<std::uint8_t>(PduType::h2c_data);
+    pdu.ch.hlen = sizeof pdu;
+    pdu.ch.pdo = sizeof pdu;
+    pdu.ch.plen = static_cast<std::uint32_t>(sizeof pdu + data.size());
+    pdu.ch.flags = last ? flag_last_pdu : 0;
+    pdu.cccid = r2t.cccid;
+    pdu.ttag = r2t.ttag;
+    pdu.datao = r2t.r2to;
+    pdu.datal = static_cast<std::uint32_t>(data.size());
+    std::string bytes(sizeof pdu, 0);
+    std::memcpy(bytes.data(), &pdu, sizeof pdu);
+    bytes += data;
+    send_bytes(bytes.data(), bytes.size());
+  }
+  void plan_write(std::uint32_t length, bool consumes_inline = false) {
+    sink.on_plan = [length, consumes_inline](Request& request) {
+      request.direction = DataDirection::host_to_controller;
+      request.data_length = length;
+      request.consumes_inline = consumes_inline;
+      return PlanAction::transfer;
+    };
+  }
+  void plan_read(std::uint32_t length) {
+    sink.on_plan = [length](Request& request) {
+      request.direction = DataDirection::controller_to_host;
+      request.data_length = length;
+      return PlanAction::transfer;
+    };
+  }
+  void connected(std::uint16_t entries = 128) {
+    sink.on_execute = [entries](Request& request) {
+      request.queue->set_connected(1, entries, false);
+      request.queue->complete(request);
+    };
+    sink.on_plan = [](Request&) { return PlanAction::execute; };
+    shake_hands(dgst_, maxr2t_);
+    send_capsule(0xFFF0);
+    receive(sizeof(CapsuleResp) + (dgst_ & dgst_header_enable ? digest_bytes : 0U));
+    sink.executed.clear();
+    sink.on_execute = [](Request& request) { request.queue->complete(request); };
+  }
+
+  ByHand hand;
+  ScriptedSink sink;
+  TcpOptions options;
+  std::unique_ptr<PollGroup> group;
+  int fds[2] = {-1, -1};
+  std::uint8_t dgst_ = 0;
+  std::uint32_t maxr2t_ = 0;
+};
+
+TEST_F(QueuePairTest, ASmallWriteIsExecutedWhereItWasReceived) {
+  connected();
+  plan_write(512, true);
+  std::string seen;
+  sink.on_execute = [&](Request& request) {
+    seen.assign(reinterpret_cast<const char*>(request.data), request.data_length);
+    request.queue->complete(request);
+  };
+  const std::string data(512, 'w');
+  send_capsule(7, 512, data);
+  EXPECT_EQ(seen, data);
+  EXPECT_EQ(std::uint16_t{receive_pdu<CapsuleResp>().cqe.cid}, 7);
+  EXPECT_EQ(hand.reactor.buffers().stats().gets, 0u);
+}
+
+TEST_F(QueuePairTest, AnExecutionThatLastsKeepsItsOwnBytes) {
+  connected();
+  plan_write(512, false);
+  Request* held = nullptr;
+  sink.on_execute = [&](Request& request) { held = &request; };
+  send_capsule(1, 512, std::string(512, 'a'));
+  ASSERT_NE(held, nullptr);
+  plan_write(512, true);
+  sink.on_execute = [](Request& request) { request.queue->complete(request); };
+  send_capsule(2, 512, std::string(512, 'b'));  // overwrites the receive buffer
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(held->data), 512), std::string(512, 'a'));
+  hand.on_thread([&] { held->queue->complete(*held); });
+  EXPECT_EQ(std::uint16_t{receive_pdu<CapsuleResp>().cqe.cid}, 2);
+  EXPECT_EQ(std::uint16_t{receive_pdu<CapsuleResp>().cqe.cid}, 1);
+}
+
+TEST_F(QueuePairTest, AReadAtTheBufferCapWaitsAndIsThenServed) {
+  connected();
+  std::vector<Buffer> all;
+  for (Buffer buffer = hand.reactor.buffers().try_get(1 << 20); buffer; buffer = hand.reactor.buffers().try_get(1 << 20))
+    all.push_back(std::move(buffer));
+  plan_read(1 << 20);
+  send_capsule(3, 1 << 20);
+  EXPECT_TRUE(sink.executed.empty());
+  EXPECT_EQ(hand.reactor.buffers().stats().waiting, 1u);
+  all.clear();
+  hand.settle();
+  EXPECT_EQ(sink.executed.size(), 1u);
+  EXPECT_EQ(receive(sizeof(C2HData) + (1 << 20) + sizeof(CapsuleResp)).size(), sizeof(C2HData) + (1 << 20) + sizeof(CapsuleResp));
+}
+
+TEST_F(QueuePairTest, InCapsuleDataAtTheBufferCapDoesNotBlockTheConnection) {
+  connected();
+  std::vector<Buffer> all;
+  for (Buffer buffer = hand.reactor.buffers().try_get(1 << 20); buffer; buffer = hand.reactor.buffers().try_get(1 << 20))
+    all.push_back(std::move(buffer));
+  plan_write(512, false);
+  std::string seen;
+  sink.on_execute = [&](Request& request) {
+    seen.assign(reinterpret_cast<const char*>(request.data), request.data_length);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(request.data) % 4096, 0u);
+    request.queue->complete(request);
+  };
+  send_capsule(3, 512, std::string(512, 'c'));
+  EXPECT_EQ(seen, std::string(512, 'c'));
+}
+
+TEST_F(QueuePairTest, AWriteIsAskedForInPiecesWhenTheHostAllowsSeveralR2ts) {
+  hang_up();
+  sink.closed = false;
+  options.max_r2t_bytes = 4096;
+  maxr2t_ = 1;  // two outstanding
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+  hand.on_thread([this] {
+    group.reset();
+    group = std::make_unique<PollGroup>(*hand.thread, options, sink);
+    group->add_connection(fds[0]);
+  });
+  connected();
+  plan_write(10'000);
+  std::string seen;
+  sink.on_execute = [&](Request& request) {
+    seen.assign(reinterpret_cast<const char*>(request.data), request.data_length);
+    request.queue->complete(request);
+  };
+  send_capsule(9, 10'000);
+  const R2T first = receive_pdu<R2T>(), second = receive_pdu<R2T>();
+  EXPECT_EQ(std::uint32_t{first.r2to}, 0u);
+  EXPECT_EQ(std::uint32_t{first.r2tl}, 4096u);
+  EXPECT_EQ(std::uint32_t{second.r2to}, 4096u);
+  EXPECT_TRUE(receive(1).empty()) << "a third before data came would be one too many";
+  send_data(first, std::string(4096, '1'));
+  const R2T third = receive_pdu<R2T>();
+  EXPECT_EQ(std::uint32_t{third.r2to}, 8192u);
+  EXPECT_EQ(std::uint32_t{third.r2tl}, 10'000u - 8192u);
+  send_data(second, std::string(4096, '2'));
+  send_data(third, std::string(10'000 - 8192, '3'));
+  EXPECT_EQ(seen, std::string(4096, '1') + std::string(4096, '2') + std::string(10'000 - 8192, '3'));
+}
+
+TEST_F(QueuePairTest, AHostThatGoesAwayAbandonsWhatWaitsAndWaitsForWhatRuns) {
+  connected();
+  Request* running = nullptr;
+  sink.on_plan = [](Request&) { return PlanAction::execute; };
+  sink.on_execute = [&](Request& request) { running = &request; };
+  send_capsule(1);
+  sink.on_plan = [](Request&) { return PlanAction::wait; };
+  send_capsule(2);
+  plan_write(4096);
+  send_capsule(3, 4096);
+  hang_up();
+  EXPECT_EQ(sink.abandoned.size(), 2u);
+  EXPECT_FALSE(sink.closed);
+  ASSERT_NE(running, nullptr);
+  hand.on_thread([&] { running->queue->complete(*running); });
+  EXPECT_TRUE(sink.closed);
+  EXPECT_EQ(group->queue_count(), 0u);
+}
+
+TEST_F(QueuePairTest, AHeldCommandIsPlannedAgain) {
+  connected();
+  Request* held = nullptr;
+  sink.on_plan = [&](Request& request) {
+    held = &request;
+    return PlanAction::wait;
+  };
+  send_capsule(5, 512, std::string(512, 'h'));
+  ASSERT_NE(held, nullptr);
+  std::string seen;
+  plan_write(512);
+  sink.on_execute = [&](Request& request) {
+    seen.assign(reinterpret_cast<const char*>(request.data), request.data_length);
+    request.queue->complete(request);
+  };
+  hand.on_thread([&] { held->queue->replan(*held); });
+  EXPECT_EQ(seen, std::string(512, 'h'));
+}
+
+TEST_F(QueuePairTest, DisconnectLetsWhatRunsFinishFirst) {
+  connected();
+  Request* running = nullptr;
+  sink.on_plan = [](Request&) { return PlanAction::execute; };
+  sink.on_execute = [&](Request& request) { running = &request; };
+  send_capsule(4);
+  ASSERT_NE(running, nullptr);
+  hand.on_thread([&] { running->queue->disconnect("test"); });
+  EXPECT_FALSE(sink.closed);
+  hand.on_thread([&] { running->queue->complete(*running); });
+  EXPECT_EQ(std::uint16_t{receive_pdu<CapsuleResp>().cqe.cid}, 4) << "the answer goes out before the connection";
+  EXPECT_TRUE(sink.closed);
+}
+
+TEST_F(QueuePairTest, NoConnectInTimeEndsTheConnection) {
+  shake_hands();
+  hand.advance_us(options.handshake_timeout_us - 1);
+  EXPECT_FALSE(sink.closed);
+  hand.advance_us(1);
+  EXPECT_TRUE(sink.closed);
+}
+
+TEST_F(QueuePairTest, AnUnansweredR2tEndsTheConnection) {
+  connected();
+  plan_write(4096);
+  send_capsule(1, 4096);
+  hand.advance_us(options.r2t_timeout_us);
+  EXPECT_TRUE(sink.closed);
+  EXPECT_EQ(sink.abandoned.size(), 1u);
+}
+
+TEST_F(QueuePairTest, AnIdleConnectionHasNoTimerAndNoReadyWork) {
+  connected();
+  plan_read(4096);
+  send_capsule(1, 4096);
+  receive(sizeof(C2HData) + 4096 + sizeof(CapsuleResp));
+  hand.settle();
+  EXPECT_EQ(hand.thread->nearest_deadline_ns(), TimerHeap::never_ns);
+  EXPECT_FALSE(hand.thread->has_ready_work());
+}
+
+TEST_F(QueuePairTest, MoreCommandsThanEntriesEndTheConnection) {
+  connected(2);
+  sink.on_plan = [](Request&) { return PlanAction::wait; };
+  for (std::uint16_t cid = 1; cid <= 3; ++cid) send_capsule(cid);
+  EXPECT_TRUE(receive(1).empty());
+  send_capsule(4);
+  const auto term = receive_pdu<TermReq>();
+  EXPECT_EQ(term.ch.type, static_cast<std::uint8_t>(PduType::c2h_term_req));
+  EXPECT_EQ(std::uint16_t{term.fes}, static_cast<std::uint16_t>(FatalError::pdu_sequence_error));
+}
+
+TEST_F(QueuePairTest, LentMemoryIsNotAcceptedWithDataDigest) {
+  dgst_ = dgst_data_enable;
+  connected();
+  bool may_lend = true;
+  sink.on_plan = [&](Request& request) {
+    may_lend = request.may_lend;
+    return PlanAction::complete;
+  };
+  send_capsule(1);
+  EXPECT_FALSE(may_lend);
+}
+
+}  // namespace
+}  // namespace catnap::tcp
