@@ -96,7 +96,7 @@ void Daemon::make_groups() {
     Thread& thread = runtime_.create_thread(*reactor, fmt::format("nvmf_tgt_poll_group_{:03}", groups_.size()));
     auto group = std::make_unique<ServerGroup>(thread, *controllers_);
     groups_.push_back(group.get());
-    target_->attach_group(std::make_unique<GroupAdapter>(std::move(group)));
+    target_->attach_group(std::make_unique<GroupAdapter>(std::move(group), runtime_.app_thread()));
   }
   if (groups_.empty()) log_warning("poll_groups_mask 0x{} has no CPU of --cpumask: no connection can be served", mask.hex());
 }

@@ -1,5 +1,5 @@
-// A ServerGroup as the configuration sees it.
-// Owner: app_thread. Left out: everything else (ServerGroup does it).
+// A ServerGroup as the configuration sees it: calls go to the group's thread as messages, answers come back to app_thread.
+// Owner: app_thread. Left out: what a group does with them.
 #pragma once
 
 #include <atomic>
@@ -14,24 +14,35 @@ namespace catnap::server {
 
 class GroupAdapter final : public GroupPort {
  public:
-  explicit GroupAdapter(std::unique_ptr<ServerGroup> group) : group_(std::move(group)), on_the_way_(std::make_shared<std::atomic<std::uint32_t>>(0)) {}
+  GroupAdapter(std::unique_ptr<ServerGroup> group, Thread& app_thread)
+      : group_(std::move(group)), app_thread_(app_thread), on_the_way_(std::make_shared<std::atomic<std::uint32_t>>(0)) {}
 
   std::string name() const override { return group_->thread().name(); }
-  void start(const tcp::TcpOptions& options) override { group_->start(options); }
+  void start(const tcp::TcpOptions& options) override {
+    group_->thread().send([group = group_.get(), options] { group->set_options(options); });
+  }
   void install(std::shared_ptr<const TargetSnapshot> snapshot, std::move_only_function<void()> installed) override {
-    group_->install(std::move(snapshot), std::move(installed));
+    group_->thread().send([group = group_.get(), home = &app_thread_, next = std::move(snapshot), answer = std::move(installed)]() mutable {
+      group->install(std::move(next), [home, answer = std::move(answer)]() mutable { home->send(std::move(answer)); });
+    });
   }
   void add_connection(int fd) override {
     on_the_way_->fetch_add(1, std::memory_order_relaxed);
-    group_->add_connection(fd);
-    // Messages of one sender stay in order: when this one runs, the group counts the connection itself.
-    group_->thread().send([counter = on_the_way_] { counter->fetch_sub(1, std::memory_order_relaxed); });
+    group_->thread().send([group = group_.get(), counter = on_the_way_, fd] {
+      group->add_connection(fd);
+      counter->fetch_sub(1, std::memory_order_relaxed);
+    });
   }
   std::uint32_t queue_count() const override { return group_->queue_count() + on_the_way_->load(std::memory_order_relaxed); }
-  void shut_down(std::move_only_function<void()> done) override { group_->shut_down(std::move(done)); }
+  void shut_down(std::move_only_function<void()> done) override {
+    group_->thread().send([group = group_.get(), home = &app_thread_, answer = std::move(done)]() mutable {
+      group->shut_down([home, answer = std::move(answer)]() mutable { home->send(std::move(answer)); });
+    });
+  }
 
  private:
   std::unique_ptr<ServerGroup> group_;
+  Thread& app_thread_;
   std::shared_ptr<std::atomic<std::uint32_t>> on_the_way_;
 };
 
