@@ -46,6 +46,8 @@ class ControllerTable {
   std::vector<ControllerInfo> controllers(const std::string& nqn) const;
   // By cntlid and qid, admin queues included.
   std::vector<QueueInfo> queue_pairs(const std::string& nqn) const;
+  // True as long as one queue of the subsystem's controllers is not closed.
+  bool has_controllers(const std::string& nqn) const;
   bool empty() const { return entries_.empty(); }
 
   // --- for groups (by message) ---

@@ -24,6 +24,7 @@ struct QueueInfo {
   std::string hostnqn;
   transport::CommandQueue::Address local;
   transport::CommandQueue::Address peer;
+  bool ending = false;  // told to end, commands in execution are waited for
 };
 
 struct ControllerInfo {

@@ -69,7 +69,7 @@ class ServerGroup final : public transport::CommandSink {
     std::uint64_t completed_nvme_io = 0;
   };
 
-  // On app_thread. `thread` is the poll group's, `table` outlives the group.
+  // `thread` is the poll group's; `table` outlives the group.
   ServerGroup(Thread& thread, ControllerTable& table);
   ~ServerGroup() override;
   ServerGroup(const ServerGroup&) = delete;
@@ -78,18 +78,20 @@ class ServerGroup final : public transport::CommandSink {
   Thread& thread() const { return thread_; }
   ControllerTable& table() const { return table_; }
 
-  // Makes the TCP poll group; call once, before the first connection. From app_thread; done by message, before anything sent later.
-  void start(tcp::TcpOptions options);
-  // Hands over a connected non-blocking socket. From app_thread, after start().
+  // --- on the group's thread (group_adapter.h brings the calls here) ---
+  // Before the first connection.
+  void set_options(const tcp::TcpOptions& options) { options_ = options; }
+  // Takes over a connected non-blocking socket.
   void add_connection(int fd);
-  // Swaps the configuration, ends the queues that have no place in it, then `done` on app_thread. From app_thread.
-  void install(std::shared_ptr<const TargetSnapshot> snapshot, std::move_only_function<void()> done);
-  // Ends all connections, waits for what is in execution, releases every channel; then `done` on app_thread. From app_thread.
+  // Swaps the configuration, ends the queues that have no place in it, then calls `installed`.
+  void install(std::shared_ptr<const TargetSnapshot> snapshot, std::move_only_function<void()> installed);
+  // Ends all connections, waits for what is in execution, releases every channel, then calls `done`: the group may be freed.
   void shut_down(std::move_only_function<void()> done);
+
   // Connections now, before or after Connect. Any OS thread.
   std::uint32_t queue_count() const;
-  Stats stats() const;          // any OS thread
-  tcp::TcpStats tcp_stats() const;  // any OS thread; zeros before start()
+  Stats stats() const;              // any OS thread
+  tcp::TcpStats tcp_stats() const;  // any OS thread; zeros before the first connection
 
   // Ends one queue; nothing happens when it is gone. Any OS thread (a message).
   void end_queue(std::uint64_t queue_id, std::string reason);
@@ -104,8 +106,7 @@ class ServerGroup final : public transport::CommandSink {
   const std::shared_ptr<const TargetSnapshot>& snapshot() const { return snapshot_; }
   // Null when the subsystem is not there (any more).
   std::shared_ptr<const SubsystemSnapshot> subsystem(std::string_view nqn) const;
-  const transport::TransportLimits& limits() const { return limits_; }
-  void set_limits(const transport::TransportLimits& limits) { limits_ = limits; }
+  const transport::TransportLimits& limits() const { return options_.limits; }
   void forget(ServedQueue& queue);
 
   // The namespaces of a subsystem on this group; a slot is null when its channel could not be had (logged).
@@ -140,7 +141,7 @@ class ServerGroup final : public transport::CommandSink {
 
   Thread& thread_;
   ControllerTable& table_;
-  transport::TransportLimits limits_;
+  tcp::TcpOptions options_;
   std::unique_ptr<tcp::PollGroup> poll_group_;
   std::atomic<tcp::PollGroup*> visible_poll_group_{nullptr};
   std::shared_ptr<const TargetSnapshot> snapshot_;

@@ -1,0 +1,87 @@
+// Checks of Connect (Base 2.0 section 6.3). See connect.h.
+// Owner: none (pure functions). Left out: what needs the controller table.
+#include "server/connect.h"
+
+#include <fmt/format.h>
+
+#include <cstddef>
+#include <cstring>
+#include <utility>
+
+namespace catnap::server {
+
+namespace {
+
+// An NQN field: NUL-terminated within its 256 bytes, 1 to 223 bytes long (Base 2.0 section 4.5).
+bool read_nqn(const std::array<char, nvme::nqn_field_bytes>& field, std::string& nqn) {
+  const void* end = std::memchr(field.data(), 0, field.size());
+  if (end == nullptr) return false;
+  nqn.assign(field.data(), static_cast<const char*>(end));
+  return !nqn.empty() && nqn.size() <= nvme::max_nqn_bytes;
+}
+
+}  // namespace
+
+ConnectFailure bad_connect_command(std::size_t offset_bytes, std::string reason) {
+  const nvme::ConnectInvalidParameters where{static_cast<std::uint16_t>(offset_bytes), false};
+  return {nvme::Status(nvme::FabricsStatus::connect_invalid_parameters).with_dnr(), where.dw0(), std::move(reason)};
+}
+
+ConnectFailure bad_connect_data(std::size_t offset_bytes, std::string reason) {
+  const nvme::ConnectInvalidParameters where{static_cast<std::uint16_t>(offset_bytes), true};
+  return {nvme::Status(nvme::FabricsStatus::connect_invalid_parameters).with_dnr(), where.dw0(), std::move(reason)};
+}
+
+std::expected<ConnectRequest, ConnectFailure> parse_connect(const nvme::ConnectCommand& command, const nvme::ConnectData& data,
+                                                            const transport::TransportLimits& limits) {
+  if (command.recfmt != 0) {
+    return std::unexpected(ConnectFailure(nvme::Status(nvme::FabricsStatus::incompatible_format).with_dnr(), 0,
+                                          fmt::format("record format {} is not supported", std::uint16_t{command.recfmt})));
+  }
+  ConnectRequest request;
+  request.qid = command.qid;
+  request.kato_ms = command.kato;
+  request.cntlid = data.cntlid;
+  request.disable_sq_flow_control = (command.cattr & nvme::cattr_disable_sq_flow_control) != 0;
+  request.host.hostid = data.hostid;
+  if (!read_nqn(data.subnqn, request.host.subnqn)) {
+    return std::unexpected(bad_connect_data(offsetof(nvme::ConnectData, subnqn), "SUBNQN is empty, too long or not terminated"));
+  }
+  if (!read_nqn(data.hostnqn, request.host.hostnqn)) {
+    return std::unexpected(bad_connect_data(offsetof(nvme::ConnectData, hostnqn), "HOSTNQN is empty, too long or not terminated"));
+  }
+  // SQSIZE is 0's based; a queue of one entry could hold no command.
+  const std::uint32_t sqsize = command.sqsize;
+  const std::uint32_t most = request.qid == 0 ? limits.max_aq_depth : limits.max_queue_depth;
+  if (sqsize == 0 || sqsize >= most) {
+    return std::unexpected(
+        bad_connect_command(offsetof(nvme::ConnectCommand, sqsize), fmt::format("SQSIZE {} is not within 1..{}", sqsize, most - 1)));
+  }
+  request.entries = static_cast<std::uint16_t>(sqsize + 1);
+  // Dynamic controller model: the target chooses.
+  if (request.qid == 0 && request.cntlid != nvme::cntlid_dynamic) {
+    return std::unexpected(
+        bad_connect_data(offsetof(nvme::ConnectData, cntlid), fmt::format("CNTLID {:#x} on an admin queue, FFFFh is required", request.cntlid)));
+  }
+  return request;
+}
+
+std::expected<const SubsystemSnapshot*, ConnectFailure> admit(const TargetSnapshot* target, const HostIdentity& host,
+                                                              const transport::CommandQueue::Address& local) {
+  const SubsystemSnapshot* subsystem = target == nullptr ? nullptr : target->find(host.subnqn);
+  if (subsystem == nullptr) {
+    return std::unexpected(bad_connect_data(offsetof(nvme::ConnectData, subnqn), fmt::format("there is no subsystem {}", host.subnqn)));
+  }
+  if (subsystem->discovery) return subsystem;  // open to every host on every listener
+  if (!subsystem->allows_host(host.hostnqn)) {
+    return std::unexpected(ConnectFailure(nvme::Status(nvme::FabricsStatus::connect_invalid_host).with_dnr(), 0,
+                                          fmt::format("host {} is not allowed in subsystem {}", host.hostnqn, host.subnqn)));
+  }
+  if (subsystem->listener_for(local.traddr, local.trsvcid) == nullptr) {
+    return std::unexpected(bad_connect_data(offsetof(nvme::ConnectData, subnqn),
+                                            fmt::format("subsystem {} does not listen on {} port {}", host.subnqn, local.traddr, local.trsvcid)));
+  }
+  return subsystem;
+}
+
+}  // namespace catnap::server

@@ -1,0 +1,147 @@
+// One NVMe controller: properties and their state machine, keep-alive, asynchronous events, and the admin commands. It is the sink of its admin
+// queue. Owner: the admin queue's thread, except shared() and what is immutable. Kept by the ControllerTable and by the I/O queues; dies on any
+// thread, its timer disarmed. Left out: the contents of Identify, log pages and features (identify.h, log_pages.h, features.h), I/O commands
+// (io_queue.h).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "reactor/timer.h"
+#include "server/async_events.h"
+#include "server/command_error.h"
+#include "server/controller_shared.h"
+#include "server/features.h"
+#include "server/server_group.h"
+#include "server/snapshot.h"
+#include "transport/nvme/fabrics.h"
+
+namespace catnap::server {
+
+// KAS: keep-alive times are rounded up to this, and timers of all controllers fire on this grid. 1 s keeps a 5 s KATO what it says.
+inline constexpr std::uint32_t keep_alive_granularity_ms = 1000;
+// Discovery controllers connected without KATO end after this much silence (Base 2.0 section 3.1.2.2: two minutes).
+inline constexpr std::uint32_t discovery_activity_timeout_ms = 120'000;
+// A controller that is not enabled (never, reset, or shut down) ends after this: its host is gone or has forgotten it. Linux connects again within 10
+// s.
+inline constexpr std::uint32_t association_timeout_ms = 120'000;
+inline constexpr std::size_t max_async_event_requests = 4;  // AERL + 1
+inline constexpr std::size_t max_abort_commands = 4;        // ACL + 1; aborts end at once, so it is never reached
+// CAP.TO and CRTO.CRWMT in 500 ms: reset waits for I/O in flight, which a slow disk may keep for seconds.
+inline constexpr std::uint8_t ready_timeout_500ms = 30;
+// Base 2.0c. What it makes mandatory for an I/O controller over Fabrics is there.
+inline constexpr std::uint32_t nvme_version = nvme::version_value(2, 0, 0);
+
+class Controller final : public ServedQueue {
+ public:
+  Controller(ServerGroup& group, std::uint64_t queue_id, HostIdentity host, std::uint16_t cntlid, bool discovery, std::uint32_t kato_ms);
+  ~Controller() override;
+
+  // --- immutable, any OS thread ---
+  std::uint16_t cntlid() const { return cntlid_; }
+  bool discovery() const { return discovery_; }
+  ControllerShared& shared() { return shared_; }
+  const ControllerShared& shared() const { return shared_; }
+
+  // --- sink of the admin queue ---
+  transport::PlanAction plan(transport::Request& request) override;
+  void execute(transport::Request& request) override;
+  void abandon(transport::Request& request) override;
+  void queue_closed(transport::CommandQueue& queue) override;
+  std::uint16_t qid() const override { return 0; }
+  void configuration_installed() override {}  // looked up anew by every command
+
+  // The connection is in place: time begins to run.
+  void start();
+  // --- configuration changes, by message from the table ---
+  void namespaces_changed(const std::vector<std::uint32_t>& nsids);
+  void ana_changed();
+  void discovery_changed();
+  // No I/O queue is left after ControllerTable::end_io_queues().
+  void io_queues_ended();
+
+  // --- for commands ---
+  // Null when the subsystem was deleted; the queue is about to end then.
+  std::shared_ptr<const SubsystemSnapshot> subsystem() const { return group_.subsystem(host().subnqn); }
+  // The listener this host came through; null when it is gone.
+  static const SubsystemSnapshot::ListenerEntry* listener(const SubsystemSnapshot& subsystem, const transport::CommandQueue& queue);
+  FeatureValues& features() { return features_; }
+  std::uint32_t supported_events(const SubsystemSnapshot& subsystem) const;  // OAES
+  AsyncEvents& events() { return events_; }
+  std::uint32_t kato_ms() const { return kato_ms_; }
+  void set_kato_ms(std::uint32_t kato_ms);  // rounded up
+  static std::uint32_t round_kato_ms(std::uint32_t kato_ms);
+  std::set<std::uint32_t>& changed_namespaces() { return changed_namespaces_; }
+  std::uint64_t age_ns() const;
+  // Tells pending events to waiting requests.
+  void deliver_events();
+
+  // --- properties (fabrics_commands.cpp calls them) ---
+  std::expected<std::uint64_t, CommandError> read_property(nvme::Property property, nvme::PropertySize size) const;
+  CommandError write_property(nvme::Property property, nvme::PropertySize size, std::uint64_t value);
+
+ private:
+  friend struct AdminCommands;  // the table of admin commands (admin_commands.cpp)
+
+  // Answers to plan().
+  transport::PlanAction refuse(transport::Request& request, CommandError error);
+  transport::PlanAction succeed(transport::Request& request, std::uint32_t dw0 = 0);
+  transport::PlanAction transfer(transport::Request& request, transport::DataDirection direction, std::uint64_t length_bytes);
+  void finish(transport::Request& request, CommandError error);
+  void record_error(const transport::Request& request, CommandError error);
+
+  // The commands (admin_commands.cpp).
+  transport::PlanAction plan_fabrics(transport::Request& request);
+  transport::PlanAction plan_identify(transport::Request& request);
+  void execute_identify(transport::Request& request);
+  transport::PlanAction plan_get_log_page(transport::Request& request);
+  void execute_get_log_page(transport::Request& request);
+  transport::PlanAction plan_get_features(transport::Request& request);
+  void execute_get_features(transport::Request& request);
+  transport::PlanAction plan_set_features(transport::Request& request);
+  transport::PlanAction plan_abort(transport::Request& request);
+  transport::PlanAction plan_async_event(transport::Request& request);
+  transport::PlanAction plan_keep_alive(transport::Request& request);
+
+  // The state machine.
+  CommandError write_cc(std::uint32_t value);
+  void enable();
+  void disable();
+  void begin_shutdown();
+  bool end_io_queues(const char* reason);  // false: there were none
+  nvme::Cap cap() const;
+
+  bool abort_async_event(std::uint16_t cid);
+  void release_async_events(nvme::Status status);
+  void answer_async_event(transport::Request& request, nvme::Status status, std::uint32_t dw0);
+
+  std::uint64_t silence_limit_ms() const;
+  void rearm();
+  void check_silence();
+
+  const std::uint16_t cntlid_;
+  const bool discovery_;
+  ControllerShared shared_;
+
+  nvme::Cc cc_;
+  nvme::Csts csts_;
+  FeatureValues features_;
+  std::set<std::uint32_t> changed_namespaces_;
+
+  AsyncEvents events_;
+  std::vector<transport::Request*> waiting_events_;   // outstanding, oldest first
+  std::vector<transport::Request*> answered_events_;  // their cqe is set; plan() is asked again for them
+
+  std::uint32_t kato_ms_;
+  std::uint64_t created_ns_ = 0;
+  std::uint64_t last_activity_ns_ = 0;
+  bool closed_ = false;
+  Timer silence_timer_;
+};
+
+}  // namespace catnap::server

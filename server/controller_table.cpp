@@ -1,0 +1,219 @@
+// All controllers. See controller_table.h.
+// Owner: app_thread. Left out: what controllers do.
+#include "server/controller_table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+
+#include "reactor/base/check.h"
+#include "server/connect.h"
+#include "server/controller.h"
+#include "server/server_group.h"
+
+namespace catnap::server {
+
+ControllerTable::ControllerTable(Thread& app_thread) : app_thread_(app_thread) {}
+
+ControllerTable::~ControllerTable() = default;
+
+// --- Connect ---
+
+std::expected<std::shared_ptr<Controller>, ConnectFailure> ControllerTable::create(const NewQueue& queue, const SubsystemSnapshot& subsystem) {
+  const std::string& nqn = subsystem.nqn;
+  const std::uint32_t span = std::uint32_t{subsystem.max_cntlid} - subsystem.min_cntlid + 1;
+  std::uint16_t& last = last_cntlid_.try_emplace(nqn, static_cast<std::uint16_t>(subsystem.min_cntlid - 1)).first->second;
+  if (last < subsystem.min_cntlid - 1 || last > subsystem.max_cntlid) last = static_cast<std::uint16_t>(subsystem.min_cntlid - 1);
+  for (std::uint32_t tried = 0; tried < span; ++tried) {
+    last = last >= subsystem.max_cntlid ? subsystem.min_cntlid : static_cast<std::uint16_t>(last + 1);
+    const Key key(nqn, last);
+    if (entries_.contains(key)) continue;
+    Entry& entry = entries_[key];
+    entry.controller = std::make_shared<Controller>(*queue.group, queue.queue_id, queue.host, last, subsystem.discovery, queue.kato_ms);
+    entry.admin = queue.info;
+    entry.admin.cntlid = last;
+    entry.hostid = queue.host.hostid;
+    entry.discovery = subsystem.discovery;
+    return entry.controller;
+  }
+  return std::unexpected(
+      ConnectFailure(nvme::FabricsStatus::controller_busy, 0,
+                     fmt::format("every controller id of subsystem {} ({}..{}) is taken", nqn, subsystem.min_cntlid, subsystem.max_cntlid)));
+}
+
+std::expected<std::shared_ptr<Controller>, ConnectFailure> ControllerTable::attach(const NewQueue& queue) {
+  const auto found = entries_.find(Key(queue.host.subnqn, queue.info.cntlid));
+  if (found == entries_.end() || found->second.admin_gone) {
+    return std::unexpected(bad_connect_data(offsetof(nvme::ConnectData, cntlid),
+                                            fmt::format("subsystem {} has no controller {}", queue.host.subnqn, queue.info.cntlid)));
+  }
+  Entry& entry = found->second;
+  if (entry.admin.hostnqn != queue.host.hostnqn) {
+    return std::unexpected(
+        bad_connect_data(offsetof(nvme::ConnectData, hostnqn),
+                         fmt::format("controller {} belongs to host {}, not {}", queue.info.cntlid, entry.admin.hostnqn, queue.host.hostnqn)));
+  }
+  if (entry.hostid != queue.host.hostid) {
+    return std::unexpected(
+        bad_connect_data(offsetof(nvme::ConnectData, hostid), fmt::format("HOSTID is not that of controller {}", queue.info.cntlid)));
+  }
+  ControllerShared& shared = entry.controller->shared();
+  if (queue.info.qid > shared.granted_io_queues.load()) {
+    return std::unexpected(bad_connect_command(offsetof(nvme::ConnectCommand, qid), fmt::format("QID {} is above the {} I/O queues granted",
+                                                                                                queue.info.qid, shared.granted_io_queues.load())));
+  }
+  for (const IoRecord& record : entry.io_queues) {
+    if (record.info.qid != queue.info.qid || record.ending) continue;
+    return std::unexpected(bad_connect_command(offsetof(nvme::ConnectCommand, qid), fmt::format("QID {} is in use", queue.info.qid)));
+  }
+  // Counted first, then looked: see ControllerShared::accepting_io.
+  shared.io_queues.fetch_add(1);
+  if (!shared.accepting_io.load()) {
+    shared.io_queues.fetch_sub(1);
+    settle(found);  // a reset may have counted this queue and wait for it
+    return std::unexpected(ConnectFailure(nvme::Status(nvme::GenericStatus::command_sequence_error).with_dnr(), 0,
+                                          fmt::format("controller {} is not ready for I/O queues", queue.info.cntlid)));
+  }
+  IoRecord record;
+  record.info = queue.info;
+  record.group = queue.group;
+  record.queue_id = queue.queue_id;
+  entry.io_queues.push_back(std::move(record));
+  return entry.controller;
+}
+
+// --- the end of queues ---
+
+void ControllerTable::end_queues(Entry& entry, const std::string& reason) {
+  for (IoRecord& record : entry.io_queues) {
+    if (record.ending) continue;
+    record.ending = true;
+    record.group->end_queue(record.queue_id, reason);
+  }
+}
+
+void ControllerTable::end_io_queues(const std::string& nqn, std::uint16_t cntlid, const std::string& reason) {
+  const auto found = entries_.find(Key(nqn, cntlid));
+  if (found == entries_.end()) return;
+  found->second.draining = true;
+  end_queues(found->second, reason);
+  settle(found);
+}
+
+void ControllerTable::admin_closed(const std::string& nqn, std::uint16_t cntlid) {
+  const auto found = entries_.find(Key(nqn, cntlid));
+  if (found == entries_.end()) return;
+  found->second.admin_gone = true;
+  end_queues(found->second, "the controller's admin queue is gone");
+  settle(found);
+}
+
+void ControllerTable::io_closed(const std::string& nqn, std::uint16_t cntlid, std::uint16_t qid, std::uint64_t queue_id) {
+  const auto found = entries_.find(Key(nqn, cntlid));
+  if (found == entries_.end()) return;
+  Entry& entry = found->second;
+  const auto record = std::find_if(entry.io_queues.begin(), entry.io_queues.end(),
+                                   [&](const IoRecord& each) { return each.info.qid == qid && each.queue_id == queue_id; });
+  if (record == entry.io_queues.end()) return;
+  entry.io_queues.erase(record);
+  entry.controller->shared().io_queues.fetch_sub(1);
+  settle(found);
+}
+
+// Takes the steps that waited for the last I/O queue.
+void ControllerTable::settle(std::map<Key, Entry>::iterator at) {
+  Entry& entry = at->second;
+  if (!entry.io_queues.empty()) return;
+  if (entry.admin_gone) {
+    entries_.erase(at);
+    return;
+  }
+  if (std::exchange(entry.draining, false)) {
+    entry.controller->group().thread().send([controller = entry.controller] { controller->io_queues_ended(); });
+  }
+}
+
+// --- configuration ---
+
+namespace {
+
+// NSIDs that this host sees come, go, or change.
+std::vector<std::uint32_t> changed_namespaces(const SubsystemSnapshot& old, const SubsystemSnapshot& next, const std::string& hostnqn) {
+  std::vector<std::uint32_t> changed;
+  for (const auto& [nsid, config] : next.namespaces) {
+    const NamespaceConfig* now = next.visible_namespace(nsid, hostnqn);
+    const NamespaceConfig* before = old.visible_namespace(nsid, hostnqn);
+    const bool differs = (now == nullptr) != (before == nullptr) || (now != nullptr && now->attributes_generation != before->attributes_generation);
+    if (differs) changed.push_back(nsid);
+  }
+  for (const auto& [nsid, config] : old.namespaces) {
+    if (!next.namespaces.contains(nsid) && old.visible_namespace(nsid, hostnqn) != nullptr) changed.push_back(nsid);
+  }
+  return changed;
+}
+
+}  // namespace
+
+void ControllerTable::configuration_changed(const std::shared_ptr<const TargetSnapshot>& old, const std::shared_ptr<const TargetSnapshot>& next) {
+  const bool discovery_differs = old == nullptr || old->discovery_generation != next->discovery_generation;
+  for (const auto& [key, entry] : entries_) {
+    if (entry.admin_gone) continue;
+    const auto& controller = entry.controller;
+    Thread& thread = controller->group().thread();
+    if (entry.discovery) {
+      if (discovery_differs) thread.send([controller] { controller->discovery_changed(); });
+      continue;
+    }
+    const SubsystemSnapshot* before = old == nullptr ? nullptr : old->find(key.first);
+    const SubsystemSnapshot* now = next->find(key.first);
+    if (before == nullptr || now == nullptr || before == now) continue;
+    std::vector<std::uint32_t> nsids = changed_namespaces(*before, *now, entry.admin.hostnqn);
+    const bool ana_differs = now->ana_reporting && before->ana_change_count != now->ana_change_count;
+    if (nsids.empty() && !ana_differs) continue;
+    thread.send([controller, nsids = std::move(nsids), ana_differs] {
+      controller->namespaces_changed(nsids);
+      if (ana_differs) controller->ana_changed();
+    });
+  }
+}
+
+// --- RPCs ---
+
+bool ControllerTable::has_controllers(const std::string& nqn) const {
+  const auto found = entries_.lower_bound(Key(nqn, 0));
+  return found != entries_.end() && found->first.first == nqn;
+}
+
+std::vector<ControllerInfo> ControllerTable::controllers(const std::string& nqn) const {
+  std::vector<ControllerInfo> infos;
+  for (auto at = entries_.lower_bound(Key(nqn, 0)); at != entries_.end() && at->first.first == nqn; ++at) {
+    const Entry& entry = at->second;
+    if (entry.admin_gone) continue;
+    ControllerInfo info;
+    info.cntlid = at->first.second;
+    info.discovery = entry.discovery;
+    info.hostnqn = entry.admin.hostnqn;
+    info.hostid = entry.hostid;
+    info.io_queues = static_cast<std::uint32_t>(entry.io_queues.size());
+    infos.push_back(std::move(info));
+  }
+  return infos;
+}
+
+std::vector<QueueInfo> ControllerTable::queue_pairs(const std::string& nqn) const {
+  std::vector<QueueInfo> infos;
+  for (auto at = entries_.lower_bound(Key(nqn, 0)); at != entries_.end() && at->first.first == nqn; ++at) {
+    const Entry& entry = at->second;
+    if (!entry.admin_gone) infos.push_back(entry.admin);
+    const std::size_t first = infos.size();
+    for (const IoRecord& record : entry.io_queues) {
+      infos.push_back(record.info);
+      infos.back().ending = record.ending;
+    }
+    std::sort(infos.begin() + static_cast<std::ptrdiff_t>(first), infos.end(), [](const QueueInfo& a, const QueueInfo& b) { return a.qid < b.qid; });
+  }
+  return infos;
+}
+
+}  // namespace catnap::server
