@@ -13,9 +13,9 @@ DEPS_TEST=(
   clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev lld-19
   python3 iproute2 procps
 )
-# The real Linux host in QEMU (tests/e2e).
+# The real Linux host in QEMU (tests/e2e). What runs inside the guest is downloaded and unpacked by tests/e2e/image, never installed.
 DEPS_E2E=(
-  qemu-system-x86 busybox-static cpio xz-utils zstd
+  qemu-system-x86 e2fsprogs
 )
 
 # deps_install PURPOSE PACKAGE...: installs the missing ones of PACKAGE with apt, silently skips when none is missing.

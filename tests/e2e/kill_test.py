@@ -1,0 +1,87 @@
+#!/usr/bin/env -S /usr/bin/python3
+"""kill -9 of catnapd in the middle of writes: after a restart, files served by aio and uring hold every acknowledged write, flushed or not.
+
+The kernel outlives the server, so an acknowledgement alone is a promise here. Left out: loss of power, where only flushes and FUA promise something
+(power_cut_test.py).
+"""
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from acknowledged import BLOCK, Ledger, Writer, read_back
+from harness import Cases, Catnapd, free_port, options
+from nvme_client import connect_when_ready
+
+NQN = "nqn.2026-11.io.catnap:kill"
+KINDS = {1: "aio", 2: "uring"}
+BLOCKS = 1024
+WANTED_WRITES = 1500
+WRITING_TIMEOUT_S = 60
+ROUNDS = 3
+
+cases = Cases("kill_test")
+
+
+class Rig:
+  def __init__(self, folder, chosen):
+    self.folder = folder
+    self.chosen = chosen
+    self.port = free_port()
+    self.ledgers = [Ledger(nsid, BLOCKS, acknowledged_lasts=True) for nsid in KINDS]
+    for kind in KINDS.values():
+      with open(folder / kind, "wb") as disk:
+        disk.truncate(BLOCKS * BLOCK)
+
+  def configure(self, server):
+    call = server.rpc.call
+    call("nvmf_create_transport", trtype="TCP")
+    call("nvmf_create_subsystem", nqn=NQN, serial_number="KILL", allow_any_host=True)
+    for nsid, kind in KINDS.items():
+      call(f"bdev_{kind}_create", name=kind, filename=str(self.folder / kind), block_size=512)
+      call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": kind, "nsid": nsid})
+    call("nvmf_subsystem_add_listener", nqn=NQN, listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(self.port)})
+
+  def write_and_kill(self, server, seed):
+    writer = Writer(connect_when_ready(("127.0.0.1", self.port), NQN), self.ledgers, seed)
+    already = sum(ledger.writes for ledger in self.ledgers)
+    thread = threading.Thread(target=writer.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + WRITING_TIMEOUT_S
+    while sum(ledger.writes for ledger in self.ledgers) < already + WANTED_WRITES:
+      assert thread.is_alive(), f"the writer ended: {writer.problem or 'connection lost'}\n{server.log()[-3000:]}"
+      assert time.monotonic() < deadline, f"fewer than {WANTED_WRITES} writes in {WRITING_TIMEOUT_S} s"
+      time.sleep(0.01)
+    assert thread.is_alive(), "the writer ended before the kill"
+    server.kill()
+    thread.join(30)
+    assert not thread.is_alive() and writer.problem is None, f"the writer: {writer.problem or 'does not end'}"
+    writer.controller.close()
+
+
+@cases.case(f"killed {ROUNDS} times while writing, nothing acknowledged is lost")
+def kill(rig):
+  with Catnapd(rig.chosen.catnapd, name="kill", log_folder=rig.chosen.logs) as server:
+    rig.configure(server)
+    for number in range(ROUNDS):
+      rig.write_and_kill(server, rig.chosen.seed + number)
+      server.start()  # over the stale RPC socket of the killed one
+      rig.configure(server)
+      promised = [sum(version > 0 for version in ledger.promised) for ledger in rig.ledgers]
+      controller = connect_when_ready(("127.0.0.1", rig.port), NQN)
+      lost = [sentence for sentences in read_back(controller, rig.ledgers).values() for sentence in sentences]
+      controller.close()
+      print(f"  kill {number + 1}: {promised} blocks promised, {len(lost)} sectors lost", flush=True)
+      assert not lost, f"{len(lost)} sectors lost what was acknowledged (seed {rig.chosen.seed}):\n" + "\n".join(lost[:20])
+    server.terminate()
+
+
+def main():
+  chosen = options(__doc__.split("\n")[0], ("--seed", {"type": int, "default": 20261121, "help": "of the writes"}))
+  with tempfile.TemporaryDirectory(prefix="catnap-kill-") as folder:
+    return cases.run(Rig(Path(folder), chosen), chosen.only)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
