@@ -1,0 +1,59 @@
+// See file_bdev.h.
+#include "bdev/file/file_bdev.h"
+
+#include <utility>
+
+namespace catnap::bdev {
+
+bool FileBdev::supports(Op op) const { return !target_->readonly() || op == Op::read || op == Op::compare || op == Op::flush || op == Op::reset; }
+
+// close() may wait for a device; and the last reference goes here, as no channel is left.
+void FileBdev::destroy(std::move_only_function<void()> done) {
+  auto close_file = [target = std::move(target_)]() mutable {
+    target.reset();
+    return true;
+  };
+  workers_.submit(*Thread::current(), std::move(close_file), [done = std::move(done)](bool) mutable { done(); });
+}
+
+void FileChannel::range_on_worker(BdevIo& io) {
+  auto work = [target = target_, unmap = io.op == Op::unmap, fua = io.fua, offset = offset_bytes(io), length = length_bytes(io)] {
+    int err = unmap ? target->discard_range(offset, length) : target->zero_range(offset, length);
+    if (err == 0 && fua) err = target->sync();
+    return err;
+  };
+  workers_.submit(thread(), std::move(work), [this, &io](int err) { finish_range(io, err); });
+}
+
+void FileChannel::finish_range(BdevIo& io, int err) {
+  const bool refused = err == EOPNOTSUPP || err == ENOSYS || err == ENOTTY;
+  if (refused && (io.op == Op::write_zeroes || target_->unmap_reads_zeroes())) {
+    execute_by_writing_zeroes(io);
+    return;
+  }
+  complete(io, refused ? Status::ok : status_from_errno(err, io.op));
+}
+
+void FileChannel::flush_on_worker(BdevIo& io) {
+  io.next = sync_waiting_;
+  sync_waiting_ = &io;
+  if (syncing_ == nullptr) start_sync();
+}
+
+void FileChannel::start_sync() {
+  syncing_ = std::exchange(sync_waiting_, nullptr);
+  auto work = [target = target_] { return target->sync(); };
+  workers_.submit(thread(), std::move(work), [this](int err) { sync_done(err); });
+}
+
+void FileChannel::sync_done(int err) {
+  BdevIo* served = std::exchange(syncing_, nullptr);
+  if (sync_waiting_ != nullptr) start_sync();
+  while (served != nullptr) {
+    BdevIo* next = served->next;
+    complete(*served, status_from_errno(err, Op::flush));
+    served = next;
+  }
+}
+
+}  // namespace catnap::bdev
