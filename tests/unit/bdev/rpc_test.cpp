@@ -49,8 +49,7 @@ class RpcTest : public testing::Test {
 
   void next() {
     if (answers_.size() == calls_.size()) {
-      for (const auto& bdev : Registry::instance().all()) Registry::instance().remove(bdev->name(), [](Result<void>) {});
-      Runtime::instance()->request_stop();
+      clean_up();
       return;
     }
     const Call& call = calls_[answers_.size()];
@@ -61,6 +60,15 @@ class RpcTest : public testing::Test {
     if (!params) return answered(std::unexpected(params.error()));
     if (method->sync) return answered(method->sync(*params));
     spawn<Answer>(method->task(*params), [this](Answer answer) { answered(std::move(answer)); });
+  }
+  // One bdev after another, each waited for; then the end.
+  void clean_up() {
+    const auto left = Registry::instance().all();
+    if (left.empty()) {
+      Runtime::instance()->request_stop();
+    } else {
+      Registry::instance().remove(left.front()->name(), [this](Result<void>) { Thread::current()->send([this] { clean_up(); }); });
+    }
   }
   void answered(Answer answer) {
     answers_.push_back(std::move(answer));

@@ -132,7 +132,9 @@ void run_users(const std::function<std::shared_ptr<Bdev>(WorkerPool&)>& make, in
     }
   });
   for (const auto& user : users) {
-    if (blocks_are_whole) EXPECT_EQ(user->torn(), 0);
+    if (blocks_are_whole) {
+      EXPECT_EQ(user->torn(), 0);
+    }
   }
 }
 
