@@ -77,15 +77,7 @@ void SendQueue::settle(Batch& batch, std::size_t sent_bytes) {
     const auto part = static_cast<std::uint32_t>(std::min<std::size_t>(sent_bytes, item->total_bytes() - item->sent_bytes));
     item->sent_bytes += part;
     sent_bytes -= part;
-    if (item->lease.base == nullptr) continue;
-    if (item->sent_bytes < item->total_bytes()) {
-      item->copied_out = std::make_unique_for_overwrite<std::byte[]>(item->data_bytes);
-      std::memcpy(item->copied_out.get(), item->data, item->data_bytes);
-      item->data = item->copied_out.get();
-    }
-    item->lease.lender->unlock_after_send(item->lease.offset_bytes, item->data_bytes);
-    item->lease = {};
-    lent_bytes_ -= item->data_bytes;
+    if (item->lease.base != nullptr) stop_borrowing(*item);
   }
   while (first_ != nullptr && first_->sent_bytes == first_->total_bytes()) {
     SendItem& done = *first_;
@@ -96,7 +88,35 @@ void SendQueue::settle(Batch& batch, std::size_t sent_bytes) {
   }
 }
 
+// Under the lock taken for the send: what did not go out whole is copied, then the lock goes.
+void SendQueue::stop_borrowing(SendItem& item) {
+  if (item.sent_bytes < item.total_bytes()) {
+    item.copied_out = std::make_unique_for_overwrite<std::byte[]>(item.data_bytes);
+    std::memcpy(item.copied_out.get(), item.data, item.data_bytes);
+    item.data = item.copied_out.get();
+  }
+  item.lease.lender->unlock_after_send(item.lease.offset_bytes, item.data_bytes);
+  item.lease = {};
+  lent_bytes_ -= item.data_bytes;
+}
+
+// The items that no sendmsg of this flush came to.
+void SendQueue::copy_out_lent() {
+  if (lent_bytes_ == 0) return;
+  for (SendItem* item = first_; item != nullptr; item = item->next) {
+    if (item->lease.base == nullptr) continue;
+    item->lease.lender->lock_for_send(item->lease.offset_bytes, item->data_bytes);
+    stop_borrowing(*item);
+  }
+}
+
 SendQueue::Flushed SendQueue::flush(int fd) {
+  const Flushed result = send_all(fd);
+  copy_out_lent();
+  return result;
+}
+
+SendQueue::Flushed SendQueue::send_all(int fd) {
   Flushed result{Outcome::drained, 0, 0, 0};
   while (first_ != nullptr) {
     if (result.calls == send_budget_calls) {

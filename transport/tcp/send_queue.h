@@ -67,8 +67,11 @@ class SendQueue {
 
  private:
   struct Batch;
+  Flushed send_all(int fd);
   void gather(Batch& batch) const;
   void settle(Batch& batch, std::size_t sent_bytes);
+  void stop_borrowing(SendItem& item);
+  void copy_out_lent();
 
   SendItem* first_ = nullptr;
   SendItem* last_ = nullptr;

@@ -114,6 +114,24 @@ TEST_F(SendQueueTest, WhatASendLeftOfLentMemoryIsCopiedAndTheLockGoes) {
   EXPECT_EQ(lender.calls, 1);
 }
 
+TEST_F(SendQueueTest, NoLentMemoryStaysQueuedBehindAFullSocket) {
+  const std::string device(100'000, 'x');
+  CountingLender lender;
+  SendItem full, behind[100];
+  fill(full, '(', device, ')');
+  queue.push(full);
+  for (SendItem& item : behind) {
+    fill(item, '<', device, '>');
+    item.lease = {item.data, &lender, 0};
+    queue.push(item);
+  }
+  EXPECT_EQ(queue.flush(fds[0]).outcome, SendQueue::Outcome::blocked);
+  EXPECT_EQ(queue.lent_bytes(), 0u) << "the device may be gone when the host reads on";
+  EXPECT_EQ(lender.locked, 0);
+  for (const SendItem& item : behind) EXPECT_EQ(item.lease.base, nullptr);
+  queue.drop_all();
+}
+
 TEST_F(SendQueueTest, DroppingKeepsAPduThatIsPartlyOut) {
   const std::string large(100'000, 'l'), small = "s";
   SendItem one, two;
