@@ -67,6 +67,25 @@ TEST_F(CommandTest, AnUnknownOpcodeWithDataOnTheWayIsStillOneCommand) {
   EXPECT_TRUE(succeeded(flush(queues_.io)));
 }
 
+TEST_F(CommandTest, DataOfARefusedCommandMayComeLate) {
+  for (auto opcode : {static_cast<nvme::IoOpcode>(0x81), nvme::IoOpcode::write}) {
+    auto sqe = transfer(opcode, 0x01, 4096);
+    sqe.set_slba(namespace_blocks);
+    sqe.cdw12 = 7;
+    sqe.cid = 0x0BAD;
+    auto bytes = queues_.io.capsule(sqe, pattern(4096, 1));
+    for (std::size_t at : {std::size_t{72}, std::size_t{100}, std::size_t{4000}}) {
+      queues_.io.send(std::span(bytes).first(at));
+      let_server_catch_up();
+      queues_.io.send(std::span(bytes).subspan(at));
+      auto answer = queues_.io.receive_pdu();
+      ASSERT_EQ(answer.outcome, Outcome::pdu) << "cut at " << at << ": " << answer.note;
+      EXPECT_FALSE(nvme::status_of(answer.as<tcp::CapsuleResp>().cqe).is_success());
+    }
+  }
+  EXPECT_TRUE(succeeded(flush(queues_.io)));
+}
+
 TEST_F(CommandTest, FusedCommandsAreNotOffered) {
   auto sqe = transfer(nvme::IoOpcode::compare, 0x01, 512);
   sqe.flags = sqe.flags | static_cast<std::uint8_t>(nvme::Fuse::first);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <sstream>
 
 namespace catnap::protocol {
 
@@ -183,10 +184,13 @@ void ProtocolTest::let_server_catch_up() {
 testing::AssertionResult has_status_of(const CommandResult& result, std::initializer_list<nvme::Status> expected) {
   if (result.outcome != Outcome::pdu) return testing::AssertionFailure() << "the command did not complete: " << result.note;
   if (std::ranges::any_of(expected, [&](nvme::Status one) { return result.status.same_code(one); })) return testing::AssertionSuccess();
-  auto text = testing::AssertionFailure() << std::hex << "status type " << int(result.status.sct) << "h code " << int(result.status.sc)
-                                          << "h, expected";
-  for (auto one : expected) text << " " << int(one.sct) << "h/" << int(one.sc) << "h";
-  return text << "; DW0 " << std::uint32_t{result.cqe.dw0} << "h";
+  std::ostringstream text;
+  auto say = [&](nvme::Status one) { text << std::hex << " " << int(one.sct) << "h/" << int(one.sc) << "h"; };
+  text << "status type/code";
+  say(result.status);
+  text << ", expected";
+  for (auto one : expected) say(one);
+  return testing::AssertionFailure() << text.str() << "; DW0 " << std::uint32_t{result.cqe.dw0};
 }
 
 testing::AssertionResult has_status(const CommandResult& result, nvme::Status expected) { return has_status_of(result, {expected}); }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <ostream>
 #include <span>
 #include <string>
 
@@ -48,6 +49,12 @@ enum class Outcome : std::uint8_t {
   timed_out,  // nothing whole came in time
   malformed,  // its lengths or digests are wrong: `note` says which
 };
+
+// For test messages.
+inline std::ostream& operator<<(std::ostream& out, Outcome outcome) {
+  constexpr const char* names[] = {"a PDU", "closed", "timed out", "malformed"};
+  return out << names[static_cast<std::size_t>(outcome)];
+}
 
 struct ReceivedPdu {
   Outcome outcome = Outcome::closed;

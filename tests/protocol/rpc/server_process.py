@@ -1,0 +1,79 @@
+"""catnapd as a child process for the Python tests of this folder, ended by its process id, with a folder of its own.
+
+Left out: NVMe/TCP (tests/protocol/client).
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "..")
+sys.path.insert(0, os.path.join(ROOT, "scripts"))
+
+from catnap_rpc.client import Client  # noqa: E402
+
+PROGRAM = os.environ.get("CATNAP_SERVER", os.path.join(ROOT, "build", "debug", "bin", "catnapd"))
+RPC_PY = os.path.join(ROOT, "scripts", "rpc.py")
+# Sanitizer builds start slowly on busy machines; the client tries again every 0.2 s for this many times.
+CONNECT_RETRIES = 150
+# SIGTERM promises an end within 2 s; the bound only keeps a broken server from holding the test up.
+END_TIMEOUT_S = 60
+
+
+def free_tcp_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class ServerProcess:
+    """`options` are added to the command line. `client` is connected and, unless `wait` is false, the server initialized."""
+
+    def __init__(self, *options, wait=True):
+        self.folder = tempfile.TemporaryDirectory(prefix="catnap_rpc_")
+        self.path = os.path.join(self.folder.name, "rpc.sock")
+        self.log = open(os.path.join(self.folder.name, "log"), "w+", encoding="utf-8", errors="replace")
+        self.process = subprocess.Popen([PROGRAM, "-r", self.path, *options], stdout=self.log, stderr=self.log)
+        self.client = None
+        try:
+            self.client = Client(self.path, retries=CONNECT_RETRIES)
+            if wait:
+                self.client.call("framework_wait_init")
+        except BaseException:
+            self.stop()
+            print(self.log_text(), file=sys.stderr)
+            raise
+
+    def log_text(self):
+        self.log.seek(0)
+        return self.log.read()
+
+    def rpc_py(self, *arguments, text=""):
+        """Exit status, standard output and standard error of scripts/rpc.py."""
+        done = subprocess.run([RPC_PY, "-s", self.path, *arguments], input=text, capture_output=True, text=True, timeout=120, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    def wait(self):
+        """Exit status; -N when signal N ended it."""
+        return self.process.wait(END_TIMEOUT_S)
+
+    def stop(self):
+        if self.client is not None:
+            self.client.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.wait()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def clean(self):
+        if self.client is not None:
+            self.client.close()
+        self.log.close()
+        self.folder.cleanup()
