@@ -4,6 +4,9 @@
 
 #include <fmt/format.h>
 
+#include <set>
+#include <string>
+
 #include "reactor/base/log.h"
 #include "rpc/json.h"
 
@@ -19,16 +22,18 @@ using rpc::RpcResult;
 
 RpcResult<Json::Value> switch_flag(const Params& params, bool on) {
   const std::string name = params.string("flag");
-  if (name == "all" || log_set_flag(name, on)) {
-    if (name == "all") {
-      for (LogFlag* flag : log_flags()) flag->set(on);
-    }
-    return Json::Value(true);
+  bool found = name == "all";
+  std::set<std::string> known;  // two components may share a name; it switches both
+  for (LogFlag* flag : log_flags()) {
+    known.insert(flag->name());
+    if (name != "all" && name != flag->name()) continue;
+    flag->set(on);
+    found = true;
   }
-  std::string known;
-  for (const LogFlag* flag : log_flags()) known += fmt::format("{}, ", flag->name());
-  return std::unexpected<RpcError>(std::in_place, -ENOENT,
-                                   fmt::format("parameter 'flag': no log flag is named '{}' (there are {}all)", rpc::printable(name), known));
+  if (found) return Json::Value(true);
+  return std::unexpected<RpcError>(
+      std::in_place, -ENOENT,
+      fmt::format("parameter 'flag': no log flag is named '{}' (there are {}, and all)", rpc::printable(name), fmt::join(known, ", ")));
 }
 
 RpcResult<Json::Value> get_flags(const Params&) {

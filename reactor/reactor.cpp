@@ -89,6 +89,7 @@ struct Reactor::Impl {
   std::string reason_text;  // under reason_mutex
 
   std::atomic<std::uint64_t> busy_ns{0}, spin_ns{0}, sleep_ns{0}, turns{0}, sleeps{0};
+  std::atomic<std::uint64_t> asleep_since_ns{0};  // 0: awake
   std::atomic<std::uint64_t> by_fd{0}, by_message{0}, by_timer{0}, spurious{0}, spin_budget_ns{0};
 
   void explain(Awake why, const Thread* thread = nullptr) {
@@ -261,7 +262,9 @@ void Reactor::sleep(std::int64_t max_wait_ns, std::uint64_t now_ns) {
     fds_.collect(0);
     return;
   }
+  impl_->asleep_since_ns.store(now_ns, std::memory_order_relaxed);
   const std::size_t ready = fds_.collect(wait_ns);
+  impl_->asleep_since_ns.store(0, std::memory_order_relaxed);
   // Already false: a sender cleared it and wrote the eventfd.
   const bool notified = !sleeping_.exchange(false, std::memory_order_seq_cst);
   const std::uint64_t woke_ns = clock_.now_ns();
@@ -403,10 +406,18 @@ std::vector<Thread*> Reactor::threads() const {
   return list;
 }
 
+std::uint64_t Reactor::sleeping_for_ns() const {
+  const std::uint64_t since_ns = impl_->asleep_since_ns.load(std::memory_order_relaxed);
+  const std::uint64_t now_ns = clock_.now_ns();
+  return since_ns != 0 && now_ns > since_ns ? now_ns - since_ns : 0;
+}
+
 Reactor::Stats Reactor::stats() const {
   const auto read = [](const std::atomic<std::uint64_t>& counter) { return counter.load(std::memory_order_relaxed); };
-  return {read(impl_->busy_ns), read(impl_->spin_ns),    read(impl_->sleep_ns), read(impl_->turns),    read(impl_->sleeps),
-          read(impl_->by_fd),   read(impl_->by_message), read(impl_->by_timer), read(impl_->spurious), read(impl_->spin_budget_ns)};
+  return {read(impl_->busy_ns),       read(impl_->spin_ns),  read(impl_->sleep_ns) + sleeping_for_ns(),
+          read(impl_->turns),         read(impl_->sleeps),   read(impl_->by_fd),
+          read(impl_->by_message),    read(impl_->by_timer), read(impl_->spurious),
+          read(impl_->spin_budget_ns)};
 }
 
 }  // namespace catnap

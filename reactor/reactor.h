@@ -72,6 +72,8 @@ class Reactor {
   // Why the loop may not sleep now: "" (asleep or about to), "mode poll", "poller NAME", "ready work of THREAD", "spinning". Any OS thread.
   std::string awake_because() const;
   bool asleep() const { return sleeping_.load(std::memory_order_seq_cst); }
+  // How long the present sleep has lasted, 0 when awake. stats().sleep_ns includes it. Any OS thread.
+  std::uint64_t sleeping_for_ns() const;
 
   const std::string& name() const { return options_.name; }
   unsigned lcore() const { return options_.lcore; }
