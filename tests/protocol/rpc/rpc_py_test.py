@@ -130,6 +130,17 @@ class FirstSteps(WithServer):
         self.assertEqual(len(pollers["threads"]), len(threads))
         self.assertEqual(pollers["unresponsive_threads"], 0)
 
+    def test_time_asleep_counts_while_it_lasts(self):
+        """A reactor that nobody wakes shows up as idle, not as one whose counters stand still."""
+        for _ in range(1000):  # until two looks fall into one sleep
+            first, second = (self.server.client.call("framework_get_reactors")["reactors"][0] for _ in range(2))
+            if first["asleep"] and second["asleep"] and first["sleeps"] == second["sleeps"]:
+                break
+        else:
+            self.fail("a reactor without work does not sleep on")
+        self.assertGreater(second["sleep_ns"], first["sleep_ns"])
+        self.assertGreater(second["lw_threads"][0]["elapsed"], first["lw_threads"][0]["elapsed"])
+
     def test_modes_change_while_it_runs(self):
         for mode, sleeps in (("poll", False), ("interrupt", True), ("adaptive", True)):
             self.rpc(f"reactor_set_mode {mode}")
