@@ -16,9 +16,11 @@ namespace {
 
 // Calls that SPDK's save_config writes for options of what catnap does not have: a configuration saved there loads here.
 constexpr std::string_view calls_without_effect[] = {
-    "accel_set_options",       "bdev_iscsi_set_options",  "bdev_nvme_set_hotplug", "bdev_nvme_set_options", "bdev_raid_set_options",
-    "bdev_set_options",        "framework_set_scheduler", "iobuf_set_options",     "iscsi_set_options",     "keyring_linux_set_options",
-    "nvmf_set_crdt",           "scheduler_set_options",   "sock_impl_set_options", "sock_set_default_impl", "vmd_enable",
+    "accel_set_options",           "bdev_iscsi_set_options", "bdev_nvme_set_hotplug",
+    "bdev_nvme_set_options",       "bdev_raid_set_options",  "bdev_set_options",
+    "framework_set_scheduler",     "iobuf_set_options",      "iscsi_set_options",
+    "keyring_linux_set_options",   "nvmf_set_crdt",          "scheduler_set_options",
+    "sock_impl_set_options",       "sock_set_default_impl",  "vmd_enable",
     "bdev_virtio_blk_set_hotplug", "fsdev_set_opts",
 };
 
@@ -38,8 +40,10 @@ std::string without_comments(std::string text) {
   bool in_string = false;
   for (std::size_t at = 0; at < text.size(); ++at) {
     if (in_string) {
-      if (text[at] == '\\') ++at;
-      else if (text[at] == '"') in_string = false;
+      if (text[at] == '\\')
+        ++at;
+      else if (text[at] == '"')
+        in_string = false;
       continue;
     }
     if (text[at] == '"') in_string = true;
@@ -47,7 +51,8 @@ std::string without_comments(std::string text) {
     if (!line && text.compare(at, 2, "/*") != 0) continue;
     const auto found = text.find(line ? "\n" : "*/", at + 2);
     const auto end = found == std::string::npos ? text.size() : found + (line ? 0 : 2);
-    std::replace_if(text.begin() + static_cast<std::ptrdiff_t>(at), text.begin() + static_cast<std::ptrdiff_t>(end), [](char c) { return c != '\n'; }, ' ');
+    std::replace_if(
+        text.begin() + static_cast<std::ptrdiff_t>(at), text.begin() + static_cast<std::ptrdiff_t>(end), [](char c) { return c != '\n'; }, ' ');
     at = end - 1;
   }
   return text;
@@ -66,7 +71,8 @@ Result<void> collect(const std::string& file, const std::string& subsystem, cons
     return {};
   }
   if (!entry.isObject() || !entry["method"].isString()) {
-    return fail(EINVAL, fmt::format("{}: subsystem '{}': an entry of \"config\" has no \"method\" string: {}", file, subsystem, rpc::json_excerpt(entry)));
+    return fail(EINVAL,
+                fmt::format("{}: subsystem '{}': an entry of \"config\" has no \"method\" string: {}", file, subsystem, rpc::json_excerpt(entry)));
   }
   ConfigCall call;
   call.subsystem = subsystem;
@@ -110,7 +116,8 @@ Result<ConfigFile> ConfigFile::parse(const std::string& name, const std::string&
   const auto root = rpc::parse_json(without_comments(text));
   if (!root) {
     const bool duplicate = root.error().kind == rpc::JsonError::Kind::duplicate_key;
-    return fail(EINVAL, fmt::format("configuration file {}: {}{}", name, duplicate ? "a member stands twice in its object: " : "", root.error().message));
+    return fail(EINVAL,
+                fmt::format("configuration file {}: {}{}", name, duplicate ? "a member stands twice in its object: " : "", root.error().message));
   }
   ConfigFile file;
   file.name_ = fmt::format("configuration file {}", name);
@@ -138,8 +145,8 @@ Task<Result<void>> ConfigFile::replay(rpc::Dispatcher* dispatcher, Which which, 
     }
     rpc::RpcResult<Json::Value> reply = co_await dispatcher->call(call.method, call.params, rpc::Origin::config_file);
     if (reply) continue;
-    std::string what = fmt::format("{}: subsystem '{}': {} failed: {} ({})", name_, call.subsystem, rpc::printable(call.method), reply.error().message,
-                                   reply.error().code);
+    std::string what = fmt::format("{}: subsystem '{}': {} failed: {} ({})", name_, call.subsystem, rpc::printable(call.method),
+                                   reply.error().message, reply.error().code);
     if (!ignore_errors) co_return fail(reply.error().code > -4096 ? -reply.error().code : EINVAL, std::move(what));
     log_error("{}", what);
   }

@@ -52,8 +52,10 @@ void Daemon::start() {
 
   if (options_.wait_for_rpc) {
     const auto serving = serve_rpc();
-    if (!serving) started(serving);
-    else log_notice("waiting for framework_start_init at {}", options_.rpc_socket);
+    if (!serving)
+      started(serving);
+    else
+      log_notice("waiting for framework_start_init at {}", options_.rpc_socket);
     return;
   }
   spawn<Result<void>>(lifecycle_.start(), [this](Result<void> outcome) {
@@ -127,8 +129,8 @@ void Daemon::announce() const {
              target_->current().subsystems.size() - 1, addresses, cpus, reactor_mode_name(options_.mode),
              options_.no_rpc_server ? std::string("off") : "at " + options_.rpc_socket);
   if (!options_.demo) return;
-  std::printf("\nOn this machine, as root:\n  nvme discover -t tcp -a %s -s %s\n  nvme connect -t tcp -a %s -s %s -n %s\n  nvme disconnect -n %s\n\n", demo_address,
-              demo_port, demo_address, demo_port, demo_nqn, demo_nqn);
+  std::printf("\nOn this machine, as root:\n  nvme discover -t tcp -a %s -s %s\n  nvme connect -t tcp -a %s -s %s -n %s\n  nvme disconnect -n %s\n\n",
+              demo_address, demo_port, demo_address, demo_port, demo_nqn, demo_nqn);
   std::fflush(stdout);
 }
 

@@ -34,9 +34,8 @@ std::vector<VisibleEntry> visible_entries(const TargetSnapshot& snapshot) {
     }
   }
   // The order of listeners is not a change of contents.
-  std::sort(entries.begin(), entries.end(), [](const VisibleEntry& a, const VisibleEntry& b) {
-    return std::tie(a.nqn, a.traddr, a.trsvcid) < std::tie(b.nqn, b.traddr, b.trsvcid);
-  });
+  std::sort(entries.begin(), entries.end(),
+            [](const VisibleEntry& a, const VisibleEntry& b) { return std::tie(a.nqn, a.traddr, a.trsvcid) < std::tie(b.nqn, b.traddr, b.trsvcid); });
   return entries;
 }
 

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::string_view nqn_prefix = "nqn.";
 constexpr std::string_view uuid_nqn_prefix = "nqn.2014-08.org.nvmexpress:uuid:";
-constexpr std::size_t date_bytes = 7;            // "yyyy-mm"
+constexpr std::size_t date_bytes = 7;               // "yyyy-mm"
 constexpr std::size_t max_domain_label_bytes = 63;  // RFC 1035, section 2.3.4
 constexpr std::size_t uuid_text_bytes = 36;
 constexpr std::size_t shown_bytes = 240;  // of a bad value in a message: more than the longest valid one

@@ -156,7 +156,8 @@ Json::Value nvmf_config_calls() {
 void register_nvmf_config_methods(rpc::MethodTable& table) {
   table.add(rpc::Method("nvmf_set_config", "Set options of the whole target, before it is initialised")
                 .with({Param("poll_groups_mask", ParamType::string, "CPUs that get a poll group, of those of --cpumask; without it all"),
-                       Param("discovery_filters", ParamType::any, "What a discovery log entry must share with the host's connection: match_any, or transport, address, svcid")
+                       Param("discovery_filters", ParamType::any,
+                             "What a discovery log entry must share with the host's connection: match_any, or transport, address, svcid")
                            .alias("discovery_filter"),
                        Param("admin_cmd_passthru", ParamType::object, "Only false members: there are no NVMe bdevs"),
                        Param("dhchap_digests", ParamType::any, "No effect: hosts are not authenticated").ignored(),
@@ -166,7 +167,9 @@ void register_nvmf_config_methods(rpc::MethodTable& table) {
                 .mutates()
                 .handler(set_config));
   table.add(rpc::Method("nvmf_set_max_subsystems", "Set how many subsystems there may be, before the target is initialised")
-                .with({Param("max_subsystems", ParamType::integer, "Most subsystems, the discovery subsystem not counted").required().range(1, max_subsystems_limit)})
+                .with({Param("max_subsystems", ParamType::integer, "Most subsystems, the discovery subsystem not counted")
+                           .required()
+                           .range(1, max_subsystems_limit)})
                 .in_phase(rpc::Phase::startup_only)
                 .mutates()
                 .handler(set_max_subsystems));

@@ -15,7 +15,8 @@ Task<Reply> add_host(rpc::Params params) {
   // A key that is taken and not used would leave the host unauthenticated while its admin believes otherwise.
   for (const char* name : {"psk", "dhchap_key", "dhchap_ctrlr_key"}) {
     if (!params.string(name).empty()) {
-      co_return std::unexpected(rpc::RpcError(Error(ENOTSUP, fmt::format("{} '{}' is not supported: hosts are not authenticated", name, params.string(name)))));
+      co_return std::unexpected(
+          rpc::RpcError(Error(ENOTSUP, fmt::format("{} '{}' is not supported: hosts are not authenticated", name, params.string(name)))));
     }
   }
   const std::string nqn = nqn_of(params);
@@ -33,8 +34,9 @@ Task<Reply> remove_host(rpc::Params params) {
 
 Task<Reply> allow_any_host(rpc::Params params) {
   if (params.has("allow_any_host") == params.has("disable")) {
-    co_return std::unexpected(rpc::RpcError(rpc::invalid_params, params.has("disable") ? "parameters 'allow_any_host' and 'disable' exclude each other"
-                                                                                       : "missing parameter 'allow_any_host'"));
+    co_return std::unexpected(rpc::RpcError(rpc::invalid_params, params.has("disable")
+                                                                     ? "parameters 'allow_any_host' and 'disable' exclude each other"
+                                                                     : "missing parameter 'allow_any_host'"));
   }
   const std::string nqn = nqn_of(params);
   const bool allow = params.has("disable") ? !params.boolean("disable") : params.boolean("allow_any_host");

@@ -21,9 +21,12 @@ std::vector<Param> create_params() {
   params.push_back(Param("model_number", ParamType::string, "At most 40 printable ASCII characters").or_default(defaults.model_number));
   params.push_back(Param("allow_any_host", ParamType::boolean, "Any host may connect, not only those of the list").or_default(false));
   params.push_back(Param("ana_reporting", ParamType::boolean, "Report asymmetric namespace access").or_default(false));
-  params.push_back(Param("max_namespaces", ParamType::integer, "Most namespaces, and highest NSID; 0: 32").or_default(0).range(0, max_namespaces_limit));
-  params.push_back(Param("min_cntlid", ParamType::integer, "Lowest controller id").or_default(defaults.min_cntlid).range(min_cntlid_limit, max_cntlid_limit));
-  params.push_back(Param("max_cntlid", ParamType::integer, "Highest controller id").or_default(defaults.max_cntlid).range(min_cntlid_limit, max_cntlid_limit));
+  params.push_back(
+      Param("max_namespaces", ParamType::integer, "Most namespaces, and highest NSID; 0: 32").or_default(0).range(0, max_namespaces_limit));
+  params.push_back(
+      Param("min_cntlid", ParamType::integer, "Lowest controller id").or_default(defaults.min_cntlid).range(min_cntlid_limit, max_cntlid_limit));
+  params.push_back(
+      Param("max_cntlid", ParamType::integer, "Highest controller id").or_default(defaults.max_cntlid).range(min_cntlid_limit, max_cntlid_limit));
   params.push_back(Param("passthrough", ParamType::boolean, "Only false: there are no NVMe bdevs to pass commands to"));
   params.push_back(Param("enable_nssr", ParamType::boolean, "Only false: NVM subsystem reset is not supported"));
   for (const char* name : {"admin_label", "dmrsl", "wzsl", "max_discard_size_kib", "max_write_zeroes_size_kib"}) {

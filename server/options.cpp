@@ -22,30 +22,18 @@ struct ForeignOption {
 };
 
 constexpr ForeignOption foreign_options[] = {
-    {"-s,--mem-size", true},
-    {"--no-huge", false},
-    {"-u,--no-pci", false},
-    {"-i,--shm-id", true},
-    {"-e,--tpoint-group", true},
-    {"-g,--single-file-segments", false},
-    {"-R,--huge-unlink", false},
-    {"-W,--pci-whitelist", true},
-    {"-A,--pci-allowed", true},
-    {"-B,--pci-blocked", true},
-    {"-d,--limit-coredump", false},
-    {"-n,--mem-channels", true},
-    {"-p,--main-core", true},
-    {"--lcores", true},
-    {"--iova-mode", true},
-    {"--base-virtaddr", true},
-    {"--huge-dir", true},
-    {"--env-context", true},
-    {"--vfio-vf-token", true},
-    {"--num-trace-entries", true},
-    {"--msg-mempool-size", true},
-    {"--disable-cpumask-locks", false},
-    {"--enforce-numa", false},
-    {"--max-delay", true},
+    {"-s,--mem-size", true},        {"--no-huge", false},
+    {"-u,--no-pci", false},         {"-i,--shm-id", true},
+    {"-e,--tpoint-group", true},    {"-g,--single-file-segments", false},
+    {"-R,--huge-unlink", false},    {"-W,--pci-whitelist", true},
+    {"-A,--pci-allowed", true},     {"-B,--pci-blocked", true},
+    {"-d,--limit-coredump", false}, {"-n,--mem-channels", true},
+    {"-p,--main-core", true},       {"--lcores", true},
+    {"--iova-mode", true},          {"--base-virtaddr", true},
+    {"--huge-dir", true},           {"--env-context", true},
+    {"--vfio-vf-token", true},      {"--num-trace-entries", true},
+    {"--msg-mempool-size", true},   {"--disable-cpumask-locks", false},
+    {"--enforce-numa", false},      {"--max-delay", true},
 };
 
 void add_foreign_options(CLI::App& app, Options& options) {
@@ -74,15 +62,20 @@ void add_options(CLI::App& app, Options& options, RawValues& raw) {
   app.add_option("-m,--cpumask", raw.cpumask, "CPUs that get a reactor: 0x3, or [0,2-3]; without it the first one allowed");
   app.add_option("-r,--rpc-socket", options.rpc_socket, "Where JSON-RPC is served (a Unix socket, mode 0600)")->capture_default_str();
   app.add_option("-c,--config,--json", options.config_file, "Configuration to begin with, as save_config writes it");
-  app.add_option("--mode", raw.mode, "adaptive (default): sleep when idle, after looking a little while; interrupt: sleep at once; poll: never sleep");
+  app.add_option("--mode", raw.mode,
+                 "adaptive (default): sleep when idle, after looking a little while; interrupt: sleep at once; poll: never sleep");
   app.add_flag("--interrupt-mode", raw.interrupt_mode, "The same as --mode interrupt");
   app.add_flag("--wait-for-rpc", options.wait_for_rpc, "Initialise only when framework_start_init is called");
   app.add_flag("--no-rpc-server", options.no_rpc_server, "Serve no JSON-RPC");
   app.add_flag("--demo", options.demo, "Serve a 1 GiB RAM disk on 127.0.0.1:4420 to any host, and say how to connect");
   app.add_flag("--json-ignore-init-errors", options.ignore_config_errors, "Go on when a call of the configuration file fails");
-  app.add_option("-L,--logflag", options.log_flags, "Switch a log flag on (repeatable; \"all\" for every one)")->type_size(1)->allow_extra_args(false);
+  app.add_option("-L,--logflag", options.log_flags, "Switch a log flag on (repeatable; \"all\" for every one)")
+      ->type_size(1)
+      ->allow_extra_args(false);
   app.add_flag("--silence-noticelog", options.silence_notices, "Print warnings and errors only");
-  app.add_option("--max-spin-us", options.max_spin_us, "Longest look for work before sleeping, adaptive mode")->capture_default_str()->check(CLI::Range(0, 1000000));
+  app.add_option("--max-spin-us", options.max_spin_us, "Longest look for work before sleeping, adaptive mode")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1000000));
   app.add_option("--buffer-cap-mib", options.buffer_cap_mib, "Data buffers a reactor may hold; at the cap I/O waits its turn")
       ->capture_default_str()
       ->check(CLI::Range(4, 1 << 20));
@@ -92,9 +85,7 @@ void add_options(CLI::App& app, Options& options, RawValues& raw) {
   app.add_flag("-v,--version", raw.version, "Print the version");
 }
 
-std::expected<void, EarlyExit> usage_error(std::string text) {
-  return std::unexpected(EarlyExit(exit_usage, "catnapd: " + std::move(text) + "\n"));
-}
+std::expected<void, EarlyExit> usage_error(std::string text) { return std::unexpected(EarlyExit(exit_usage, "catnapd: " + std::move(text) + "\n")); }
 
 std::expected<void, EarlyExit> interpret(const RawValues& raw, Options& options) {
   if (!raw.cpumask.empty()) {

@@ -12,7 +12,7 @@
 
 namespace catnap::server {
 
-inline constexpr int exit_usage = 2;  // wrong option or value
+inline constexpr int exit_usage = 2;   // wrong option or value
 inline constexpr int exit_failed = 1;  // the start failed
 
 struct Options {

@@ -11,8 +11,8 @@
 
 #include "reactor/base/error.h"
 #include "reactor/task.h"
-#include "server/snapshot.h"
 #include "server/group_port.h"
+#include "server/snapshot.h"
 
 namespace catnap::server {
 

@@ -1,5 +1,6 @@
 // The published configuration: immutable snapshots with a generation, built on app_thread, swapped in by every poll group at the end of a loop turn.
-// Owner: whoever holds the shared_ptr; contents never change after publication. Left out: building and publishing (target.h), live objects (controllers, channels).
+// Owner: whoever holds the shared_ptr; contents never change after publication. Left out: building and publishing (target.h), live objects
+// (controllers, channels).
 #pragma once
 
 #include <array>
@@ -16,7 +17,13 @@ namespace catnap::server {
 
 inline constexpr const char* discovery_nqn = "nqn.2014-08.org.nvmexpress.discovery";
 
-enum class AnaState : std::uint8_t { optimized = 1, non_optimized = 2, inaccessible = 3, persistent_loss = 4, change = 15 };  // wire values, Base 2.0 section 5.16.1.13
+enum class AnaState : std::uint8_t {
+  optimized = 1,
+  non_optimized = 2,
+  inaccessible = 3,
+  persistent_loss = 4,
+  change = 15
+};  // wire values, Base 2.0 section 5.16.1.13
 
 struct ListenAddress {
   std::string trtype = "TCP";
@@ -38,7 +45,7 @@ struct NamespaceConfig {
   std::uint32_t anagrpid = 0;
   std::string ptpl_file;
   bool no_auto_visible = false;
-  std::vector<std::string> visible_hosts;  // only with no_auto_visible
+  std::vector<std::string> visible_hosts;   // only with no_auto_visible
   std::uint64_t attributes_generation = 0;  // target generation at which anything of this namespace last changed (also its size)
 };
 
@@ -55,7 +62,7 @@ struct SubsystemSnapshot {
   bool ana_reporting = false;
   struct ListenerEntry {
     ListenAddress address;
-    std::uint16_t port_id = 0;  // discovery log PORTID
+    std::uint16_t port_id = 0;                     // discovery log PORTID
     std::map<std::uint32_t, AnaState> ana_states;  // by group; missing: optimized
   };
   std::vector<ListenerEntry> listeners;

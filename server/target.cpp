@@ -88,7 +88,8 @@ Result<const SubsystemSnapshot*> Target::find(const std::string& nqn) const {
 
 Result<const SubsystemSnapshot*> Target::find_editable(const std::string& nqn) const {
   auto found = find(nqn);
-  if (found && (*found)->discovery) return fail(EPERM, "the discovery subsystem exists by itself: it can have listeners of its own, and nothing else");
+  if (found && (*found)->discovery)
+    return fail(EPERM, "the discovery subsystem exists by itself: it can have listeners of its own, and nothing else");
   return found;
 }
 
@@ -145,7 +146,8 @@ Task<Result<void>> Target::settled_and_released(std::uint64_t generation, Watch 
 
 Target::Change Target::create_subsystem(const SubsystemOptions& options) {
   if (auto valid = validate_nqn(options.nqn); !valid) return std::unexpected(valid.error());
-  if (current().find(options.nqn) != nullptr) return fail(EEXIST, fmt::format("File exists: there is a subsystem with NQN '{}' already", options.nqn));
+  if (current().find(options.nqn) != nullptr)
+    return fail(EEXIST, fmt::format("File exists: there is a subsystem with NQN '{}' already", options.nqn));
   if (auto valid = validate_ascii("serial_number", options.serial_number, max_serial_number_bytes); !valid) return std::unexpected(valid.error());
   if (auto valid = validate_ascii("model_number", options.model_number, max_model_number_bytes); !valid) return std::unexpected(valid.error());
   if (options.min_cntlid < min_cntlid_limit || options.max_cntlid > max_cntlid_limit || options.min_cntlid > options.max_cntlid) {
@@ -207,7 +209,8 @@ Target::Change Target::add_listener(const std::string& nqn, const ListenAddress&
   if (!listeners_.contains(key)) {
     auto opened = hooks_.listen(*address, [this](int fd) { place(fd); });
     if (!opened) {
-      return fail(opened.error().err, fmt::format("{}: cannot listen on {}: {}", errno_text(opened.error().err), address_text(*address), opened.error().message));
+      return fail(opened.error().err,
+                  fmt::format("{}: cannot listen on {}: {}", errno_text(opened.error().err), address_text(*address), opened.error().message));
     }
     listeners_.emplace(std::move(key), std::move(*opened));
   }
@@ -268,9 +271,11 @@ Target::Change Target::set_allow_any_host(const std::string& nqn, bool allow) {
 
 // The group with the fewest queue pairs takes the next one.
 void Target::place(int fd) {
-  const auto fewest = std::min_element(groups_.begin(), groups_.end(), [](const auto& a, const auto& b) { return a->queue_count() < b->queue_count(); });
+  const auto fewest =
+      std::min_element(groups_.begin(), groups_.end(), [](const auto& a, const auto& b) { return a->queue_count() < b->queue_count(); });
   const bool full = connection_count() >= limits_.max_connections;
-  if (full && connections_said_.first()) log_warning("{} connections are open, the most there may be: further ones are refused", limits_.max_connections);
+  if (full && connections_said_.first())
+    log_warning("{} connections are open, the most there may be: further ones are refused", limits_.max_connections);
   if (!full) connections_said_.reset();
   if (stopping_ || full || fewest == groups_.end()) {
     ::close(fd);

@@ -18,9 +18,9 @@
 #include "reactor/base/log.h"
 #include "reactor/cpumask.h"
 #include "reactor/task.h"
+#include "server/group_port.h"
 #include "server/publisher.h"
 #include "server/snapshot.h"
-#include "server/group_port.h"
 #include "transport/tcp/poll_group.h"
 
 namespace catnap::server {
@@ -30,7 +30,8 @@ inline constexpr const char* bdev_opener = "NVMe-oF Target";
 
 struct TargetLimits {
   std::uint32_t max_subsystems = 1024;  // SPDK's default; the discovery subsystem does not count
-  // Accepted connections at a time. Each costs a socket and a few KiB; 8192 is 64 hosts with 127 I/O queues and stays within usual fd limits of services.
+  // Accepted connections at a time. Each costs a socket and a few KiB; 8192 is 64 hosts with 127 I/O queues and stays within usual fd limits of
+  // services.
   std::uint32_t max_connections = 8192;
   // How long an RPC waits for all poll groups to take up a change: far above any loop turn (the stall detector speaks at 100 ms).
   std::uint64_t commit_timeout_us = 5'000'000;
@@ -57,7 +58,7 @@ struct SubsystemOptions {
 
 struct NamespaceOptions {
   std::string bdev_name;
-  std::uint32_t nsid = 0;  // 0: the lowest free one
+  std::uint32_t nsid = 0;                             // 0: the lowest free one
   std::optional<std::array<std::uint8_t, 16>> uuid;   // none: the bdev's
   std::optional<std::array<std::uint8_t, 16>> nguid;  // none: the bdev's UUID, as SPDK does
   std::optional<std::array<std::uint8_t, 8>> eui64;   // none: none
@@ -153,7 +154,6 @@ class Target {
  private:
   using AddressKey = std::pair<std::string, std::string>;  // traddr, trsvcid
   class Draft;
-
 
   Result<const SubsystemSnapshot*> find_editable(const std::string& nqn) const;
   Result<void> check_namespace(const SubsystemSnapshot& subsystem, const NamespaceConfig& config) const;

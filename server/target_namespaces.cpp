@@ -39,7 +39,8 @@ Result<std::uint32_t> Target::choose_nsid(const SubsystemSnapshot& subsystem, st
     ++lowest;
   }
   if (lowest <= subsystem.max_namespaces) return lowest;
-  return fail(ENOSPC, fmt::format("No space left: subsystem '{}' has {} namespaces already, its max_namespaces", subsystem.nqn, subsystem.max_namespaces));
+  return fail(ENOSPC,
+              fmt::format("No space left: subsystem '{}' has {} namespaces already, its max_namespaces", subsystem.nqn, subsystem.max_namespaces));
 }
 
 // A bdev is served once, and an identifier names one namespace: hosts take two with the same for two paths to one disk (Base 2.0, section 4.5.1).
@@ -51,11 +52,12 @@ Result<void> Target::check_namespace(const SubsystemSnapshot& subsystem, const N
     }
   }
   for (const auto& [nsid, present] : subsystem.namespaces) {
-    const char* same = present->uuid == config.uuid                               ? "uuid"
-                       : present->nguid == config.nguid && is_set(config.nguid)   ? "nguid"
+    const char* same = present->uuid == config.uuid                             ? "uuid"
+                       : present->nguid == config.nguid && is_set(config.nguid) ? "nguid"
                        : present->eui64 == config.eui64 && is_set(config.eui64) ? "eui64"
-                                                                                  : nullptr;
-    if (same != nullptr) return fail(EEXIST, fmt::format("File exists: namespace {} of subsystem '{}' has this {} already", nsid, subsystem.nqn, same));
+                                                                                : nullptr;
+    if (same != nullptr)
+      return fail(EEXIST, fmt::format("File exists: namespace {} of subsystem '{}' has this {} already", nsid, subsystem.nqn, same));
   }
   return {};
 }
@@ -64,7 +66,8 @@ Result<std::shared_ptr<NamespaceConfig>> Target::open_namespace(const SubsystemS
   const auto nsid = choose_nsid(subsystem, options.nsid);
   if (!nsid) return std::unexpected(nsid.error());
   if (options.anagrpid > subsystem.max_namespaces) {
-    return fail(EINVAL, fmt::format("anagrpid {} is above the max_namespaces {} of subsystem '{}'", options.anagrpid, subsystem.max_namespaces, subsystem.nqn));
+    return fail(EINVAL, fmt::format("anagrpid {} is above the max_namespaces {} of subsystem '{}'", options.anagrpid, subsystem.max_namespaces,
+                                    subsystem.nqn));
   }
   auto config = std::make_shared<NamespaceConfig>();
   config->nsid = *nsid;
@@ -103,7 +106,8 @@ Result<Target::AddedNamespace> Target::add_namespace(const std::string& nqn, con
 Target::Change Target::remove_namespace(const std::string& nqn, std::uint32_t nsid) {
   const auto found = find_editable(nqn);
   if (!found) return std::unexpected(found.error());
-  if (!(*found)->namespaces.contains(nsid)) return fail(ENODEV, fmt::format("No such device: subsystem '{}' has no namespace with nsid {}", nqn, nsid));
+  if (!(*found)->namespaces.contains(nsid))
+    return fail(ENODEV, fmt::format("No such device: subsystem '{}' has no namespace with nsid {}", nqn, nsid));
   Draft draft(current());
   draft.edit(nqn).namespaces.erase(nsid);
   return publish(std::move(draft));
