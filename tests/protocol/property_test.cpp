@@ -93,15 +93,13 @@ TEST_F(PropertyTest, AbruptShutdownCompletes) {
 
 TEST_F(PropertyTest, ResetClearsReadyAndEndsIoQueues) {
   auto queues = open_queues();
-  set_cc(queues.admin, 0x00460000);
-  EXPECT_TRUE(reaches(queues.admin, [](nvme::Csts now) { return !now.rdy; }));
+  EXPECT_TRUE(disable(queues.admin));
   EXPECT_TRUE(queues.io.receive_until_closed().has_value()) << "the I/O queue lives on after the reset";
 }
 
 TEST_F(PropertyTest, AResetControllerCanBeEnabledAgain) {
   auto queues = open_queues();
-  set_cc(queues.admin, 0x00460000);
-  ASSERT_TRUE(reaches(queues.admin, [](nvme::Csts now) { return !now.rdy; }));
+  ASSERT_TRUE(disable(queues.admin));
   ASSERT_TRUE(enable(queues.admin));
   auto io = open_io(queues.cntlid, 1);
   EXPECT_TRUE(succeeded(flush(io)));

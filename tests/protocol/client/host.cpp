@@ -12,6 +12,7 @@ namespace {
 constexpr std::size_t io_in_capsule_bytes = 4096;
 // CC as Linux writes it: IOSQES 6, IOCQES 4, EN.
 constexpr std::uint32_t cc_enabled = 0x00460001;
+constexpr std::uint32_t cc_disabled = 0x00460000;
 
 std::uint8_t fabrics_opcode() { return static_cast<std::uint8_t>(nvme::AdminOpcode::fabrics); }
 
@@ -66,16 +67,23 @@ CommandResult property_set(Connection& admin, nvme::Property property, nvme::Pro
   return admin.run(nvme::view_as<nvme::SubmissionEntry>(command));
 }
 
-bool enable(Connection& admin) {
-  if (!property_set(admin, nvme::Property::cc, nvme::PropertySize::four_bytes, cc_enabled).ok()) return false;
+namespace {
+
+bool configure_until_ready_is(Connection& admin, std::uint32_t cc, bool ready) {
+  if (!property_set(admin, nvme::Property::cc, nvme::PropertySize::four_bytes, cc).ok()) return false;
   auto deadline = std::chrono::steady_clock::now() + patience;
   while (std::chrono::steady_clock::now() < deadline) {
     auto csts = property_get(admin, nvme::Property::csts, nvme::PropertySize::four_bytes);
     if (!csts.ok()) return false;
-    if (nvme::Csts::from_value(csts.cqe.dw0).rdy) return true;
+    if (nvme::Csts::from_value(csts.cqe.dw0).rdy == ready) return true;
   }
   return false;
 }
+
+}  // namespace
+
+bool enable(Connection& admin) { return configure_until_ready_is(admin, cc_enabled, true); }
+bool disable(Connection& admin) { return configure_until_ready_is(admin, cc_disabled, false); }
 
 nvme::SubmissionEntry admin_command(nvme::AdminOpcode opcode, std::uint32_t nsid) {
   nvme::SubmissionEntry sqe;

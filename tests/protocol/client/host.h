@@ -37,6 +37,8 @@ CommandResult property_get(Connection& admin, nvme::Property property, nvme::Pro
 CommandResult property_set(Connection& admin, nvme::Property property, nvme::PropertySize size, std::uint64_t value);
 // CC.EN = 1 as Linux writes it, then CSTS until RDY. False when it does not get ready.
 bool enable(Connection& admin);
+// CC.EN = 0, then CSTS until RDY is clear; before that, enabling again is undefined. False when it stays ready.
+bool disable(Connection& admin);
 
 template <typename T>
 Bytes bytes_of(const T& value) {

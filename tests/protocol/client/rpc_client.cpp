@@ -49,7 +49,7 @@ Result<Json::Value> RpcClient::call(const std::string& method, Json::Value param
   while (true) {  // an answer is whole when it parses: one object, one call at a time
     auto bytes = socket_.receive_some(receive_step_bytes);
     if (!bytes) return std::unexpected(Error(bytes.error().err, method + ": " + bytes.error().message));
-    if (bytes->empty()) return fail(ECONNRESET, method + ": the server closed the RPC connection after '" + answer + "'");
+    if (bytes->empty()) return fail(ECONNRESET, (method + ": the server closed the RPC connection after ").append(answer));
     answer.append(reinterpret_cast<const char*>(bytes->data()), bytes->size());
     if (parse(answer, reply)) break;
   }
