@@ -2,22 +2,16 @@
 // Owner: app_thread, once at start.
 #include "server/method_registration.h"
 
-#if __has_include("bdev/aio/aio_rpc.h")
 #include "bdev/aio/aio_rpc.h"
-#endif
 #include "bdev/bdev_rpc.h"
 #include "bdev/malloc/malloc_rpc.h"
 #include "bdev/null/null_rpc.h"
-#if __has_include("bdev/uring/uring_rpc.h")
 #include "bdev/uring/uring_rpc.h"
-#endif
 #include "reactor/log_rpc.h"
 #include "reactor/reactor_rpc.h"
 #include "rpc/framework_rpc.h"
 #include "rpc/introspection_rpc.h"
-#if __has_include("server/controllers_rpc.h")
 #include "server/controllers_rpc.h"
-#endif
 #include "server/nvmf_rpc.h"
 
 namespace catnap::server {
@@ -31,19 +25,10 @@ void register_all_methods(rpc::MethodTable& table, rpc::ConfigRegistry& registry
   bdev::register_bdev_methods(table);
   bdev::register_bdev_null_methods(table);
   bdev::register_bdev_malloc_methods(table);
-#if __has_include("bdev/aio/aio_rpc.h")
   bdev::register_bdev_aio_methods(table);
-#endif
-#if __has_include("bdev/uring/uring_rpc.h")
   bdev::register_bdev_uring_methods(table);
-#endif
   register_nvmf_rpc_methods(table);
-#if __has_include("server/controllers_rpc.h")
   register_controllers_methods(table, controllers, groups);
-#else
-  static_cast<void>(controllers);
-  static_cast<void>(groups);
-#endif
   bdev::register_bdev_config(registry);
   registry.add("nvmf", nvmf_config_calls, {"bdev"});
 }
