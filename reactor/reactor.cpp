@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -63,6 +64,7 @@ struct Reactor::Impl {
 
   SpinTuner tuner;
   int wake_fd = -1;
+  int deadline_fd = -1;  // only when exported to a foreign loop
   bool wake_fd_fired = false;
 
   std::vector<std::unique_ptr<Thread>> threads;  // changed under `list_mutex`, read without it by the owner
@@ -141,6 +143,10 @@ Reactor::~Reactor() {
   }
   impl_->threads.clear();
   impl_->arrivals.clear();
+  if (impl_->deadline_fd >= 0) {
+    (void)fds_.remove(impl_->deadline_fd);
+    close(impl_->deadline_fd);
+  }
   (void)fds_.remove(impl_->wake_fd);
   close(impl_->wake_fd);
 }
@@ -280,6 +286,37 @@ void Reactor::sleep(std::int64_t max_wait_ns, std::uint64_t now_ns) {
   } else {
     bump(impl_->spurious);
   }
+}
+
+Result<int> Reactor::export_fd() {
+  if (impl_->deadline_fd < 0) {
+    const int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (fd < 0) return fail(errno, fmt::format("reactor '{}': timerfd_create: {}", options_.name, errno_text(errno)));
+    auto added = fds_.add(fd, EPOLLIN, "deadline", [](std::uint32_t) {}, FdKind::eventfd);
+    if (!added) {
+      close(fd);
+      return std::unexpected(added.error());
+    }
+    impl_->deadline_fd = fd;
+  }
+  return fds_.epoll_fd();
+}
+
+bool Reactor::prepare_sleep() {
+  if (must_stay_awake()) return false;
+  const std::uint64_t deadline_ns = nearest_deadline_ns();
+  if (deadline_ns <= clock_.now_ns()) return false;
+  itimerspec when{};  // all zero: disarmed
+  if (deadline_ns != TimerHeap::never_ns) {
+    when.it_value.tv_sec = static_cast<time_t>(deadline_ns / ns_per_s);
+    when.it_value.tv_nsec = static_cast<long>(deadline_ns % ns_per_s);
+  }
+  timerfd_settime(impl_->deadline_fd, TFD_TIMER_ABSTIME, &when, nullptr);
+  impl_->explain(Awake::asleep);
+  sleeping_.store(true, std::memory_order_seq_cst);
+  if (!pending()) return true;
+  sleeping_.store(false, std::memory_order_seq_cst);
+  return false;
 }
 
 // Fills the fd group's batch, asleep or awake as the contract says. Returns how many fds are ready.

@@ -64,6 +64,14 @@ class Reactor {
   std::size_t turn(std::int64_t max_wait_ns);
   void request_stop();  // any OS thread
 
+  // --- embedding: a foreign loop waits instead of run() ---
+  // The fd it waits on; readable when there is work. Called once, before the first wait. Errors: EMFILE and the like.
+  Result<int> export_fd();
+  // Right before the wait. False: there is work now; call turn(0) and ask again. True: messages and deadlines from now on make the fd readable.
+  bool prepare_sleep();
+  // Right after the wait, whatever ended it; then turn(0) until it returns 0.
+  void woke() { sleeping_.store(false, std::memory_order_seq_cst); }
+
   // Called by senders after their push: wakes the loop only if it sleeps. Any OS thread.
   void notify();
 

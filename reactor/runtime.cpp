@@ -102,6 +102,29 @@ std::vector<Thread*> Runtime::threads() const {
   return list;
 }
 
+void Runtime::for_each_thread(std::function<void(Thread&)> visit, Message done) {
+  struct Round {
+    Thread& origin;
+    std::function<void(Thread&)> visit;
+    Message done;
+    std::size_t left = 0;  // touched on `origin` only
+    void one_less() {
+      if (--left == 0) done();
+    }
+  };
+  CATNAP_CHECK(Thread::current() != nullptr);
+  auto round = std::make_shared<Round>(Round{*Thread::current(), std::move(visit), std::move(done)});
+  const auto all = threads();
+  round->left = all.size();
+  for (Thread* thread : all) {
+    const bool sent = thread->send([round, thread] {
+      round->visit(*thread);
+      round->origin.send([round] { round->one_less(); });
+    });
+    if (!sent) round->origin.send([round] { round->one_less(); });
+  }
+}
+
 Thread& Runtime::create_thread(Reactor& reactor, std::string name) {
   CpuMask mask = &reactor == control_.get() ? CpuMask::of_process() : CpuMask::of_cpu(reactor.lcore());
   auto thread = std::make_unique<Thread>(std::move(name), mask);

@@ -46,6 +46,10 @@ class Runtime {
   std::vector<Thread*> threads() const;
   WorkerPool& workers() { return *workers_; }
 
+  // Runs `visit` on every lightweight thread that exists now, each on itself, then `done` on the calling one (must be a lightweight thread).
+  // A thread that exits meanwhile counts as visited.
+  void for_each_thread(std::function<void(Thread&)> visit, Message done);
+
   // A new lightweight thread on the given reactor. `name` need not be unique, ids are.
   Thread& create_thread(Reactor& reactor, std::string name);
 

@@ -10,6 +10,7 @@
 #include "reactor/base/check.h"
 #include "reactor/base/log.h"
 #include "reactor/reactor.h"
+#include "reactor/spin_lock.h"
 
 namespace catnap {
 namespace {
@@ -29,7 +30,10 @@ void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
 Thread* Thread::current() { return current_thread; }
 
 Thread::Scope::Scope(Thread* thread) : previous_(current_thread) { current_thread = thread; }
-Thread::Scope::~Scope() { current_thread = previous_; }
+Thread::Scope::~Scope() {
+  SpinLock::check_none_held(current_thread != nullptr ? current_thread->name().c_str() : "no thread");
+  current_thread = previous_;
+}
 
 Thread::Thread(std::string name, CpuMask cpumask) : name_(std::move(name)), id_(next_thread_id.fetch_add(1)), cpumask_(cpumask), fds_(name_, this) {}
 
@@ -73,6 +77,24 @@ void Thread::arm_coarse(Timer& timer, std::uint64_t delay_us, std::uint64_t grid
   timers_.arm(timer, (deadline_ns + grid_ns - 1) / grid_ns * grid_ns);
 }
 
+bool Thread::send_critical(const CriticalMessage& message) {
+  static_assert(std::atomic<const CriticalMessage*>::is_always_lock_free);
+  if (exited()) return false;
+  const CriticalMessage* none = nullptr;
+  if (!critical_.compare_exchange_strong(none, &message, std::memory_order_seq_cst)) return false;
+  Reactor* home = home_.load(std::memory_order_seq_cst);
+  if (home != nullptr) home->notify();
+  return true;
+}
+
+std::size_t Thread::run_critical() {
+  const CriticalMessage* message = critical_.load(std::memory_order_acquire);
+  if (message == nullptr) return 0;
+  critical_.store(nullptr, std::memory_order_release);  // before it runs, so that it may be followed by another
+  message->run(message->argument);
+  return 1;
+}
+
 std::size_t Thread::run_messages() {
   MessageNode* stack = messages_head_.exchange(nullptr, std::memory_order_acq_rel);
   if (stack == nullptr) return 0;
@@ -87,6 +109,7 @@ std::size_t Thread::run_messages() {
   while (first != nullptr) {
     const std::unique_ptr<MessageNode> node(std::exchange(first, first->next));
     node->message();
+    SpinLock::check_none_held("message");
     ++ran;
   }
   bump(message_count_, ran);
@@ -101,6 +124,7 @@ std::size_t Thread::run_busy_pollers() {
     if (poller.dead_ || poller.paused_ || poller.period_us_ != 0) continue;
     const std::uint64_t before = poller.busy_count_;
     poller.run_now();
+    SpinLock::check_none_held(poller.name_.c_str());
     work += poller.busy_count_ - before;
   }
   running_pollers_ = false;
@@ -113,7 +137,7 @@ std::size_t Thread::run_busy_pollers() {
 
 std::size_t Thread::run_turn() {
   const Scope scope(this);
-  std::size_t work = run_messages();
+  std::size_t work = run_critical() + run_messages();
   if (timers_.nearest_ns() <= now_ns()) {
     const std::size_t fired = timers_.fire_due(now_ns());
     bump(timer_count_, fired);

@@ -24,6 +24,12 @@ class Reactor;
 
 using Message = std::move_only_function<void()>;
 
+// A message that a signal handler may send: no allocation. One can be under way per thread; the object must outlive its run.
+struct CriticalMessage {
+  void (*run)(void* argument) = nullptr;
+  void* argument = nullptr;
+};
+
 // Periodic (period_us > 0) or busy (period_us == 0) function of a thread. A busy poller keeps its reactor awake and is named in
 // awake_because; nothing in catnap registers one unless the user asked for polling.
 class Poller {
@@ -84,6 +90,8 @@ class Thread {
   bool send(Message message);
   // Runs it at once if this is the current thread, else sends it. Any OS thread.
   bool run_or_send(Message message);
+  // Async-signal-safe. Any OS thread. False: another critical message is under way, or the thread has exited.
+  bool send_critical(const CriticalMessage& message);
   static std::uint64_t dropped_messages();
 
   std::uint64_t now_ns() const;  // the time at which this turn began, or later
@@ -123,7 +131,10 @@ class Thread {
   std::size_t run_turn();
   std::size_t run_turn_end();
   bool has_turn_end_work() const { return !turn_end_.empty(); }
-  bool has_ready_work() const { return !ready_.empty() || !turn_end_.empty() || messages_head_.load(std::memory_order_seq_cst) != nullptr; }
+  bool has_ready_work() const {
+    return !ready_.empty() || !turn_end_.empty() || messages_head_.load(std::memory_order_seq_cst) != nullptr ||
+           critical_.load(std::memory_order_seq_cst) != nullptr;
+  }
   // Name of the first busy poller, or empty: why the reactor may not sleep.
   std::string busy_poller_name() const;
   bool has_busy_poller() const { return busy_pollers_ > 0; }
@@ -157,6 +168,7 @@ class Thread {
     MessageNode* next;
   };
 
+  std::size_t run_critical();
   std::size_t run_messages();
   std::size_t run_busy_pollers();
   void publish_poller_counts();
@@ -168,6 +180,7 @@ class Thread {
   std::atomic<State> state_{State::running};
   // Lock-free stack, pushed by any OS thread, taken whole and reversed by the owner: first in, first out per sender.
   std::atomic<MessageNode*> messages_head_{nullptr};
+  std::atomic<const CriticalMessage*> critical_{nullptr};
   TimerHeap timers_;
   DeferredList ready_;
   DeferredList turn_end_;

@@ -120,6 +120,29 @@ TEST_P(EveryMode, RandomTrafficIsAllSeen) {
 INSTANTIATE_TEST_SUITE_P(Modes, EveryMode, testing::Values(ReactorMode::interrupt, ReactorMode::adaptive, ReactorMode::poll),
                          [](const auto& mode) { return std::string(reactor_mode_name(mode.param)); });
 
+TEST(Runtime, ForEachThreadVisitsAllOnThemselvesAndComesBack) {
+  const auto runtime = start(ReactorMode::interrupt);
+  for (Reactor* reactor : runtime->reactors()) runtime->create_thread(*reactor, "visited");
+  std::atomic<std::size_t> visited{0};
+  std::size_t expected = 0;
+  bool came_back = false;
+  runtime->run([&] {
+    expected = runtime->threads().size();
+    runtime->for_each_thread(
+        [&](Thread& thread) {
+          EXPECT_EQ(Thread::current(), &thread);
+          visited.fetch_add(1);
+        },
+        [&] {
+          came_back = Thread::current() == &runtime->app_thread();
+          runtime->request_stop();
+        });
+  });
+  EXPECT_TRUE(came_back);
+  EXPECT_EQ(visited.load(), expected);
+  EXPECT_EQ(expected, runtime->reactors().size() + 1);
+}
+
 TEST(Runtime, AnIdleOneIsAsleepEverywhere) {
   const auto runtime = start(ReactorMode::adaptive);
   // A round trip through every reactor, then each must come to rest: asleep with no reason to be awake, which is a state, not a time.

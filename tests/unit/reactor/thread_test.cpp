@@ -175,6 +175,19 @@ TEST(Thread, CurrentIsTheOneWhoseCallbackRuns) {
   close(bell);
 }
 
+TEST(Thread, ACriticalMessageNeedsNoMemoryAndOneIsUnderWayAtATime) {
+  ByHand hand;
+  int ran = 0;
+  const CriticalMessage count{[](void* argument) { ++*static_cast<int*>(argument); }, &ran};
+  EXPECT_TRUE(hand.thread->send_critical(count));
+  EXPECT_FALSE(hand.thread->send_critical(count)) << "the slot is taken";
+  hand.settle();
+  EXPECT_EQ(ran, 1);
+  EXPECT_TRUE(hand.thread->send_critical(count)) << "and free again";
+  hand.settle();
+  EXPECT_EQ(ran, 2);
+}
+
 TEST(Reactor, SleepsUntilTheNearestDeadlineAndSaysSo) {
   // The real clock: the wait itself is what is tested, by the reason it gives, not by its length.
   Reactor reactor(ByHand::options(ReactorMode::interrupt));
