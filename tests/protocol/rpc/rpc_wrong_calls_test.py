@@ -194,7 +194,7 @@ class Facts(WrongCalls):
     def address(self, **changes):
         return {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": self.port, **changes}
 
-    def rows(self):
+    def bdev_rows(self):
         """(method, params, code, words of the message)."""
         size = {"num_blocks": 2048, "block_size": 512}
         for kind in ("null", "malloc"):
@@ -224,6 +224,7 @@ class Facts(WrongCalls):
         yield "bdev_get_iostat", {"per_channel": True}, -errno.EINVAL, ["per_channel"]
         yield "bdev_reset_iostat", {"name": "nope"}, -errno.ENODEV, ["No such device", "nope"]
 
+    def subsystem_rows(self):
         yield "nvmf_create_transport", {"trtype": "TCP"}, INTERNAL_ERROR, ["Transport type 'TCP' already exists"]
         yield "nvmf_create_transport", {"trtype": "RDMA"}, -errno.EOPNOTSUPP, ["trtype", "RDMA"]
         yield "nvmf_get_transports", {"trtype": "RDMA"}, -errno.ENODEV, ["trtype", "RDMA"]
@@ -242,6 +243,7 @@ class Facts(WrongCalls):
             yield method, {"nqn": NO_NQN, **more}, -errno.ENODEV, ["Invalid parameters", f"'{NO_NQN}' not found"]
         yield "nvmf_delete_subsystem", {"nqn": DISCOVERY_NQN}, -errno.EPERM, ["discovery"]
 
+    def namespace_rows(self):
         space = {"bdev_name": "Malloc0"}
         add_ns = "nvmf_subsystem_add_ns"
         yield add_ns, {"nqn": NQN, "namespace": {"bdev_name": "nope"}}, -errno.ENODEV, ["bdev_name", "nope"]
@@ -253,6 +255,7 @@ class Facts(WrongCalls):
         yield add_ns, {"nqn": NQN, "namespace": {**space, "ptpl_file": "/zz"}}, -errno.EOPNOTSUPP, ["ptpl_file", "/zz"]
         yield "nvmf_subsystem_remove_ns", {"nqn": NQN, "nsid": 9}, -errno.ENODEV, ["nsid 9", NQN]
 
+    def access_rows(self):
         listener = "nvmf_subsystem_add_listener"
         other_port = str(free_tcp_port())
         yield listener, {"nqn": NQN, "listen_address": self.address()}, -errno.EEXIST, [f"127.0.0.1:{self.port}", NQN]
@@ -274,6 +277,7 @@ class Facts(WrongCalls):
         yield "nvmf_subsystem_allow_any_host", {"nqn": NQN}, INVALID_PARAMS, ["allow_any_host"]
         yield "nvmf_subsystem_allow_any_host", {"nqn": NQN, "allow_any_host": True, "disable": True}, INVALID_PARAMS, ["allow_any_host", "disable"]
 
+    def process_rows(self):
         for method in ("log_set_flag", "log_clear_flag"):
             yield method, {"flag": "nope"}, -errno.ENOENT, ["'flag'", "'nope'"]
         yield "framework_get_config", {"name": "nope"}, -errno.ENOENT, ["'name'", "'nope' not found"]
@@ -281,7 +285,8 @@ class Facts(WrongCalls):
 
     def test_every_row_is_refused_and_changes_nothing(self):
         before = self.state()
-        for method, params, code, words in self.rows():
+        rows = [*self.bdev_rows(), *self.subsystem_rows(), *self.namespace_rows(), *self.access_rows(), *self.process_rows()]
+        for method, params, code, words in rows:
             with self.subTest(method, params=to_text(params)):
                 self.check(method, params, code, words)
                 self.assertEqual(self.state(), before)
