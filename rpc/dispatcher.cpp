@@ -47,7 +47,7 @@ RpcResult<Params> Dispatcher::admit(const std::string& name, const Json::Value& 
 }
 
 void Dispatcher::submit(const std::string& name, Json::Value params, Reply reply, Origin origin) {
-  log_debug(log_rpc, "{} {}", printable(name), json_excerpt(params, 1000));
+  if (log_rpc.enabled()) log_debug(log_rpc, "{} {}", printable(name), json_excerpt(params, 1000));
   auto admitted = admit(name, params, origin);
   if (!admitted) {
     reply(std::unexpected(std::move(admitted.error())));
