@@ -1,7 +1,7 @@
 #!/usr/bin/env -S /usr/bin/python3
 # clang-tidy-19 with the project's .clang-tidy over every source file that is built; all findings are errors.
 # Owner: its process. Left out: headers nobody includes (check_headers.py compiles them).
-"""Runs clang-tidy two at a time on what changed since it was last found good, changed files first.
+"""Runs clang-tidy two at a time on what changed since it was last found good: changed files first, tests last.
 
 When --budget-s runs out, the files left are named; the next run goes on with them, and they do not count as checked.
 """
@@ -99,7 +99,7 @@ def main():
         commands = {path: command for path, command in commands.items() if path in arguments.files}
     salt = (version_of(TIDY), CONFIG.read_text(encoding="utf-8"))
     changed = changed_files()
-    keys = {path: content_key(path, files, *salt) for path in sorted(commands, key=lambda p: (p not in changed, p)) if path in files}
+    keys = {path: content_key(path, files, *salt) for path in sorted(commands, key=lambda p: (p not in changed, p.startswith("tests/"), p)) if path in files}
     tidy = [TIDY, "--quiet", "-p", str(build), "--extra-arg=-Wno-unknown-warning-option"]
     bad, left = judge_all(keys, lambda path: [*tidy, path], ROOT / "build/lint/tidy.json", ROOT, budget_s=arguments.budget_s)
     findings = {finding for path, output in bad.items() for finding in findings_of(path, output)}
