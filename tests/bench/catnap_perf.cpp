@@ -129,7 +129,7 @@ class Connection {
     started_ns_.resize(options_.depth);
     write_.resize(options_.depth);
     payload_.assign(options_.size, std::byte{0x5A});
-    for (std::uint16_t cid = 0; cid < options_.depth; ++cid) submit(cid);
+    for (unsigned cid = 0; cid < options_.depth; ++cid) submit(static_cast<std::uint16_t>(cid));
     send_all();
   }
   // Takes what is there, answers every completion with a new command.
