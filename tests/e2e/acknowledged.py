@@ -80,6 +80,7 @@ class Writer:
     self.ledgers = ledgers
     self.random = random.Random(seed)
     self.depth = depth
+    self.flush_share, self.fua_share = 0.08, 0.1  # of all commands, of all writes; may be changed while it runs
     self.version = max(max(ledger.submitted) for ledger in ledgers)
     self.in_flight = {}
     self.stopping = False
@@ -87,7 +88,7 @@ class Writer:
 
   def _submit(self):
     ledger = self.random.choice(self.ledgers)
-    if self.random.random() < 0.08:
+    if self.random.random() < self.flush_share:
       self.in_flight[self.controller.submit_flush(ledger.nsid)] = (ledger, None, list(ledger.acknowledged))
       return
     count = self.random.choice((1, 1, 1, 2, 4, 8))
@@ -96,7 +97,7 @@ class Writer:
     if ledger.busy.intersection(wanted):
       return
     self.version += 1
-    version, fua = self.version, self.random.random() < 0.1
+    version, fua = self.version, self.random.random() < self.fua_share
     ledger.busy.update(wanted)
     for block in wanted:
       ledger.submitted[block] = version

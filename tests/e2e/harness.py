@@ -77,8 +77,19 @@ class Cases:
 
     return declare
 
-  def run(self, context, only=None, after_each=None):
-    """Runs all cases with `context`; returns the exit code for ctest."""
+  @staticmethod
+  def _tidied(tidy, context):
+    """None, or why no further case can run."""
+    try:
+      if tidy:
+        tidy(context)
+    except Exception as problem:  # whatever it is, it is told with the case
+      return str(problem) or traceback.format_exc()
+    return None
+
+  def run(self, context, only=None, tidy=None, judge=None, explain=None):
+    """Runs all cases with `context`; returns the exit code for ctest. After each case `tidy` makes room for the next one (if it cannot, nothing more is
+    run), and `judge` may find fault with what the case left behind. `explain` gives text that helps to understand a failure."""
     failed, not_run, passed = [], [], 0
     started = time.monotonic()
     gone = None
@@ -91,19 +102,21 @@ class Cases:
       print(f"[ RUN    ] {name}", flush=True)
       begun = time.monotonic()
       try:
-        function(context)
-        if after_each:
-          after_each(context)
+        try:
+          function(context)
+        finally:
+          gone = self._tidied(tidy, context)
+        if judge:
+          judge(context)
+        assert not gone, gone
       except Exception as problem:  # a case may fail in any way; all of them are reported
         text = str(problem) if isinstance(problem, (AssertionError, GuestError)) and str(problem) else traceback.format_exc()
         print(f"{text.rstrip()}\n[ FAILED ] {name} ({time.monotonic() - begun:.1f} s)", flush=True)
         failed.append(name)
-        if after_each:
-          try:
-            after_each(context)
-          except Exception as again:
-            gone = f"nothing can follow: {again}"
-            print(gone, flush=True)
+        if explain and not gone:
+          print(explain(context), flush=True)
+        if gone:
+          print(f"nothing can follow: {gone}", flush=True)
       else:
         passed += 1
         print(f"[     OK ] {name} ({time.monotonic() - begun:.1f} s)", flush=True)

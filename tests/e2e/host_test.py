@@ -35,6 +35,7 @@ class Host:
     self.target = target
     self.where = f"-t tcp -a {HOST_ADDRESS} -s {target.port}"
     self.dmesg_seen = ""
+    self.last_messages = ""
 
   def connect(self, nqn=DISK_NQN, more="", host=FRIEND):
     """Connects and waits for the namespaces' disks; returns the controller's name, such as nvme0."""
@@ -64,6 +65,7 @@ class Host:
     whole = self.guest.check("dmesg")
     new = whole[len(self.dmesg_seen) :] if whole.startswith(self.dmesg_seen) else whole
     self.dmesg_seen = whole
+    self.last_messages = new
     return new
 
   def fio(self, name, disk, arguments, timeout_s=90):
@@ -80,12 +82,21 @@ def present(nsid):
   return f"for d in $(ls /sys/block | grep -x '{DISK_NAMES}'); do cat /sys/block/$d/nsid; done 2>/dev/null | grep -qx {nsid}"
 
 
-def after_each(host):
-  """Leaves nothing connected and looks for trouble in the kernel and in the target."""
-  host.disconnect()
-  trouble = [line for line in host.new_messages().splitlines() if KERNEL_TROUBLE.search(line) and not line_is_expected(line)]
+def tidy(host):
+  """Leaves nothing connected; both sides must still be well."""
   host.target.check_alive()
+  host.disconnect()
+
+
+def judge(host):
+  """Looks for trouble that the case caused in the kernel."""
+  trouble = [line for line in host.new_messages().splitlines() if KERNEL_TROUBLE.search(line) and not line_is_expected(line)]
   assert not trouble, "the host's kernel complains:\n" + "\n".join(trouble)
+
+
+def explain(host):
+  """What the kernel said during a case that failed."""
+  return "--- the host's kernel during this case\n" + (host.new_messages() or host.last_messages)[-4000:]
 
 
 def line_is_expected(line):
@@ -292,7 +303,8 @@ def main():
     target.allow_host(PRIVATE_NQN, FRIEND)
     guest.check("modprobe nvme-tcp; modprobe ext4; modprobe crc32c-intel; modprobe crc32c_generic; nvme version")
     host = Host(guest, target)
-    code = cases.run(host, chosen.only, after_each)
+    host.new_messages()
+    code = cases.run(host, chosen.only, tidy, judge, explain)
     if not chosen.only:
       target.finish()
     if code:

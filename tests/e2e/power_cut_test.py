@@ -3,8 +3,9 @@
 
 The guest's disks forget unflushed writes (volatile_disk.py). Four namespaces: aio and uring, each on a raw disk and on a file of an ext4 file system.
 Two cuts: the virtual machine is killed and a random half of each disk's volatile sectors is lost with it; the guest resets itself (sysrq b) and all of
-them are lost. `--without-flush LIBRARY` is the proof by mutation: with catnapd's flushes cut out by that library (no_flush_shim.cpp), the same cuts must
-be seen to lose promised data on every namespace. Left out: kill -9 of the server alone (kill_test.py).
+them are lost. What was promised last, before the first cut, was promised by flushes alone, and before the second by FUA alone.
+`--without-flush LIBRARY` is the proof by mutation: with catnapd's flushes cut out by that library (no_flush_shim.cpp) before the first cut, and the
+durability of its FUA writes before the second, these must be seen to lose promised data on every namespace. Left out: kill -9 of the server (kill_test.py).
 """
 import json
 import random
@@ -31,6 +32,8 @@ ADDRESS_IN_GUEST, PORT_IN_GUEST = "10.0.2.15", 4420
 KINDS = {1: "aio on a raw disk", 2: "uring on a raw disk", 3: "aio on an ext4 file", 4: "uring on an ext4 file"}
 # Enough for each namespace to have promised something many times over.
 WANTED_FLUSHES, WANTED_FUA_WRITES = 12, 12
+# And then by the one means alone that the cut is about.
+WANTED_LAST = 6
 WRITING_TIMEOUT_S = 90
 
 cases = Cases("power_cut_test")
@@ -39,8 +42,8 @@ case = cases.case
 
 def configuration():
   """catnapd's configuration file."""
-  def method(name, **params):
-    return {"method": name, "params": params}
+  def method(method_name, **params):
+    return {"method": method_name, "params": params}
 
   files = {1: "/dev/vda", 2: "/dev/vdb", 3: "/mnt/aio.img", 4: "/mnt/uring.img"}
   bdevs, nvmf = [], [method("nvmf_create_transport", trtype="TCP"),
@@ -95,7 +98,8 @@ class Rig:
     self.boots = 0
     self.guest = None
 
-  def boot(self):
+  def boot(self, mutation=""):
+    """`mutation`: what a mutated server leaves out from now on, `flush` or `fua`."""
     self.boots += 1
     if self.guest:
       self.guest.stop()
@@ -104,11 +108,11 @@ class Rig:
     self.guest = Guest(f"power-cut-{'mutated-' if self.mutated else ''}{self.boots}", tools=False, overlay=self.overlay,
                        drives=[disk.drive() for disk in self.disks], forwards=[(self.port, PORT_IN_GUEST)], log_folder=self.logs, reboots=True)
     self.guest.start()
-    self.start_server()
+    self.start_server(mutation)
 
-  def start_server(self):
+  def start_server(self, mutation=""):
     # commit=600: the journal must not flush the disk by itself while a mutated server leaves that out.
-    preload = "LD_PRELOAD=/usr/lib/no_flush_shim.so " if self.mutated else ""
+    preload = f"LD_PRELOAD=/usr/lib/no_flush_shim.so NO_FLUSH_SHIM={mutation} " if self.mutated else ""
     self.guest.check("modprobe crc32c-intel || modprobe crc32c_generic; modprobe ext4; mount -t ext4 -o commit=600 /dev/vdc /mnt; mkdir -p /var/tmp\n"
                      f"[ \"$(cat /sys/block/vda/queue/write_cache)\" = 'write back' ]\n"
                      f"{preload}catnapd -r /run/rpc.sock -c /etc/catnapd.json >/dev/kmsg 2>&1 &\n"
@@ -117,19 +121,29 @@ class Rig:
   def connect(self):
     return connect_when_ready(("127.0.0.1", self.port), NQN)
 
-  def write_until_promised(self):
-    """Starts a writer; returns (thread, writer) when every namespace has promised enough, while it goes on writing."""
+  def write_until_promised(self, last):
+    """Starts a writer; returns (thread, writer) when every namespace has promised enough, at the end by `last` ("flush" or "fua") alone, while it goes on."""
     controller = self.connect()
     writer = Writer(controller, self.ledgers, self.seed + self.boots)
-    before = [(ledger.flushes, ledger.fua_writes) for ledger in self.ledgers]
     thread = threading.Thread(target=writer.run, daemon=True)
     thread.start()
+    self._wait_for_promises(thread, writer, WANTED_FLUSHES, WANTED_FUA_WRITES)
+    if last == "flush":
+      writer.fua_share = 0
+      self._wait_for_promises(thread, writer, WANTED_LAST, 0)
+    else:
+      writer.flush_share = 0
+      self._wait_for_promises(thread, writer, 0, WANTED_LAST)
+    return thread, writer
+
+  def _wait_for_promises(self, thread, writer, flushes, fua_writes):
+    """Until every namespace has had so many more of both."""
+    wanted = [(ledger.flushes + flushes, ledger.fua_writes + fua_writes) for ledger in self.ledgers]
     deadline = time.monotonic() + WRITING_TIMEOUT_S
-    while any(ledger.flushes - flushes < WANTED_FLUSHES or ledger.fua_writes - fua < WANTED_FUA_WRITES for ledger, (flushes, fua) in zip(self.ledgers, before)):
+    while any(ledger.flushes < more_flushes or ledger.fua_writes < more_fua for ledger, (more_flushes, more_fua) in zip(self.ledgers, wanted)):
       assert thread.is_alive(), f"the writer ended: {writer.problem or 'connection lost'}\n{self.guest.console()[-3000:]}"
       assert time.monotonic() < deadline, f"too few writes in {WRITING_TIMEOUT_S} s: {[(ledger.writes, ledger.flushes) for ledger in self.ledgers]}"
-      time.sleep(0.05)
-    return thread, writer
+      time.sleep(0.02)
 
   def after_cut(self, thread, writer):
     """Ends the writer, whose target is gone."""
@@ -164,22 +178,22 @@ class Rig:
       disk.close()
 
 
-@case("the machine is cut off while writes and flushes are in flight; half of the volatile sectors survive")
+@case("flushed, and the machine is cut off amid writes; half of the volatile sectors survive")
 def cut(rig):
-  rig.boot()
-  thread, writer = rig.write_until_promised()
+  rig.boot("flush")
+  thread, writer = rig.write_until_promised("flush")
   keep = random.Random(rig.seed)
   for disk in rig.disks:
     disk.cut(keep)
   rig.guest.kill()
   rig.after_cut(thread, writer)
-  rig.boot()
+  rig.boot("fua")
   rig.judge()
 
 
-@case("the guest resets itself with sysrq b while writes and flushes are in flight; no volatile sector survives")
+@case("written with FUA, and the guest resets itself with sysrq b amid writes; no volatile sector survives")
 def sysrq(rig):
-  thread, writer = rig.write_until_promised()
+  thread, writer = rig.write_until_promised("fua")
   rig.guest.send("echo b >/proc/sysrq-trigger")
   rig.guest.wait_ready()
   for disk in rig.disks:
