@@ -102,15 +102,5 @@ TEST_F(HeaderErrorTest, H2CDataWithoutAnyTransferTerminates) {
   expect_terminated(connection, {sequence_error(), invalid_field_at(10)}, bytes);
 }
 
-TEST_F(HeaderErrorTest, AnswersSentBeforeTheFaultStillArrive) {
-  auto connection = open_admin();
-  auto cid = connection.submit(admin_command(nvme::AdminOpcode::keep_alive));
-  auto bytes = base_pdu(connection, Base::capsule);
-  patch(bytes, 2, std::uint8_t{71});
-  connection.send(bytes);
-  EXPECT_TRUE(succeeded(connection.wait(cid)));
-  expect_terminated(connection, {invalid_field_at(2)}, bytes);
-}
-
 }  // namespace
 }  // namespace catnap::protocol
