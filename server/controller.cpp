@@ -37,7 +37,7 @@ Controller::Controller(ServerGroup& group, std::uint64_t queue_id, HostIdentity 
 Controller::~Controller() = default;
 
 const SubsystemSnapshot::ListenerEntry* Controller::listener(const SubsystemSnapshot& subsystem, const transport::CommandQueue& queue) {
-  const transport::CommandQueue::Address& local = const_cast<transport::CommandQueue&>(queue).local_address();
+  const transport::CommandQueue::Address& local = queue.local_address();
   return subsystem.listener_for(local.traddr, local.trsvcid);
 }
 

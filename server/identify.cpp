@@ -51,7 +51,7 @@ void fill_common(const Controller& controller, const SubsystemSnapshot& subsyste
   data.sqes = 0x66;
   data.cqes = 0x44;
   data.maxcmd = limits.max_queue_depth;
-  data.sgls = nvme::sgls_supported | nvme::sgls_offset_in_address | nvme::sgls_transport_data_block;
+  data.sgls = nvme::sgls_supported | nvme::sgls_longer_than_data | nvme::sgls_offset_in_address | nvme::sgls_transport_data_block;
   std::copy(subsystem.nqn.begin(), subsystem.nqn.end(), data.subnqn.begin());
   data.ioccsz = (static_cast<std::uint32_t>(sizeof(SubmissionEntry)) + limits.in_capsule_data_size_bytes) / 16;
   data.iorcsz = static_cast<std::uint32_t>(sizeof(nvme::CompletionEntry)) / 16;

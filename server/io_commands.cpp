@@ -185,8 +185,9 @@ PlanAction IoQueue::refuse(Request& request, CommandError error) {
 
 PlanAction IoQueue::transfer(Request& request, DataDirection direction, std::uint64_t length_bytes) {
   if (length_bytes > group_.limits().max_io_size_bytes) return refuse(request, invalid_field(sqe_cdw12_byte));
-  // SGLS bit 18 is clear: the SGL describes exactly the data (Base 2.0 section 5.17.2.1, SGLS).
-  if (request.sqe.sgl.length != length_bytes) return refuse(request, refusal(nvme::GenericStatus::data_sgl_length_invalid, sqe_sgl_length_byte));
+  // SGLS bit 18 is set: the SGL may describe more than the data (Base 2.0 section 5.17.2.1, SGLS). Linux describes 4096 bytes for every
+  // Dataset Management, however few its ranges.
+  if (request.sqe.sgl.length < length_bytes) return refuse(request, refusal(nvme::GenericStatus::data_sgl_length_invalid, sqe_sgl_length_byte));
   request.direction = direction;
   request.data_length = static_cast<std::uint32_t>(length_bytes);
   return PlanAction::transfer;

@@ -114,6 +114,7 @@ inline constexpr std::uint8_t vwc_flush_all_supported = 3U << 1;
 inline constexpr std::uint32_t sgls_supported = 1U << 0;
 inline constexpr std::uint32_t sgls_keyed = 1U << 2;
 inline constexpr std::uint32_t sgls_bit_bucket = 1U << 16;
+inline constexpr std::uint32_t sgls_longer_than_data = 1U << 18;  // an SGL may describe more than the command moves
 inline constexpr std::uint32_t sgls_offset_in_address = 1U << 20;
 inline constexpr std::uint32_t sgls_transport_data_block = 1U << 21;
 // FCATT bit 0: 0 dynamic controller model, 1 static.

@@ -62,7 +62,7 @@ void PollGroup::shut_down(std::move_only_function<void()> done) {
 
 void PollGroup::abort_connections() {
   check_on_thread(thread_, "tcp::PollGroup");
-  for (const auto& [key, queue_pair] : impl_->queue_pairs) queue_pair->close("the target shuts down");
+  for (const auto& [key, queue_pair] : impl_->queue_pairs) queue_pair->close("the target shuts down", true);
 }
 
 TcpStats PollGroup::stats() const { return impl_->context.stats; }

@@ -97,7 +97,7 @@ void QueuePair::on_io_deadline() {
   const std::uint64_t now = group_.thread.now_ns();
   if (handshake_deadline_ns_ != 0 && now >= handshake_deadline_ns_)
     return close(fmt::format("no Connect within {} s", group_.options.handshake_timeout_us / 1'000'000));
-  if (linger_deadline_ns_ != 0 && now >= linger_deadline_ns_) return close(close_reason_);
+  if (linger_deadline_ns_ != 0 && now >= linger_deadline_ns_) return close(close_reason_, true);
   for (const auto& slot : slots_) {
     if (slot->state == SlotState::waiting_data && now >= slot->data_since_ns + group_.options.r2t_timeout_us * ns_per_us)
       return close(
@@ -133,9 +133,13 @@ void QueuePair::disconnect(const std::string& reason) {
   want_flush();
 }
 
-void QueuePair::close(const std::string& reason) {
+void QueuePair::close(const std::string& reason, bool expected) {
   if (state_ == State::closed) return;
-  log_info(log_tcp, "{}: closed: {}", label(), reason);
+  if (expected) {
+    log_info(log_tcp, "{}: closed: {}", label(), reason);
+  } else {
+    log_warning("{}: closed: {}", label(), reason);
+  }
   enter(State::closed);
   (void)group_.thread.fds().remove(fd_);
   ::close(std::exchange(fd_, -1));

@@ -48,7 +48,8 @@ class QueuePair final : public transport::CommandQueue {
   // Registers the socket. False: it could not be (the caller frees the queue pair).
   bool start();
   // Closes the connection now: requests not in execution are abandoned, the rest is waited for, then GroupContext::on_freed.
-  void close(const std::string& reason);
+  // `expected`: the host's own wish, or told before; anything else is worth a line in the log.
+  void close(const std::string& reason, bool expected = false);
 
   void complete(transport::Request& request) override;
   void replan(transport::Request& request) override;

@@ -2,6 +2,7 @@
 //
 // The group's receive buffer holds what one recvmsg brought; nothing stays in it when the event is done: an incomplete header (≤ 255 bytes) moves to
 // `partial_`, and data goes to its request's memory, straight from the socket once its header was seen.
+#include <fmt/core.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -52,10 +53,10 @@ void QueuePair::on_readable() {
   message.msg_iovlen = count;
   const ssize_t got = recvmsg(fd_, &message, MSG_DONTWAIT);
   ++group_.stats.receive_calls;
-  if (got == 0) return close("the host closed the connection");
+  if (got == 0) return close("the host closed the connection", true);
   if (got < 0) {
     if (errno == EAGAIN || errno == EINTR) return;
-    return close(errno_text(errno));
+    return close(fmt::format("receiving: {}", errno_text(errno)));
   }
   group_.stats.bytes_received += static_cast<std::uint64_t>(got);
 
@@ -78,7 +79,7 @@ void QueuePair::on_readable() {
 void QueuePair::discard_readable() {
   const ssize_t got = recv(fd_, group_.receive_buffer.get(), receive_buffer_bytes, MSG_DONTWAIT);
   if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR))) return;
-  close(close_reason_);
+  close(close_reason_, true);
 }
 
 // Consumes what it can; returns how many bytes that was.
@@ -199,7 +200,7 @@ void QueuePair::handle_term_req(const std::byte* header, const Layout& layout) {
   const auto request = read_as<TermReq>(header);
   log_warning("{}: the host ends the connection: H2CTermReq FES {:#x} FEI {:#x} ({} bytes)", label(), std::uint16_t{request.fes},
               std::uint32_t{request.fei}, layout.header_bytes);
-  close("H2CTermReq");
+  close("H2CTermReq", true);
 }
 
 // --- data ---

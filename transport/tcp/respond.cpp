@@ -1,4 +1,5 @@
 // Bytes out: answers, R2Ts, ICResp, C2HTermReq. See queue_pair.h.
+#include <fmt/core.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -133,7 +134,7 @@ void QueuePair::terminate(const Fault& fault, const std::byte* header, std::size
   log_warning("{}: connection ended: {} (FES {:#x}, FEI {:#x})", label(), fault.reason, static_cast<unsigned>(fault.fes), fault.fei);
   ++group_.stats.terminations_sent;
   send_queue_.drop_unstarted();
-  if (control_item_.queued) return close(fault.reason);  // ICResp is half out: nothing else can be said
+  if (control_item_.queued) return close(fault.reason, true);  // ICResp is half out: nothing else can be said
   linger(State::terminating, fault.reason);
   const std::size_t copied = std::min(header_bytes, max_term_data_bytes);
   TermReq pdu;
@@ -174,9 +175,9 @@ void QueuePair::flush() {
   const SendQueue::Flushed sent = send_queue_.flush(fd_);
   group_.stats.send_calls += sent.calls;
   group_.stats.bytes_sent += sent.bytes;
-  if (sent.outcome == SendQueue::Outcome::failed) return close(errno_text(sent.err));
+  if (sent.outcome == SendQueue::Outcome::failed) return close(fmt::format("sending: {}", errno_text(sent.err)));
   watch_writable(sent.outcome == SendQueue::Outcome::blocked);
-  if (state_ == State::disconnecting && executing_ == 0 && send_queue_.empty()) close(close_reason_);
+  if (state_ == State::disconnecting && executing_ == 0 && send_queue_.empty()) close(close_reason_, true);
 }
 
 }  // namespace catnap::tcp

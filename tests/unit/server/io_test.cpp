@@ -94,7 +94,7 @@ TEST(IoTest, RefusesWhatNoNamespaceCanDo) {
   EXPECT_EQ(log[48].error_count, 0U);
 }
 
-TEST(IoTest, LengthsMustMatchTheSglAndTheLimit) {
+TEST(IoTest, LengthsMustFitTheSglAndTheLimit) {
   ControllerBench bench;
   const auto pair = bench.connect_io();
   nvme::SubmissionEntry shorter = io_sqe(IoOpcode::read, 0, 8);
@@ -102,7 +102,7 @@ TEST(IoTest, LengthsMustMatchTheSglAndTheLimit) {
   EXPECT_TRUE(bench.run(*pair.io, shorter).status().same_code(nvme::GenericStatus::data_sgl_length_invalid));
   nvme::SubmissionEntry longer = io_sqe(IoOpcode::write, 0, 8);
   longer.sgl.length = 8192U;
-  EXPECT_TRUE(bench.run(*pair.io, longer, bytes_of(8192, 0)).status().same_code(nvme::GenericStatus::data_sgl_length_invalid));
+  EXPECT_TRUE(bench.run(*pair.io, longer, bytes_of(8192, 0)).status().is_success()) << "SGLS bit 18: the SGL may describe more";
   EXPECT_TRUE(bench.run(*pair.io, io_sqe(IoOpcode::read, 0, 256)).status().is_success()) << "128 KiB, MDTS";
   EXPECT_TRUE(bench.run(*pair.io, io_sqe(IoOpcode::read, 0, 257)).status().same_code(invalid_field));
   EXPECT_TRUE(bench.run(*pair.io, io_sqe(IoOpcode::write_zeroes, 0, 4096)).status().is_success()) << "MDTS is about data";
