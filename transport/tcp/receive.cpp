@@ -45,7 +45,8 @@ void QueuePair::on_readable() {
 
   std::array<iovec, 2> pieces;
   std::size_t count = 0;
-  const std::size_t direct = receive_ == Receive::payload && payload_slot_ != nullptr ? payload_left_ : 0;
+  // Without memory yet (the last read ended right before in-capsule data) the bytes come to the buffer, where they may be used in place.
+  const std::size_t direct = receive_ == Receive::payload && payload_slot_ != nullptr && payload_to_ != nullptr ? payload_left_ : 0;
   if (direct > 0) pieces[count++] = {payload_to_, direct};
   pieces[count++] = {buffer + kept, receive_buffer_bytes - kept};
   msghdr message{};

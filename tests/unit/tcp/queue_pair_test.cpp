@@ -184,6 +184,29 @@ TEST_F(QueuePairTest, ASmallWriteIsExecutedWhereItWasReceived) {
   EXPECT_EQ(hand.reactor.buffers().stats().gets, 0u);
 }
 
+TEST_F(QueuePairTest, ACapsuleMayBeCutAnywhereAlsoRightBeforeItsData) {
+  connected();
+  std::string seen;
+  sink.on_execute = [&](Request& request) {
+    seen.assign(reinterpret_cast<const char*>(request.data), request.data_length);
+    request.queue->complete(request);
+  };
+  const CapsuleCmd pdu = capsule(7, 512, true);
+  std::string bytes(sizeof pdu, 0);
+  std::memcpy(bytes.data(), &pdu, sizeof pdu);
+  bytes += std::string(256, 'a') + std::string(256, 'b');
+  for (const bool consumes_inline : {false, true}) {
+    plan_write(512, consumes_inline);
+    for (std::size_t cut = 1; cut < bytes.size(); ++cut) {
+      seen.clear();
+      send_bytes(bytes.data(), cut);
+      send_bytes(bytes.data() + cut, bytes.size() - cut);
+      ASSERT_EQ(seen, bytes.substr(sizeof pdu)) << "cut at " << cut;
+      ASSERT_EQ(std::uint16_t{receive_pdu<CapsuleResp>().cqe.cid}, 7);
+    }
+  }
+}
+
 TEST_F(QueuePairTest, AnExecutionThatLastsKeepsItsOwnBytes) {
   connected();
   plan_write(512, false);
