@@ -13,7 +13,7 @@ import tempfile
 ROOT = os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "..")
 sys.path.insert(0, os.path.join(ROOT, "scripts"))
 
-from catnap_rpc.client import Client  # noqa: E402
+from catnap_rpc.client import Client, RpcFailure  # noqa: E402
 
 PROGRAM = os.environ.get("CATNAP_SERVER", os.path.join(ROOT, "build", "debug", "bin", "catnapd"))
 RPC_PY = os.path.join(ROOT, "scripts", "rpc.py")
@@ -39,13 +39,23 @@ class ServerProcess:
         self.process = subprocess.Popen([PROGRAM, "-r", self.path, *options], stdout=self.log, stderr=self.log)
         self.client = None
         try:
-            self.client = Client(self.path, retries=CONNECT_RETRIES)
+            self.client = self.connect()
             if wait:
                 self.client.call("framework_wait_init")
         except BaseException:
-            self.stop()
-            print(self.log_text(), file=sys.stderr)
+            status = self.stop()
+            print(f"catnapd ended with status {status}:\n{self.log_text()}", file=sys.stderr)
+            self.clean()
             raise
+
+    def connect(self):
+        for _ in range(CONNECT_RETRIES):
+            try:
+                return Client(self.path, retries=1)
+            except RpcFailure:
+                if self.process.poll() is not None:
+                    raise
+        return Client(self.path)
 
     def log_text(self):
         self.log.seek(0)
