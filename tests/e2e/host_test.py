@@ -18,7 +18,7 @@ FRIEND = "nqn.2014-08.org.nvmexpress:uuid:11111111-2222-3333-4444-555555555555"
 STRANGER = "nqn.2014-08.org.nvmexpress:uuid:66666666-7777-8888-9999-aaaaaaaaaaaa"
 SIZE_MIB = 96
 # Kernel messages that no case may cause.
-KERNEL_TROUBLE = re.compile(r"BUG:|WARNING:|Oops|blocked for more than|I/O error|I/O Error|timeout, |data digest error|Invalid ")
+KERNEL_TROUBLE = re.compile(r"BUG:|WARNING:|Oops|blocked for more than|I/O error|I/O Error|timeout, |data digest error|Invalid |starting error recovery|Reconnecting in")
 
 # With the kernel's multipathing, nvme0n1 is the disk that people use, and nvme0c0n1 the hidden path to it.
 DISK_NAMES = "nvme[0-9]*n[0-9]*"
@@ -305,8 +305,9 @@ def main():
     host = Host(guest, target)
     host.new_messages()
     code = cases.run(host, chosen.only, tidy, judge, explain)
-    if not chosen.only:
-      target.finish()
+    if chosen.logs:
+      (chosen.logs / "host.dmesg.log").write_text(guest.check("dmesg"))
+    target.finish()
     if code:
       print(f"--- the target's log ends\n{target.log()[-6000:]}")
   return code

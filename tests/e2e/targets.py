@@ -24,7 +24,7 @@ class CatnapTarget:
   def __init__(self, binary, log_folder=None):
     self.port = free_port()
     self.folder = Path(tempfile.mkdtemp(prefix="catnap-e2e-disks-"))
-    self.server = Catnapd(binary, name="catnapd-host-test", log_folder=log_folder)
+    self.server = Catnapd(binary, ["-L", "nvmf_tcp"], name="catnapd-host-test", log_folder=log_folder)
     self.rpc = self.server.rpc
     self.bdevs = {}  # (nqn, nsid) -> (kind, bdev name)
 
