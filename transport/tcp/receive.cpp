@@ -57,7 +57,7 @@ void QueuePair::on_readable() {
   if (got == 0) return close("the host closed the connection", true);
   if (got < 0) {
     if (errno == EAGAIN || errno == EINTR) return;
-    return close(fmt::format("receiving: {}", errno_text(errno)));
+    return close(fmt::format("receiving: {}", errno_text(errno)), errno == ECONNRESET);
   }
   group_.stats.bytes_received += static_cast<std::uint64_t>(got);
 

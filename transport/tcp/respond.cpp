@@ -175,7 +175,10 @@ void QueuePair::flush() {
   const SendQueue::Flushed sent = send_queue_.flush(fd_);
   group_.stats.send_calls += sent.calls;
   group_.stats.bytes_sent += sent.bytes;
-  if (sent.outcome == SendQueue::Outcome::failed) return close(fmt::format("sending: {}", errno_text(sent.err)));
+  if (sent.outcome == SendQueue::Outcome::failed) {
+    const bool host_is_gone = sent.err == EPIPE || sent.err == ECONNRESET;
+    return close(fmt::format("sending: {}", errno_text(sent.err)), host_is_gone);
+  }
   watch_writable(sent.outcome == SendQueue::Outcome::blocked);
   if (state_ == State::disconnecting && executing_ == 0 && send_queue_.empty()) close(close_reason_, true);
 }
