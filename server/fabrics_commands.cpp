@@ -34,7 +34,7 @@ PlanAction ServerGroup::plan(Request& request) {
   // Nothing but Connect before a queue is connected (Base 2.0 section 3.3.2.2).
   if (!is_connect(request)) return refuse(request, nvme::GenericStatus::command_sequence_error);
   if (request.sqe.psdt() != nvme::Psdt::sgl || request.sqe.fuse() != nvme::Fuse::normal) return refuse(request, nvme::GenericStatus::invalid_field);
-  if (request.sqe.sgl.length != sizeof(nvme::ConnectData)) return refuse(request, nvme::GenericStatus::data_sgl_length_invalid);
+  if (request.sqe.sgl.length < sizeof(nvme::ConnectData)) return refuse(request, nvme::GenericStatus::data_sgl_length_invalid);
   if (shut_down_done_) return refuse(request, nvme::FabricsStatus::controller_busy);
   request.direction = transport::DataDirection::host_to_controller;
   request.data_length = sizeof(nvme::ConnectData);
