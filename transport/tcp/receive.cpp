@@ -41,7 +41,7 @@ void QueuePair::on_readable() {
   if (state_ != State::expecting_ic_req && state_ != State::ready) return discard_readable();
   std::byte* const buffer = group_.receive_buffer.get();
   const std::size_t kept = partial_.size();
-  std::memcpy(buffer, partial_.data(), kept);
+  std::copy(partial_.begin(), partial_.end(), buffer);
 
   std::array<iovec, 2> pieces;
   std::size_t count = 0;
