@@ -72,7 +72,9 @@ Result<void> Registry::add(std::shared_ptr<Bdev> bdev) {
   if (std::ranges::find(ids, info.uuid) == ids.end()) ids.push_back(info.uuid);
   for (const auto& id : ids) {
     if (const auto taken = impl_->ids.find(id); taken != impl_->ids.end()) {
-      return fail(EEXIST, fmt::format("File exists: bdev '{}' is called '{}' already", taken->second->name(), id));
+      return fail(EEXIST, id == folded(taken->second->name())
+                              ? fmt::format("File exists: there is a bdev '{}' already", taken->second->name())
+                              : fmt::format("File exists: bdev '{}' is called '{}' already", taken->second->name(), id));
     }
   }
   for (const auto& leaving : impl_->removing) {

@@ -29,6 +29,10 @@ std::unexpected<RpcError> no_such_bdev(std::string_view name) {
   return std::unexpected(RpcError(-ENODEV, fmt::format("No such device: there is no bdev '{}'", name)));
 }
 
+std::unexpected<RpcError> another_kind(std::string_view name, std::string_view is, std::string_view wanted) {
+  return std::unexpected(RpcError(-ENODEV, fmt::format("No such device: bdev '{}' is a {}, not a {}", name, is, wanted)));
+}
+
 RpcResult<Json::Value> add_and_answer(std::shared_ptr<Bdev> bdev) {
   const std::string name = bdev->name();
   if (auto added = Registry::instance().add(std::move(bdev)); !added) return std::unexpected(RpcError(added.error()));
@@ -56,7 +60,8 @@ struct RemoveRace {
 
 Task<RpcResult<Json::Value>> remove_and_answer(std::string name, std::string product_name) {
   const auto bdev = Registry::instance().find(name);
-  if (bdev == nullptr || bdev->info().product_name != product_name) co_return no_such_bdev(name);
+  if (bdev == nullptr) co_return no_such_bdev(name);
+  if (bdev->info().product_name != product_name) co_return another_kind(name, bdev->info().product_name, product_name);
   const std::string true_name = bdev->name();
   auto race = std::make_shared<RemoveRace>();
   Thread::current()->arm_in_us(race->deadline, remove_answer_us);

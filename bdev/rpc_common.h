@@ -31,5 +31,7 @@ Result<void> check_metadata_params(const rpc::Params& params);
 
 // -19 naming it.
 std::unexpected<rpc::RpcError> no_such_bdev(std::string_view name);
+// -19 too: the bdev exists, but is not of the kind the method is for.
+std::unexpected<rpc::RpcError> another_kind(std::string_view name, std::string_view is, std::string_view wanted);
 
 }  // namespace catnap::bdev

@@ -151,7 +151,8 @@ Target::Change Target::create_subsystem(const SubsystemOptions& options) {
   if (auto valid = validate_ascii("serial_number", options.serial_number, max_serial_number_bytes); !valid) return std::unexpected(valid.error());
   if (auto valid = validate_ascii("model_number", options.model_number, max_model_number_bytes); !valid) return std::unexpected(valid.error());
   if (options.min_cntlid < min_cntlid_limit || options.max_cntlid > max_cntlid_limit || options.min_cntlid > options.max_cntlid) {
-    return fail(EINVAL, fmt::format("Invalid cntlid range [{}-{}]", options.min_cntlid, options.max_cntlid));
+    return fail(EINVAL, fmt::format("min_cntlid {} and max_cntlid {}: not a range within {} to {}", options.min_cntlid, options.max_cntlid,
+                                    min_cntlid_limit, max_cntlid_limit));
   }
   if (options.max_namespaces > max_namespaces_limit) {
     return fail(EINVAL, fmt::format("max_namespaces {} is above {}", options.max_namespaces, max_namespaces_limit));

@@ -44,7 +44,8 @@ Task<RpcResult<Json::Value>> create_file_bdev(std::string name, MakeFileBdev mak
 
 Task<RpcResult<Json::Value>> rescan_file_bdev(std::string name, std::string product_name) {
   const auto bdev = std::dynamic_pointer_cast<FileBdev>(Registry::instance().find(name));
-  if (bdev == nullptr || bdev->info().product_name != product_name) co_return no_such_bdev(name);
+  if (bdev == nullptr) co_return no_such_bdev(name);
+  if (bdev->info().product_name != product_name) co_return another_kind(name, bdev->info().product_name, product_name);
   const Promise<Result<std::uint64_t>> measuring = measure_on_worker(*bdev);
   Result<std::uint64_t> blocks = co_await measuring;
   if (!blocks) co_return std::unexpected(RpcError(blocks.error()));

@@ -41,9 +41,9 @@ TEST_F(TargetTest, WrongSubsystemOptionsAreRefusedAndChangeNothing) {
       {[](SubsystemOptions& o) { o.nqn = "nope"; }, "NQN 'nope'"},
       {[](SubsystemOptions& o) { o.serial_number = std::string(21, 'x'); }, "serial_number"},
       {[](SubsystemOptions& o) { o.model_number = "\n"; }, "model_number"},
-      {[](SubsystemOptions& o) { o.min_cntlid = 0; }, "Invalid cntlid range [0-65519]"},
-      {[](SubsystemOptions& o) { o.max_cntlid = 0xFFF0; }, "Invalid cntlid range [1-65520]"},
-      {[](SubsystemOptions& o) { o.min_cntlid = 9, o.max_cntlid = 8; }, "Invalid cntlid range [9-8]"},
+      {[](SubsystemOptions& o) { o.min_cntlid = 0; }, "min_cntlid 0 and max_cntlid 65519: not a range"},
+      {[](SubsystemOptions& o) { o.max_cntlid = 0xFFF0; }, "min_cntlid 1 and max_cntlid 65520: not a range"},
+      {[](SubsystemOptions& o) { o.min_cntlid = 9, o.max_cntlid = 8; }, "min_cntlid 9 and max_cntlid 8: not a range"},
       {[](SubsystemOptions& o) { o.max_namespaces = max_namespaces_limit + 1; }, "max_namespaces"},
   };
   for (const auto& [spoil, text] : table) {
