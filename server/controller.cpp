@@ -5,14 +5,12 @@
 #include <algorithm>
 #include <utility>
 
-#include "reactor/base/log.h"
+#include "server/server_log.h"
 #include "transport/nvme/identify.h"
 
 namespace catnap::server {
 
 namespace {
-
-LogFlag log_nvmf{"nvmf"};
 
 // CC bits without meaning (Base 2.0 section 3.1.3.5).
 constexpr std::uint32_t cc_reserved_bits = 0xFE00'000E;

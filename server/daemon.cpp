@@ -182,8 +182,13 @@ void Daemon::finish() {
 
 void Daemon::cut_short() {
   std::uint64_t in_flight = 0;
-  for (const ServerGroup* group : groups_) in_flight += group->stats().pending_bdev_io;
-  log_warning("{} commands in flight did not end within {} ms: the process ends without them", in_flight, drain_limit_us / 1000);
+  std::uint64_t connections = 0;
+  for (const ServerGroup* group : groups_) {
+    in_flight += group->stats().pending_bdev_io;
+    connections += group->queue_count();
+  }
+  log_warning("{} connections did not take their last answers and {} commands did not end within {} ms: the process ends without them", connections,
+              in_flight, drain_limit_us / 1000);
   std::fflush(nullptr);
   std::_Exit(exit_code_);
 }

@@ -12,11 +12,10 @@
 #include "server/discovery_view.h"
 #include "server/draft.h"
 #include "server/names.h"
+#include "server/server_log.h"
 
 namespace catnap::server {
 namespace {
-
-LogFlag log_nvmf{"nvmf"};
 
 Target* the_target = nullptr;
 

@@ -57,7 +57,7 @@ void PollGroup::shut_down(std::move_only_function<void()> done) {
   impl_->shutting_down = true;
   if (impl_->queue_pairs.empty()) return done();
   impl_->on_empty = std::move(done);
-  for (const auto& [key, queue_pair] : impl_->queue_pairs) queue_pair->disconnect("the target shuts down");
+  for (const auto& [key, queue_pair] : impl_->queue_pairs) queue_pair->shut_down();
 }
 
 void PollGroup::abort_connections() {

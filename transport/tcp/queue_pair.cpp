@@ -133,6 +133,13 @@ void QueuePair::disconnect(const std::string& reason) {
   want_flush();
 }
 
+void QueuePair::shut_down() {
+  if (state_ == State::terminating) return close(close_reason_, true);
+  if (state_ != State::ready && state_ != State::expecting_ic_req) return;
+  linger(State::disconnecting, "the target shuts down");
+  want_flush();
+}
+
 void QueuePair::close(const std::string& reason, bool expected) {
   if (state_ == State::closed) return;
   if (expected) {

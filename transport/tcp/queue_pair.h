@@ -51,6 +51,9 @@ class QueuePair final : public transport::CommandQueue {
   // `expected`: the host's own wish, or told before; anything else is worth a line in the log.
   void close(const std::string& reason, bool expected = false);
 
+  // As disconnect(), for all connections at once: not worth a line each; one that is ending already ends now.
+  void shut_down();
+
   void complete(transport::Request& request) override;
   void replan(transport::Request& request) override;
   void disconnect(const std::string& reason) override;
