@@ -77,6 +77,7 @@ struct Reactor::Impl {
   std::uint64_t turn_end_ns = 0;    // end of the last turn
   std::uint64_t idle_spun_ns = 0;   // since last_work_ns
   std::uint64_t idle_slept_ns = 0;  // since last_work_ns
+  std::uint64_t turn_slept_ns = 0;  // in this turn
   std::uint64_t idle_since_yield_ns = 0;
   bool preempted_while_spinning = false;
   std::uint64_t trim_at_ns = 0;
@@ -244,7 +245,6 @@ bool Reactor::spin(std::uint64_t until_ns) {
     found = found || now >= deadline_ns;
   }
   if (involuntary_switches() != switches_before) impl_->preempted_while_spinning = true;
-  bump(impl_->spin_ns, now - began_ns);
   impl_->idle_spun_ns += now - began_ns;
   return found;
 }
@@ -276,6 +276,7 @@ void Reactor::sleep(std::int64_t max_wait_ns, std::uint64_t now_ns) {
   const std::uint64_t woke_ns = clock_.now_ns();
   bump(impl_->sleeps);
   bump(impl_->sleep_ns, woke_ns - now_ns);
+  impl_->turn_slept_ns = woke_ns - now_ns;
   impl_->idle_slept_ns += woke_ns - now_ns;
   if (notified) {
     bump(impl_->by_message);
@@ -401,12 +402,15 @@ std::size_t Reactor::turn(std::int64_t max_wait_ns) {
   const std::uint64_t busy_ns = work > 0 ? end_ns - turn_ns_ : 0;
   bump(impl_->turns);
   bump(impl_->busy_ns, busy_ns);
+  // What was neither asleep nor work was looking for work: the three add up to the wall, in every mode.
+  const std::uint64_t wall_ns = end_ns - previous_end_ns;
+  const std::uint64_t slept_ns = std::exchange(impl_->turn_slept_ns, 0);
+  bump(impl_->spin_ns, wall_ns > busy_ns + slept_ns ? wall_ns - busy_ns - slept_ns : 0);
   if (impl_->threads.size() == 1 && impl_->threads[0]->take_touched()) impl_->turn_busy_ns[0] = busy_ns;
   for (std::size_t i = 0; i < impl_->threads.size(); ++i) {
     const std::uint64_t busy = std::exchange(impl_->turn_busy_ns[i], 0);
-    const std::uint64_t wall = end_ns - previous_end_ns;
     impl_->threads[i]->account_busy(busy);
-    impl_->threads[i]->account_idle(wall > busy ? wall - busy : 0);
+    impl_->threads[i]->account_idle(wall_ns > busy ? wall_ns - busy : 0);
   }
   if (busy_ns > options_.stall_us * ns_per_us)
     log_warning("reactor '{}': one turn took {} ms (stall bound {} ms); threads: {}", options_.name, busy_ns / ns_per_ms, options_.stall_us / 1000,

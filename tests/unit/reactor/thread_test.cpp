@@ -203,6 +203,39 @@ TEST(Reactor, SleepsUntilTheNearestDeadlineAndSaysSo) {
   EXPECT_EQ(reactor.stats().wakeups_spurious, 0u);
 }
 
+class AccountingTest : public testing::TestWithParam<ReactorMode> {};
+
+TEST_P(AccountingTest, BusySpinningAndAsleepAddUpToTheWall) {
+  Reactor reactor(ByHand::options(GetParam()));  // the real clock
+  auto made = std::make_unique<Thread>("worker", CpuMask::of_cpu(0));
+  Thread& thread = *made;
+  reactor.adopt(std::move(made));
+  const auto total = [&] {
+    const Reactor::Stats stats = reactor.stats();
+    return stats.busy_ns + stats.spin_ns + stats.sleep_ns;
+  };
+  const auto now = [] { return system_clock().now_ns(); };
+  int ticks = 0;
+  Poller* poller = nullptr;
+  thread.send([&] { poller = &thread.add_poller("tick", [&] { return ++ticks; }, 200); });
+  // What is counted begins with the end of one turn and ends with the end of another: our readings of the clock around them bracket it exactly.
+  const std::uint64_t before_first_ns = now();
+  reactor.turn(0);
+  const std::uint64_t after_first_ns = now(), counted_before_ns = total();
+  while (ticks < 20) reactor.turn(-1);
+  const std::uint64_t before_last_ns = now();
+  reactor.turn(0);
+  const std::uint64_t after_last_ns = now(), counted_ns = total() - counted_before_ns;
+  EXPECT_GE(counted_ns, before_last_ns - after_first_ns);
+  EXPECT_LE(counted_ns, after_last_ns - before_first_ns);
+  thread.send([&] { thread.remove_poller(*poller); });
+  reactor.turn(0);
+  reactor.turn(0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, AccountingTest, testing::Values(ReactorMode::interrupt, ReactorMode::adaptive, ReactorMode::poll),
+                         [](const auto& mode) { return std::string(reactor_mode_name(mode.param)); });
+
 TEST(Reactor, BusyAndIdleOfItsThreadsAddUpToTheWall) {
   ByHand hand;
   Thread& second = hand.add_thread("second");
