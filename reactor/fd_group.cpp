@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "reactor/base/check.h"
+#include "reactor/stall_watch.h"
 #include "reactor/thread.h"
 
 namespace catnap {
@@ -196,6 +197,7 @@ std::size_t FdGroup::dispatch() {
       const Thread::Scope scope(owner);
       if (owner != nullptr) owner->count_fd_event();
       entry->callback(event.events);
+      StallWatch::ended(StallWatch::Kind::fd, entry->name);
     }
     running_ = nullptr;
     graveyard_.clear();
@@ -211,9 +213,14 @@ std::size_t FdGroup::fd_count() const {
   return count;
 }
 
-std::vector<FdGroup::Waker> FdGroup::wakers() const {
+std::vector<FdGroup::Waker> FdGroup::own_wakers() const {
   std::vector<Waker> list;
   for (const auto& [fd, entry] : entries_) list.push_back({entry->name, fd, entry->fired});
+  return list;
+}
+
+std::vector<FdGroup::Waker> FdGroup::wakers() const {
+  std::vector<Waker> list = own_wakers();
   for (const FdGroup* child : children_) std::ranges::copy(child->wakers(), std::back_inserter(list));
   return list;
 }

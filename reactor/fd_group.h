@@ -68,7 +68,8 @@ class FdGroup {
     int fd;
     std::uint64_t events;
   };
-  std::vector<Waker> wakers() const;  // with descendants
+  std::vector<Waker> wakers() const;      // with descendants
+  std::vector<Waker> own_wakers() const;  // without
 
   // Events taken from the kernel per wait: bounds one turn, the rest is found by the next turn, in the kernel's round-robin order.
   static constexpr int dispatch_budget = 64;

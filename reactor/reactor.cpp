@@ -16,6 +16,7 @@
 #include "reactor/base/log.h"
 #include "reactor/buffer_pool.h"
 #include "reactor/spin_tuner.h"
+#include "reactor/stall_watch.h"
 
 namespace catnap {
 namespace {
@@ -35,6 +36,9 @@ long involuntary_switches() {
 
 // Idle for this long before free buffers are given back: longer than pauses within a workload.
 constexpr std::uint64_t trim_after_ns = ns_per_s;
+
+// Stalls come in rows (a slow disk, a stopped VM): one line a second says as much as a thousand.
+constexpr std::uint64_t stall_report_interval_ns = ns_per_s;
 
 enum class Awake : std::uint8_t { asleep, spinning, work, mode_poll, busy_poller };
 
@@ -60,9 +64,14 @@ std::optional<ReactorMode> reactor_mode_from_name(std::string_view name) {
 }
 
 struct Reactor::Impl {
-  explicit Impl(std::uint64_t max_spin_ns) : tuner(max_spin_ns) {}
+  Impl(const ReactorOptions& options, const Clock& clock) : tuner(options.max_spin_us * ns_per_us), watch(clock, options.stall_us * ns_per_us) {}
 
   SpinTuner tuner;
+  StallWatch watch;
+  std::uint64_t stall_reported_ns = 0;  // 0: never
+  std::uint64_t stalls_unreported = 0;
+  std::atomic<std::uint64_t> stalls{0};
+  std::string last_stall;  // under reason_mutex
   int wake_fd = -1;
   int deadline_fd = -1;  // only when exported to a foreign loop
   bool wake_fd_fired = false;
@@ -123,10 +132,11 @@ struct Reactor::Impl {
 Reactor::Reactor(ReactorOptions options, const Clock& clock)
     : options_(std::move(options)),
       clock_(clock),
-      impl_(std::make_unique<Impl>(options_.max_spin_us * ns_per_us)),
+      impl_(std::make_unique<Impl>(options_, clock)),
       fds_(options_.name),
       buffers_(std::make_unique<BufferPool>(options_.buffer_cap_bytes)),
-      mode_(options_.mode) {
+      mode_(options_.mode),
+      max_spin_us_(options_.max_spin_us) {
   impl_->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   CATNAP_CHECK(impl_->wake_fd >= 0);
   // Edge-triggered and never read: each write is one edge, and the counter cannot overflow in the life of a process.
@@ -332,6 +342,7 @@ std::size_t Reactor::wait_for_events(std::int64_t max_wait_ns) {
     return ready;
   }
   if (mode() == ReactorMode::adaptive && max_wait_ns < 0) {
+    if (const std::uint64_t max_ns = max_spin_us() * ns_per_us; max_ns != impl_->tuner.max_ns()) impl_->tuner.set_max_ns(max_ns);
     const std::uint64_t until_ns = impl_->last_work_ns + impl_->tuner.budget_ns(impl_->turn_end_ns);
     if (impl_->turn_end_ns < until_ns && spin(until_ns)) return 1;
   }
@@ -392,11 +403,13 @@ std::size_t Reactor::turn(std::int64_t max_wait_ns) {
 
   wait_for_events(max_wait_ns);
   turn_ns_ = clock_.now_ns();
+  StallWatch* const previous_watch = impl_->watch.enter();
   take_arrivals();
   std::size_t work = fds_.dispatch();
   if (std::exchange(impl_->wake_fd_fired, false)) --work;  // the wake-up itself is no work
   work += run_threads();
   reap_exited();
+  StallWatch::leave(previous_watch);
 
   const std::uint64_t end_ns = clock_.now_ns();
   const std::uint64_t busy_ns = work > 0 ? end_ns - turn_ns_ : 0;
@@ -412,9 +425,7 @@ std::size_t Reactor::turn(std::int64_t max_wait_ns) {
     impl_->threads[i]->account_busy(busy);
     impl_->threads[i]->account_idle(wall_ns > busy ? wall_ns - busy : 0);
   }
-  if (busy_ns > options_.stall_us * ns_per_us)
-    log_warning("reactor '{}': one turn took {} ms (stall bound {} ms); threads: {}", options_.name, busy_ns / ns_per_ms, options_.stall_us / 1000,
-                impl_->threads.empty() ? std::string("none") : impl_->threads[0]->name());
+  if (busy_ns > options_.stall_us * ns_per_us) report_stall(busy_ns, end_ns);
 
   if (work > 0) {
     if (impl_->idle_spun_ns + impl_->idle_slept_ns > 0) {
@@ -432,6 +443,30 @@ std::size_t Reactor::turn(std::int64_t max_wait_ns) {
   impl_->turn_end_ns = end_ns;
   current_reactor = previous;
   return work;
+}
+
+void Reactor::report_stall(std::uint64_t busy_ns, std::uint64_t end_ns) {
+  bump(impl_->stalls);
+  const StallWatch& watch = impl_->watch;
+  std::string text = fmt::format("one turn took {} ms (bound {} ms), ", busy_ns / ns_per_ms, options_.stall_us / 1000);
+  text += watch.longest().empty() ? std::string("many callbacks together")
+                                  : fmt::format("{} ms of them {}", watch.longest_ns() / ns_per_ms, watch.longest());
+  {
+    const std::lock_guard lock(impl_->reason_mutex);
+    impl_->last_stall = text;
+  }
+  if (impl_->stall_reported_ns != 0 && end_ns - impl_->stall_reported_ns < stall_report_interval_ns) {
+    ++impl_->stalls_unreported;
+    return;
+  }
+  impl_->stall_reported_ns = end_ns;
+  const std::uint64_t unreported = std::exchange(impl_->stalls_unreported, 0);
+  log_warning("reactor '{}': {}{}", options_.name, text, unreported > 0 ? fmt::format("; {} more before it", unreported) : std::string());
+}
+
+std::string Reactor::last_stall() const {
+  const std::lock_guard lock(impl_->reason_mutex);
+  return impl_->last_stall;
 }
 
 std::string Reactor::awake_because() const {
@@ -455,10 +490,10 @@ std::uint64_t Reactor::sleeping_for_ns() const {
 
 Reactor::Stats Reactor::stats() const {
   const auto read = [](const std::atomic<std::uint64_t>& counter) { return counter.load(std::memory_order_relaxed); };
-  return {read(impl_->busy_ns),       read(impl_->spin_ns),  read(impl_->sleep_ns) + sleeping_for_ns(),
-          read(impl_->turns),         read(impl_->sleeps),   read(impl_->by_fd),
-          read(impl_->by_message),    read(impl_->by_timer), read(impl_->spurious),
-          read(impl_->spin_budget_ns)};
+  return {read(impl_->busy_ns),        read(impl_->spin_ns),  read(impl_->sleep_ns) + sleeping_for_ns(),
+          read(impl_->turns),          read(impl_->sleeps),   read(impl_->by_fd),
+          read(impl_->by_message),     read(impl_->by_timer), read(impl_->spurious),
+          read(impl_->spin_budget_ns), read(impl_->stalls)};
 }
 
 }  // namespace catnap

@@ -46,6 +46,7 @@ class Reactor {
     std::uint64_t turns = 0, sleeps = 0;
     std::uint64_t wakeups_fd = 0, wakeups_message = 0, wakeups_timer = 0, wakeups_spurious = 0;
     std::uint64_t spin_budget_ns = 0;
+    std::uint64_t stalls = 0;  // turns longer than stall_us
   };
 
   explicit Reactor(ReactorOptions options, const Clock& clock = system_clock());
@@ -77,6 +78,11 @@ class Reactor {
 
   ReactorMode mode() const { return mode_.load(std::memory_order_relaxed); }
   void set_mode(ReactorMode mode);  // any OS thread; takes effect at the next turn
+  // The bound of an adaptive reactor's look for work. Any OS thread; takes effect at the next look.
+  std::uint64_t max_spin_us() const { return max_spin_us_.load(std::memory_order_relaxed); }
+  void set_max_spin_us(std::uint64_t max_spin_us) { max_spin_us_.store(max_spin_us, std::memory_order_relaxed); }
+  // Bounds of set_max_spin_us: beyond 10 ms a sleep costs a host nothing that it could notice.
+  static constexpr std::uint64_t longest_max_spin_us = 10'000;
   // Why the loop may not sleep now: "" (asleep or about to), "mode poll", "poller NAME", "ready work of THREAD", "spinning". Any OS thread.
   std::string awake_because() const;
   bool asleep() const { return sleeping_.load(std::memory_order_seq_cst); }
@@ -93,7 +99,10 @@ class Reactor {
   BufferPool& buffers() { return *buffers_; }
   // Names and ids of its threads. Any OS thread.
   std::vector<Thread*> threads() const;
-  Stats stats() const;  // any OS thread
+  Stats stats() const;             // any OS thread
+  std::string last_stall() const;  // what the last stall warning said; "": there was none. Any OS thread.
+  // The loop's own fds (messages, deadline), not those of its threads. On its OS thread.
+  std::vector<FdGroup::Waker> own_wakers() const { return fds_.own_wakers(); }
 
  private:
   struct Impl;
@@ -108,6 +117,7 @@ class Reactor {
   bool must_stay_awake() const;
   std::uint64_t nearest_deadline_ns() const;
   void sleep(std::int64_t max_wait_ns, std::uint64_t now_ns);
+  void report_stall(std::uint64_t busy_ns, std::uint64_t end_ns);
 
   ReactorOptions options_;
   const Clock& clock_;
@@ -115,6 +125,7 @@ class Reactor {
   FdGroup fds_;
   std::unique_ptr<BufferPool> buffers_;
   std::atomic<ReactorMode> mode_;
+  std::atomic<std::uint64_t> max_spin_us_;
   std::atomic<bool> sleeping_{false};
   std::atomic<bool> stop_{false};
   std::atomic<int> os_thread_id_{0};

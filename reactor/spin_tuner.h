@@ -39,6 +39,11 @@ class SpinTuner {
   }
 
   std::uint64_t max_ns() const { return max_ns_; }
+  // What was learned stays, as far as the new bound allows.
+  void set_max_ns(std::uint64_t max_ns) {
+    max_ns_ = max_ns;
+    budget_ns_ = std::min(budget_ns_, max_ns);
+  }
 
  private:
   // Below this a look costs about as much as one epoll_wait and finds nothing that the next would not.

@@ -11,6 +11,7 @@
 #include "reactor/base/log.h"
 #include "reactor/reactor.h"
 #include "reactor/spin_lock.h"
+#include "reactor/stall_watch.h"
 
 namespace catnap {
 namespace {
@@ -110,6 +111,7 @@ std::size_t Thread::run_messages() {
     const std::unique_ptr<MessageNode> node(std::exchange(first, first->next));
     node->message();
     SpinLock::check_none_held("message");
+    StallWatch::ended(StallWatch::Kind::message);
     ++ran;
   }
   bump(message_count_, ran);
@@ -143,7 +145,10 @@ std::size_t Thread::run_turn() {
     bump(timer_count_, fired);
     work += fired;
   }
-  work += ready_.run_once();
+  if (!ready_.empty()) {
+    work += ready_.run_once();
+    StallWatch::ended(StallWatch::Kind::ready_work);
+  }
   if (busy_pollers_ > 0 || pollers_dirty_) work += run_busy_pollers();
   touched_ = touched_ || work > 0;
   return work;
@@ -153,7 +158,9 @@ std::size_t Thread::run_turn_end() {
   if (turn_end_.empty()) return 0;
   const Scope scope(this);
   touched_ = true;
-  return turn_end_.run_once();
+  const std::size_t ran = turn_end_.run_once();
+  StallWatch::ended(StallWatch::Kind::turn_end);
+  return ran;
 }
 
 std::string Thread::busy_poller_name() const {
@@ -203,6 +210,13 @@ std::vector<const Poller*> Thread::pollers() const {
   return list;
 }
 
+Poller* Thread::find_poller(std::uint64_t id) {
+  for (const auto& poller : pollers_) {
+    if (!poller->dead_ && poller->id_ == id) return poller.get();
+  }
+  return nullptr;
+}
+
 void Thread::request_exit() {
   State expected = State::running;
   if (!state_.compare_exchange_strong(expected, State::exiting)) return;
@@ -212,6 +226,8 @@ void Thread::request_exit() {
 
 void Thread::mark_exited() {
   state_.store(State::exited, std::memory_order_seq_cst);
+  // A poller ends with its thread, as it belongs to it; a timer's owner may still expect it to fire.
+  for (const auto& poller : pollers_) poller->timer_.disarm();
   if (timers_.size() > 0) log_warning("thread '{}' exits with {} timers armed", name_, timers_.size());
 }
 
@@ -251,6 +267,7 @@ void Poller::schedule() {
 void Poller::run_now() {
   ++run_count_;
   if (run_() > 0) ++busy_count_;
+  StallWatch::ended(StallWatch::Kind::poller, name_);
 }
 
 void Poller::pause() {

@@ -109,6 +109,7 @@ class Thread {
   Poller& add_poller(std::string name, Poller::Run run, std::uint64_t period_us);
   void remove_poller(Poller& poller);  // safe from within its own run
   std::vector<const Poller*> pollers() const;
+  Poller* find_poller(std::uint64_t id);  // null: this thread has none of that id
 
   // Asks the thread to leave its reactor once nothing is queued. Any OS thread.
   void request_exit();

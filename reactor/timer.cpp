@@ -2,6 +2,7 @@
 #include "reactor/timer.h"
 
 #include "reactor/base/check.h"
+#include "reactor/stall_watch.h"
 
 namespace catnap {
 
@@ -73,6 +74,7 @@ std::size_t TimerHeap::fire_due(std::uint64_t now_ns) {
     Timer* due = heap_.front();
     disarm(*due);
     due->fire_();
+    StallWatch::ended(StallWatch::Kind::timer);
     ++fired;
   }
   return fired;
