@@ -92,6 +92,11 @@ Task<Result<void>> Daemon::initialise(Daemon* self) {
 }
 
 void Daemon::make_groups() {
+  CpuMask reactor_cpus;
+  for (const Reactor* reactor : runtime_.reactors()) reactor_cpus.set(reactor->lcore());
+  auto topology = read_topology(reactor_cpus);
+  if (topology) target_->set_topology(std::move(*topology));
+  if (!topology) log_warning("which CPUs are near to which is unknown: {}", topology.error().message);
   const CpuMask& mask = target_->poll_groups_mask();
   for (Reactor* reactor : runtime_.reactors()) {
     if (!mask.empty() && !mask.has(reactor->lcore())) continue;

@@ -2,11 +2,13 @@
 // Owner: app_thread. Left out: what a group does with them.
 #pragma once
 
-#include <atomic>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
+#include "reactor/reactor.h"
 #include "server/group_port.h"
 #include "server/server_group.h"
 
@@ -14,8 +16,7 @@ namespace catnap::server {
 
 class GroupAdapter final : public GroupPort {
  public:
-  GroupAdapter(std::unique_ptr<ServerGroup> group, Thread& app_thread)
-      : group_(std::move(group)), app_thread_(app_thread), on_the_way_(std::make_shared<std::atomic<std::uint32_t>>(0)) {}
+  GroupAdapter(std::unique_ptr<ServerGroup> group, Thread& app_thread) : group_(std::move(group)), app_thread_(app_thread) {}
 
   std::string name() const override { return group_->thread().name(); }
   void start(const tcp::TcpOptions& options) override {
@@ -27,13 +28,14 @@ class GroupAdapter final : public GroupPort {
     });
   }
   void add_connection(int fd) override {
-    on_the_way_->fetch_add(1, std::memory_order_relaxed);
-    group_->thread().send([group = group_.get(), counter = on_the_way_, fd] {
-      group->add_connection(fd);
-      counter->fetch_sub(1, std::memory_order_relaxed);
-    });
+    ++given_;
+    group_->thread().send([group = group_.get(), fd] { group->add_connection(fd); });
   }
-  std::uint32_t queue_count() const override { return group_->queue_count() + on_the_way_->load(std::memory_order_relaxed); }
+  std::uint32_t queue_count() const override { return static_cast<std::uint32_t>(given_ - group_->finished_count()); }
+  std::optional<unsigned> cpu() const override {
+    const Reactor* reactor = group_->thread().reactor();
+    return reactor == nullptr ? std::nullopt : std::optional<unsigned>(reactor->lcore());
+  }
   void shut_down(std::move_only_function<void()> done) override {
     group_->thread().send([group = group_.get(), home = &app_thread_, answer = std::move(done)]() mutable {
       group->shut_down([home, answer = std::move(answer)]() mutable { home->send(std::move(answer)); });
@@ -43,7 +45,7 @@ class GroupAdapter final : public GroupPort {
  private:
   std::unique_ptr<ServerGroup> group_;
   Thread& app_thread_;
-  std::shared_ptr<std::atomic<std::uint32_t>> on_the_way_;
+  std::uint64_t given_ = 0;  // sockets, ever
 };
 
 }  // namespace catnap::server

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "server/snapshot.h"
@@ -28,6 +29,8 @@ class GroupPort {
   virtual void add_connection(int fd) = 0;
   // Connections now, those on their way to the group included.
   virtual std::uint32_t queue_count() const = 0;
+  // CPU of the reactor that the group runs on now; none: it is on none.
+  virtual std::optional<unsigned> cpu() const = 0;
   // Ends all connections after what is in flight, then `done` on app_thread.
   virtual void shut_down(std::move_only_function<void()> done) = 0;
 };

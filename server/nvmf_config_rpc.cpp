@@ -64,6 +64,7 @@ Reply set_config(const rpc::Params& params) {
     filters = *parsed;
   }
   if (!mask.empty()) target().set_poll_groups_mask(mask);
+  if (params.has("prefer_incoming_cpu")) target().set_prefer_incoming_cpu(params.boolean("prefer_incoming_cpu"));
   if (filters != target().current().discovery_filters) target().set_discovery_filters(filters);
   return Json::Value(true);
 }
@@ -144,6 +145,7 @@ Json::Value nvmf_config_calls() {
   Json::Value config(Json::objectValue);
   config["discovery_filters"] = filters_json(current.discovery_filters);
   if (!target().poll_groups_mask().empty()) config["poll_groups_mask"] = target().poll_groups_mask().hex();
+  if (target().prefer_incoming_cpu()) config["prefer_incoming_cpu"] = true;
   calls.append(call("nvmf_set_config", std::move(config)));
   Json::Value limits(Json::objectValue);
   limits["max_subsystems"] = target().limits().max_subsystems;
@@ -156,6 +158,8 @@ Json::Value nvmf_config_calls() {
 void register_nvmf_config_methods(rpc::MethodTable& table) {
   table.add(rpc::Method("nvmf_set_config", "Set options of the whole target, before it is initialised")
                 .with({Param("poll_groups_mask", ParamType::string, "CPUs that get a poll group, of those of --cpumask; without it all"),
+                       Param("prefer_incoming_cpu", ParamType::boolean,
+                             "Of poll groups with equally few connections, choose one on or near the CPU where a new connection's packets arrive"),
                        Param("discovery_filters", ParamType::any,
                              "What a discovery log entry must share with the host's connection: match_any, or transport, address, svcid")
                            .alias("discovery_filter"),

@@ -40,6 +40,11 @@ std::uint32_t ServerGroup::queue_count() const {
   return group == nullptr ? 0 : group->queue_count();
 }
 
+std::uint64_t ServerGroup::finished_count() const {
+  const tcp::PollGroup* group = visible_poll_group_.load(std::memory_order_acquire);
+  return group == nullptr ? 0 : group->finished_count();
+}
+
 tcp::TcpStats ServerGroup::tcp_stats() const {
   const tcp::PollGroup* group = visible_poll_group_.load(std::memory_order_acquire);
   return group == nullptr ? tcp::TcpStats() : group->stats();

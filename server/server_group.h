@@ -90,6 +90,8 @@ class ServerGroup final : public transport::CommandSink {
 
   // Connections now, before or after Connect. Any OS thread.
   std::uint32_t queue_count() const;
+  // Sockets given to add_connection() that are gone again, ever. Any OS thread.
+  std::uint64_t finished_count() const;
   Stats stats() const;              // any OS thread
   tcp::TcpStats tcp_stats() const;  // any OS thread; zeros before the first connection
 

@@ -3,6 +3,7 @@
 #include "server/target.h"
 
 #include <fmt/format.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -36,6 +37,14 @@ std::shared_ptr<const TargetSnapshot> first_snapshot() {
 
 bool all_expired(const Target::Watch& watch) {
   return std::all_of(watch.begin(), watch.end(), [](const auto& held) { return held.expired(); });
+}
+
+// The CPU that handled the connection's last packet.
+std::optional<unsigned> incoming_cpu_of(int fd) {
+  int cpu = -1;
+  socklen_t length = sizeof cpu;
+  if (::getsockopt(fd, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &length) != 0 || cpu < 0) return std::nullopt;
+  return static_cast<unsigned>(cpu);
 }
 
 }  // namespace
@@ -269,20 +278,29 @@ Target::Change Target::set_allow_any_host(const std::string& nqn, bool allow) {
 
 // --- connections ---
 
-// The group with the fewest queue pairs takes the next one.
+// By the connections of each group at this moment. One that its host has closed counts until its group has noticed: a host that hangs up and is back
+// at once may meet itself.
+GroupPort* Target::choose_group(int fd) {
+  std::vector<GroupLoad> loads;
+  for (const auto& group : groups_) loads.push_back({group->queue_count(), group->cpu()});
+  const auto chosen = place_connection(topology_, loads, prefer_incoming_cpu_ ? incoming_cpu_of(fd) : std::nullopt, rotation_);
+  if (!chosen) return nullptr;
+  rotation_ = *chosen + 1;
+  return groups_[*chosen].get();
+}
+
 void Target::place(int fd) {
-  const auto fewest =
-      std::min_element(groups_.begin(), groups_.end(), [](const auto& a, const auto& b) { return a->queue_count() < b->queue_count(); });
   const bool full = connection_count() >= limits_.max_connections;
   if (full && connections_said_.first())
     log_warning("{} connections are open, the most there may be: further ones are refused", limits_.max_connections);
   if (!full) connections_said_.reset();
-  if (stopping_ || full || fewest == groups_.end()) {
+  GroupPort* const group = stopping_ || full ? nullptr : choose_group(fd);
+  if (group == nullptr) {
     ::close(fd);
     return;
   }
-  log_debug(log_nvmf, "a connection goes to {}", (*fewest)->name());
-  (*fewest)->add_connection(fd);
+  log_debug(log_nvmf, "a connection goes to {}", group->name());
+  group->add_connection(fd);
 }
 
 std::uint32_t Target::connection_count() const {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -17,6 +18,7 @@
 #include "reactor/base/error.h"
 #include "reactor/base/log.h"
 #include "reactor/cpumask.h"
+#include "reactor/placement.h"
 #include "reactor/task.h"
 #include "server/group_port.h"
 #include "server/publisher.h"
@@ -102,6 +104,11 @@ class Target {
   void set_max_subsystems(std::uint32_t max_subsystems) { limits_.max_subsystems = max_subsystems; }
   void set_poll_groups_mask(CpuMask mask) { poll_groups_mask_ = std::move(mask); }
   const CpuMask& poll_groups_mask() const { return poll_groups_mask_; }  // empty: every reactor
+  // Of the machine, for prefer_incoming_cpu; without it only CPUs are known to be near to themselves.
+  void set_topology(Topology topology) { topology_ = std::move(topology); }
+  // Among poll groups of equally few connections: the one on the CPU where the new connection's packets arrive, or near to it.
+  void set_prefer_incoming_cpu(bool prefer) { prefer_incoming_cpu_ = prefer; }
+  bool prefer_incoming_cpu() const { return prefer_incoming_cpu_; }
   void set_discovery_filters(std::uint8_t filters);
   void attach_group(std::unique_ptr<GroupPort> group);
   bool has_groups() const { return !groups_.empty(); }
@@ -164,6 +171,7 @@ class Target {
   std::uint64_t publish(Draft draft);
   void close_unused_listeners();
   void bdev_event(const std::weak_ptr<bdev::Descriptor>& from, bdev::Event event);
+  GroupPort* choose_group(int fd);
   void place(int fd);
 
   Thread& app_thread_;
@@ -174,6 +182,9 @@ class Target {
   Publisher publisher_;
   std::map<AddressKey, std::shared_ptr<void>> listeners_;
   std::vector<std::unique_ptr<GroupPort>> groups_;
+  Topology topology_;
+  bool prefer_incoming_cpu_ = false;
+  std::size_t rotation_ = 0;  // the group after the one chosen last
   LogOnce connections_said_;
   bool stopping_ = false;
 };

@@ -72,6 +72,7 @@ COMMANDS = [
     Command("nvmf_set_config", "Set options of the whole target",
             Arg("-p", "--passthru-admin-cmds", to="admin_cmd_passthru", type=names, help="names separated by commas, or all"),
             Arg("-m", "--poll-groups-mask", help="CPUs of poll groups"),
+            flag("--prefer-incoming-cpu", help="place connections near the CPU where their packets arrive, among equals"),
             Arg("-d", "--discovery-filter", help="as --discovery-filters, one name"),
             Arg("--discovery-filters", type=names, help="match_any, transport, address, svcid; separated by commas"),
             Arg("--dhchap-digests", type=names, help="separated by commas"),

@@ -26,7 +26,8 @@ PollGroup::PollGroup(Thread& thread, TcpOptions options, transport::CommandSink&
       impl_(new Impl{{thread, options, new_queue_sink, std::make_unique_for_overwrite<std::byte[]>(receive_buffer_bytes), {}, {}}, {}, {}, false}) {
   impl_->context.on_freed = [this](QueuePair& queue_pair) {
     impl_->queue_pairs.erase(&queue_pair);
-    queue_count_.fetch_sub(1, std::memory_order_relaxed);
+    finished_count_.fetch_add(1, std::memory_order_relaxed);
+    queue_count_.fetch_sub(1, std::memory_order_release);  // who sees it gone here finds it finished, too
     if (impl_->queue_pairs.empty() && impl_->on_empty) std::exchange(impl_->on_empty, {})();
   };
 }
@@ -36,6 +37,7 @@ PollGroup::~PollGroup() { CATNAP_CHECK(impl_->queue_pairs.empty()); }
 void PollGroup::add_connection(int fd) {
   check_on_thread(thread_, "tcp::PollGroup");
   if (impl_->shutting_down) {
+    finished_count_.fetch_add(1, std::memory_order_relaxed);
     close(fd);
     return;
   }
@@ -45,7 +47,10 @@ void PollGroup::add_connection(int fd) {
   if (options.sock_priority != 0) setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &options.sock_priority, sizeof options.sock_priority);
   if (options.send_buffer_bytes != 0) setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &options.send_buffer_bytes, sizeof options.send_buffer_bytes);
   auto queue_pair = std::make_unique<QueuePair>(impl_->context, fd);
-  if (!queue_pair->start()) return;
+  if (!queue_pair->start()) {
+    finished_count_.fetch_add(1, std::memory_order_relaxed);
+    return;
+  }
   QueuePair* key = queue_pair.get();
   impl_->queue_pairs.emplace(key, std::move(queue_pair));
   queue_count_.fetch_add(1, std::memory_order_relaxed);

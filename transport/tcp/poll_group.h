@@ -75,8 +75,11 @@ class PollGroup {
   // Closes at once what shut_down() still waits for. On the group's thread.
   void abort_connections();
   Thread& thread() { return thread_; }
-  // Connections now; any OS thread (placement reads it).
-  std::uint32_t queue_count() const { return queue_count_.load(std::memory_order_relaxed); }
+  // Connections now; any OS thread.
+  std::uint32_t queue_count() const { return queue_count_.load(std::memory_order_acquire); }
+  // Sockets given to add_connection() that are gone again, ever; any OS thread. Whoever counts what it gave knows by this alone how many are here or
+  // on their way (placement does); a sum of two counters that move at different times would now and then be one off.
+  std::uint64_t finished_count() const { return finished_count_.load(std::memory_order_relaxed); }
   TcpStats stats() const;  // any OS thread: a snapshot, each counter by itself
 
   struct Impl;
@@ -85,6 +88,7 @@ class PollGroup {
   friend class QueuePair;
   Thread& thread_;
   std::atomic<std::uint32_t> queue_count_{0};
+  std::atomic<std::uint64_t> finished_count_{0};
   std::unique_ptr<Impl> impl_;
 };
 

@@ -67,6 +67,7 @@ LINES = [
     (f"nvmf_get_subsystems {NQN}", {"nqn": NQN}),
     ("nvmf_get_subsystems", {}),
     ("nvmf_set_max_subsystems -x 64", {"max_subsystems": 64}),
+    ("nvmf_set_config --prefer-incoming-cpu", {"prefer_incoming_cpu": True}),
     ("nvmf_set_config --discovery-filters transport,address -m 0x1", {"discovery_filters": ["transport", "address"], "poll_groups_mask": "0x1"}),
     ("log_set_flag nvmf_tcp", {"flag": "nvmf_tcp"}),
     ("log_set_print_level debug", {"level": "DEBUG"}),

@@ -54,6 +54,7 @@ class HandGroup final : public GroupPort {
   }
   void add_connection(int fd) override { given.push_back(fd); }
   std::uint32_t queue_count() const override { return static_cast<std::uint32_t>(given.size()); }
+  std::optional<unsigned> cpu() const override { return on_cpu; }
   void shut_down(std::move_only_function<void()> done) override { app_.thread->send(std::move(done)); }
 
   // Lets the group's thread take up what it was sent.
@@ -63,6 +64,7 @@ class HandGroup final : public GroupPort {
   int starts = 0;
   tcp::TcpOptions started_with;
   std::vector<int> given;
+  std::optional<unsigned> on_cpu;
 
  private:
   ByHand& home_;

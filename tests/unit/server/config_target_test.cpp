@@ -1,5 +1,6 @@
 // Changes of the configuration: what each does, when the discovery log's generation goes up, and that a failing one leaves no trace.
 // Owner: the test's thread.
+#include <arpa/inet.h>
 #include <gmock/gmock.h>
 #include <unistd.h>
 
@@ -8,6 +9,46 @@
 
 namespace catnap::server {
 namespace {
+
+// The accepted end of a TCP connection on loopback, with a packet received.
+class ConnectedSocket {
+ public:
+  ConnectedSocket() {
+    const int listening = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof address;
+    auto* const generic = reinterpret_cast<sockaddr*>(&address);
+    EXPECT_EQ(::bind(listening, generic, length), 0);
+    EXPECT_EQ(::listen(listening, 1), 0);
+    EXPECT_EQ(::getsockname(listening, generic, &length), 0);
+    peer_ = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    EXPECT_EQ(::connect(peer_, generic, length), 0);
+    fd_ = ::accept4(listening, nullptr, nullptr, SOCK_CLOEXEC);
+    ::close(listening);
+    char byte = 'x';
+    EXPECT_EQ(::send(peer_, &byte, 1, 0), 1);
+    EXPECT_EQ(::recv(fd_, &byte, 1, 0), 1);
+  }
+  ~ConnectedSocket() {
+    ::close(peer_);
+    ::close(fd_);
+  }
+  ConnectedSocket(const ConnectedSocket&) = delete;
+  ConnectedSocket& operator=(const ConnectedSocket&) = delete;
+  int fd() const { return fd_; }
+  std::optional<unsigned> incoming_cpu() const {
+    int cpu = -1;
+    socklen_t length = sizeof cpu;
+    if (::getsockopt(fd_, SOL_SOCKET, SO_INCOMING_CPU, &cpu, &length) != 0 || cpu < 0) return std::nullopt;
+    return static_cast<unsigned>(cpu);
+  }
+
+ private:
+  int peer_ = -1;
+  int fd_ = -1;
+};
 
 using testing::HasSubstr;
 
@@ -295,6 +336,44 @@ TEST_F(TargetTest, ConnectionsGoToTheGroupWithTheFewest) {
   });
   EXPECT_EQ(first.given, (std::vector<int>{-1, 101}));
   EXPECT_EQ(second.given, (std::vector<int>{100, 102}));
+}
+
+TEST_F(TargetTest, ConnectionsThatComeAndGoByOnesVisitAllGroups) {
+  HandGroup& first = add_group("first");
+  HandGroup& second = add_group("second");
+  ASSERT_TRUE(create_transport().has_value());
+  ASSERT_TRUE(create().has_value());
+  ASSERT_TRUE(add_listener().has_value());
+  std::vector<int> order;
+  for (int fd = 100; fd < 104; ++fd) {
+    app.on_thread([&] { accept(fd); });
+    order.push_back(first.given.empty() ? 2 : 1);
+    first.given.clear();
+    second.given.clear();
+  }
+  EXPECT_EQ(order, (std::vector<int>{1, 2, 1, 2}));
+}
+
+// A real socket, so that it has a CPU on which its packets arrive; which one is the kernel's matter, so every CPU gets its turn as the second
+// group's.
+TEST_F(TargetTest, AmongEqualsTheIncomingCpuDecidesIfAsked) {
+  HandGroup& first = add_group("first");
+  HandGroup& second = add_group("second");
+  ASSERT_TRUE(create_transport().has_value());
+  ASSERT_TRUE(create().has_value());
+  ASSERT_TRUE(add_listener().has_value());
+  const ConnectedSocket socket;
+  const auto incoming = socket.incoming_cpu();
+  ASSERT_TRUE(incoming.has_value());
+  second.on_cpu = *incoming;
+  first.on_cpu = *incoming + 1;
+  app.on_thread([&] {
+    target->set_prefer_incoming_cpu(true);
+    accept(socket.fd());
+  });
+  EXPECT_EQ(second.given, std::vector<int>{socket.fd()}) << "on the CPU of the packets, although it is the first group's turn";
+  app.on_thread([&] { accept(socket.fd()); });
+  EXPECT_EQ(first.given, std::vector<int>{socket.fd()}) << "fewest connections come first";
 }
 
 TEST_F(TargetTest, AGroupThatComesLaterIsStartedAndBroughtUpToDate) {
