@@ -108,6 +108,13 @@ void QueuePair::on_io_deadline() {
 
 // --- ending ---
 
+// Before slots are freed at the end: a buffer that one of them gives back must not set off another.
+void QueuePair::leave_buffer_line() {
+  for (const auto& slot : slots_) {
+    if (slot->state == SlotState::waiting_buffer) slot->waiter.reset();
+  }
+}
+
 void QueuePair::linger(State next, const std::string& reason) {
   enter(next);
   close_reason_ = reason;
@@ -115,20 +122,26 @@ void QueuePair::linger(State next, const std::string& reason) {
   linger_deadline_ns_ = group_.thread.now_ns() + (next == State::terminating ? linger_ns : disconnect_linger_ns);
   payload_slot_ = nullptr;
   partial_.clear();
-  for (const auto& slot : slots_) {
-    const bool done_for =
-        slot->state == SlotState::sending ? !slot->tx.queued : slot->state != SlotState::free && slot->state != SlotState::executing;
-    if (!done_for) continue;
-    if (slot->state != SlotState::sending) sink_->abandon(*slot);
-    free_slot(*slot);
-  }
+  leave_buffer_line();
+  abandon_all();
   watch_deadlines();
+}
+
+// Gives up every command that is not in execution; those with bytes still queued go when these are sent.
+void QueuePair::abandon_all() {
+  for (const auto& slot : slots_) slot->waiter.reset();  // first: a buffer freed below must not start one of our own
+  for (const auto& slot : slots_) {
+    if (slot->state == SlotState::free || slot->state == SlotState::executing) continue;
+    if (slot->state != SlotState::sending) sink_->abandon(*slot);
+    if (slot->state == SlotState::waiting_data) --waiting_data_;
+    slot->state = SlotState::sending;
+    if (!slot->tx.queued) free_slot(*slot);
+  }
 }
 
 void QueuePair::disconnect(const std::string& reason) {
   if (state_ != State::ready && state_ != State::expecting_ic_req) return;
   log_notice("{}: disconnected by the target: {}", label(), reason);
-  // An R2T that was queued but not sent goes with its command; what is partly sent must be finished first.
   linger(State::disconnecting, reason);
   want_flush();
 }
@@ -154,11 +167,8 @@ void QueuePair::close(const std::string& reason, bool expected) {
   flush_.cancel();
   send_queue_.drop_all();
   payload_slot_ = nullptr;
-  for (const auto& slot : slots_) {
-    if (slot->state == SlotState::free || slot->state == SlotState::executing) continue;
-    if (slot->state != SlotState::sending) sink_->abandon(*slot);
-    free_slot(*slot);
-  }
+  leave_buffer_line();
+  abandon_all();
   finish_if_idle();
 }
 
@@ -179,7 +189,6 @@ Slot* QueuePair::take_slot() {
 
 void QueuePair::free_slot(Slot& slot) {
   CATNAP_DCHECK(slot.state != SlotState::free && !slot.tx.queued);
-  if (slot.state == SlotState::waiting_data) --waiting_data_;
   if (slot.owns_cid) cids_in_use_->reset(slot.sqe.cid);
   if (payload_slot_ == &slot) payload_slot_ = nullptr;
   slot.waiter.reset();

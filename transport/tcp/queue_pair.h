@@ -77,7 +77,9 @@ class QueuePair final : public transport::CommandQueue {
 
   // --- life (queue_pair.cpp) ---
   void enter(State next);
+  void leave_buffer_line();
   void linger(State next, const std::string& reason);
+  void abandon_all();
   void finish_if_idle();
   void on_io_deadline();
   void watch_deadlines();

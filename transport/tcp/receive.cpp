@@ -176,13 +176,14 @@ std::optional<Fault> QueuePair::check_h2c_data(const H2CData& pdu, std::uint32_t
   Slot* slot = slot_at(pdu.ttag);
   if (slot == nullptr || slot->state != SlotState::waiting_data) return Fault{FatalError::invalid_header_field, offset_ttag, "TTAG names no R2T"};
   if (slot->sqe.cid != pdu.cccid) return Fault{FatalError::invalid_header_field, offset_cccid, "CCCID is not the R2T's"};
-  if (slot->tx.queued) return Fault{FatalError::pdu_sequence_error, 0, "data for an R2T that was not sent yet"};
   const std::uint32_t offset = pdu.datao, length = pdu.datal;
   if (length != payload_bytes) return Fault{FatalError::invalid_header_field, 16, "DATAL is not the length of the data"};
   if (offset != slot->received_bytes) return Fault{FatalError::data_transfer_out_of_range, 0, "DATAO does not go on where the last data ended"};
   const std::uint32_t r2t_end = std::min(slot->data_length, (offset / slot->r2t_bytes + 1) * slot->r2t_bytes);
-  if (r2t_end > slot->asked_bytes || length > r2t_end - offset)
-    return Fault{FatalError::data_transfer_out_of_range, 0, "more data than the R2T asks for"};
+  // Of several R2Ts the last may still be queued; data for those before it is welcome.
+  const std::uint32_t sent_end = slot->tx.queued ? (slot->asked_bytes - 1) / slot->r2t_bytes * slot->r2t_bytes : slot->asked_bytes;
+  if (r2t_end > sent_end) return Fault{FatalError::pdu_sequence_error, 0, "data for an R2T that was not sent yet"};
+  if (length > r2t_end - offset) return Fault{FatalError::data_transfer_out_of_range, 0, "more data than the R2T asks for"};
   const bool last = (pdu.ch.flags & flag_last_pdu) != 0;
   if (last != (offset + length == r2t_end))
     return Fault{FatalError::invalid_header_field, 1, last ? "LAST_PDU before the end" : "no LAST_PDU at the end"};

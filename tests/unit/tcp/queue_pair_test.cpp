@@ -117,6 +117,10 @@ class QueuePairTest : public testing::Test {
     send_bytes(bytes.data(), bytes.size());
   }
   void send_data(const R2T& r2t, const std::string& data, bool last = true) {
+    const std::string bytes = data_pdu(r2t, data, last);
+    send_bytes(bytes.data(), bytes.size());
+  }
+  static std::string data_pdu(const R2T& r2t, const std::string& data, bool last = true) {
     H2CData pdu;
     pdu.ch.type = static_cast<std::uint8_t>(PduType::h2c_data);
     pdu.ch.hlen = sizeof pdu;
@@ -130,7 +134,7 @@ class QueuePairTest : public testing::Test {
     std::string bytes(sizeof pdu, 0);
     std::memcpy(bytes.data(), &pdu, sizeof pdu);
     bytes += data;
-    send_bytes(bytes.data(), bytes.size());
+    return bytes;
   }
   void plan_write(std::uint32_t length, bool consumes_inline = false) {
     sink.on_plan = [length, consumes_inline](Request& request) {
@@ -159,6 +163,21 @@ class QueuePairTest : public testing::Test {
     sink.executed.clear();
     sink.on_execute = [](Request& request) { request.queue->complete(request); };
   }
+
+  void connected_with_r2ts_of(std::uint32_t r2t_bytes, std::uint32_t outstanding) {
+    hang_up();
+    sink.closed = false;
+    options.max_r2t_bytes = r2t_bytes;
+    maxr2t_ = outstanding - 1;
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    hand.on_thread([this] {
+      group.reset();
+      group = std::make_unique<PollGroup>(*hand.thread, options, sink);
+      group->add_connection(fds[0]);
+    });
+    connected();
+  }
+  static std::string bytes_of(const CapsuleCmd& pdu) { return std::string(reinterpret_cast<const char*>(&pdu), sizeof pdu); }
 
   ByHand hand;
   ScriptedSink sink;
@@ -255,17 +274,7 @@ TEST_F(QueuePairTest, InCapsuleDataAtTheBufferCapDoesNotBlockTheConnection) {
 }
 
 TEST_F(QueuePairTest, AWriteIsAskedForInPiecesWhenTheHostAllowsSeveralR2ts) {
-  hang_up();
-  sink.closed = false;
-  options.max_r2t_bytes = 4096;
-  maxr2t_ = 1;  // two outstanding
-  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
-  hand.on_thread([this] {
-    group.reset();
-    group = std::make_unique<PollGroup>(*hand.thread, options, sink);
-    group->add_connection(fds[0]);
-  });
-  connected();
+  connected_with_r2ts_of(4096, 2);
   plan_write(10'000);
   std::string seen;
   sink.on_execute = [&](Request& request) {
@@ -287,6 +296,61 @@ TEST_F(QueuePairTest, AWriteIsAskedForInPiecesWhenTheHostAllowsSeveralR2ts) {
   EXPECT_EQ(seen, std::string(4096, '1') + std::string(4096, '2') + std::string(10'000 - 8192, '3'));
 }
 
+TEST_F(QueuePairTest, DataForSeveralR2tsMayComeAtOnce) {
+  connected_with_r2ts_of(4096, 2);
+  plan_write(12'288);
+  send_capsule(9, 12'288);
+  const R2T first = receive_pdu<R2T>(), second = receive_pdu<R2T>();
+  // With the first data the third R2T is queued, and not sent before all that was received is dealt with.
+  const std::string both = data_pdu(first, std::string(4096, '1')) + data_pdu(second, std::string(4096, '2'));
+  send_bytes(both.data(), both.size());
+  const R2T third = receive_pdu<R2T>();
+  EXPECT_EQ(third.ch.type, static_cast<std::uint8_t>(PduType::r2t));
+  EXPECT_EQ(std::uint32_t{third.r2to}, 8192u);
+  send_data(third, std::string(4096, '3'));
+  EXPECT_EQ(sink.executed.size(), 1u);
+  EXPECT_EQ(std::uint16_t{receive_pdu<CapsuleResp>().cqe.cid}, 9);
+}
+
+TEST_F(QueuePairTest, ADisconnectWhileAnR2tIsQueuedSendsItWhole) {
+  connected();
+  sink.on_plan = [](Request& request) {
+    if (request.sqe.cid == 2) return PlanAction::execute;
+    request.direction = DataDirection::host_to_controller;
+    request.data_length = 4096;
+    return PlanAction::transfer;
+  };
+  sink.on_execute = [](Request& request) {
+    transport::CommandQueue& queue = *request.queue;
+    queue.complete(request);
+    queue.disconnect("test");
+  };
+  const std::string both = bytes_of(capsule(1, 4096, false)) + bytes_of(capsule(2, 0, false));
+  send_bytes(both.data(), both.size());
+  EXPECT_EQ(std::uint16_t{receive_pdu<R2T>().cccid}, 1);
+  EXPECT_EQ(std::uint16_t{receive_pdu<CapsuleResp>().cqe.cid}, 2);
+  EXPECT_EQ(sink.abandoned.size(), 1u);
+  EXPECT_TRUE(sink.closed);
+}
+
+TEST_F(QueuePairTest, ABufferFreedByAHostThatGoesAwayStartsNoOtherCommandOfItsOwn) {
+  connected();
+  std::vector<Buffer> others;
+  for (Buffer buffer = hand.reactor.buffers().try_get(1 << 20); buffer; buffer = hand.reactor.buffers().try_get(1 << 20))
+    others.push_back(std::move(buffer));
+  others.pop_back();
+  plan_read(1 << 20);
+  send_capsule(1, 1 << 20);  // answered, but more than the socket takes
+  ASSERT_EQ(sink.executed.size(), 1u);
+  plan_write(1 << 20);
+  send_capsule(2, 1 << 20);
+  ASSERT_EQ(hand.reactor.buffers().stats().waiting, 1u);
+  hang_up();
+  EXPECT_TRUE(sink.closed);
+  EXPECT_EQ(sink.abandoned.size(), 1u);
+  EXPECT_EQ(hand.reactor.buffers().stats().waiting, 0u);
+}
+
 TEST_F(QueuePairTest, AHostThatGoesAwayAbandonsWhatWaitsAndWaitsForWhatRuns) {
   connected();
   Request* running = nullptr;
@@ -304,6 +368,37 @@ TEST_F(QueuePairTest, AHostThatGoesAwayAbandonsWhatWaitsAndWaitsForWhatRuns) {
   hand.on_thread([&] { running->queue->complete(*running); });
   EXPECT_TRUE(sink.closed);
   EXPECT_EQ(group->queue_count(), 0u);
+}
+
+TEST_F(QueuePairTest, AnR2tStuckBehindAFullSocketSurvivesTheEndOfItsConnection) {
+  connected();
+  plan_read(1 << 20);
+  for (std::uint16_t cid = 1; cid <= 4; ++cid) send_capsule(cid, 1 << 20);  // more than the socket takes
+  plan_write(4096);
+  send_capsule(9, 4096);  // its R2T is queued behind the reads
+  hand.on_thread([&] { sink.planned.back()->queue->disconnect("test"); });
+  EXPECT_EQ(sink.abandoned.size(), 1u);
+  const std::size_t size = 4 * (sizeof(C2HData) + (1 << 20) + sizeof(CapsuleResp)) + sizeof(R2T);
+  EXPECT_EQ(receive(size).size(), size) << "what was queued goes out whole";
+  hand.settle();
+  EXPECT_TRUE(sink.closed);
+}
+
+TEST_F(QueuePairTest, ClosingWithCommandsInLineForBuffersStartsNoneOfThem) {
+  connected();
+  std::vector<Buffer> all;
+  for (Buffer buffer = hand.reactor.buffers().try_get(1 << 20); buffer; buffer = hand.reactor.buffers().try_get(1 << 20))
+    all.push_back(std::move(buffer));
+  all.pop_back();
+  plan_write(1 << 20);
+  send_capsule(1, 1 << 20);  // has the last buffer and waits for its data
+  send_capsule(2, 1 << 20);  // waits for a buffer
+  EXPECT_EQ(hand.reactor.buffers().stats().waiting, 1u);
+  hang_up();
+  EXPECT_EQ(sink.abandoned.size(), 2u);
+  EXPECT_TRUE(sink.executed.empty());
+  EXPECT_TRUE(sink.closed);
+  EXPECT_EQ(hand.reactor.buffers().stats().waiting, 0u);
 }
 
 TEST_F(QueuePairTest, AHeldCommandIsPlannedAgain) {
