@@ -162,7 +162,8 @@ std::vector<Bdev::ChannelStats> Bdev::channel_stats() const {
   const State& state = *state_;
   const std::lock_guard lock(state.mutex);
   std::vector<ChannelStats> all;
-  for (const Channel* channel : state.channels) all.push_back({channel->thread().id(), channel->stats()});
+  for (const Channel* channel : state.channels)
+    all.push_back({channel->thread().id(), channel->stats(), channel->references_.load(std::memory_order_relaxed)});
   return all;
 }
 

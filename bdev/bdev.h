@@ -158,10 +158,10 @@ class Channel {
 
   Bdev& bdev_;
   Thread& thread_;
-  std::uint32_t references_ = 0;
-  bool ending_ = false;          // the message that may end this channel is under way
-  std::uint64_t in_flight_ = 0;  // submitted, done not yet called
-  std::uint64_t executing_ = 0;  // in the module's hands (parts of staged I/O included)
+  std::atomic<std::uint32_t> references_{0};  // changed on the channel's thread only
+  bool ending_ = false;                       // the message that may end this channel is under way
+  std::uint64_t in_flight_ = 0;               // submitted, done not yet called
+  std::uint64_t executing_ = 0;               // in the module's hands (parts of staged I/O included)
   BdevIo* queued_first_ = nullptr;
   BdevIo* queued_last_ = nullptr;
   std::unique_ptr<Core> core_;
@@ -210,6 +210,7 @@ class Bdev : public std::enable_shared_from_this<Bdev> {
   struct ChannelStats {
     std::uint64_t thread_id = 0;
     IoStats stats;
+    std::uint32_t references = 0;
   };
   // One entry per channel there is now. Any OS thread.
   std::vector<ChannelStats> channel_stats() const;

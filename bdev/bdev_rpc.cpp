@@ -11,6 +11,7 @@
 #include "bdev/bdev.h"
 #include "bdev/rpc_common.h"
 #include "reactor/clock.h"
+#include "reactor/runtime.h"
 #include "reactor/task.h"
 
 namespace catnap::bdev {
@@ -188,6 +189,30 @@ RpcResult<Json::Value> reset_iostat(const Params& params) {
 // One day: far above any attach, far below what overflows.
 constexpr std::uint64_t max_timeout_ms = 86'400'000;
 
+// SPDK's keys; the channels of bdevs are named as there. Other modules have no channels.
+Json::Value get_io_channels() {
+  Json::Value reply(Json::objectValue);
+  reply["tick_rate"] = json_u64(tick_rate_hz);
+  reply["threads"] = Json::Value(Json::arrayValue);
+  for (const Thread* thread : Runtime::instance()->threads()) {
+    Json::Value entry(Json::objectValue);
+    entry["name"] = thread->name();
+    entry["id"] = json_u64(thread->id());
+    entry["io_channels"] = Json::Value(Json::arrayValue);
+    for (const auto& bdev : Registry::instance().all()) {
+      for (const Bdev::ChannelStats& channel : bdev->channel_stats()) {
+        if (channel.thread_id != thread->id()) continue;
+        Json::Value one(Json::objectValue);
+        one["name"] = "bdev_" + bdev->name();
+        one["ref"] = channel.references;
+        entry["io_channels"].append(std::move(one));
+      }
+    }
+    reply["threads"].append(std::move(entry));
+  }
+  return reply;
+}
+
 }  // namespace
 
 void register_bdev_methods(rpc::MethodTable& table) {
@@ -212,6 +237,9 @@ void register_bdev_methods(rpc::MethodTable& table) {
                 .handler(reset_iostat));
   table.add(Method("bdev_wait_for_examine", "Answers when every bdev has been examined by every module that stacks by itself; none does so far")
                 .handler([](const Params&) -> RpcResult<Json::Value> { return Json::Value(true); }));
+  table.add(Method("thread_get_io_channels", "Block device channels of every thread, with how many users each has there")
+                .result("{tick_rate, threads: [{name, id, io_channels: [{name, ref}]}]}")
+                .handler([](const Params&) -> RpcResult<Json::Value> { return get_io_channels(); }));
 }
 
 void register_bdev_config(rpc::ConfigRegistry& registry) {

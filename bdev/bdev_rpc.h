@@ -9,7 +9,7 @@
 
 namespace catnap::bdev {
 
-// bdev_get_bdevs, bdev_get_iostat, bdev_reset_iostat, bdev_wait_for_examine.
+// bdev_get_bdevs, bdev_get_iostat, bdev_reset_iostat, bdev_wait_for_examine, thread_get_io_channels.
 void register_bdev_methods(rpc::MethodTable& table);
 
 // The "bdev" subsystem of framework_get_config: the call that creates each bdev, in order of creation.

@@ -8,12 +8,12 @@
 
 #include <array>
 #include <fstream>
-#include <map>
-#include <memory>
 #include <sstream>
 
-#include "reactor/task.h"
-#include "reactor/timer.h"
+#include "reactor/context_switches.h"
+#include "reactor/poller_rpc.h"
+#include "reactor/scheduler_rpc.h"
+#include "reactor/wakeups_rpc.h"
 
 namespace catnap {
 namespace {
@@ -24,9 +24,6 @@ using rpc::Params;
 using rpc::ParamType;
 using rpc::RpcError;
 using rpc::RpcResult;
-
-// How long thread_get_pollers waits for threads to list theirs: far above a turn that does not block, far below any caller's patience.
-constexpr std::uint64_t poller_answer_us = 500'000;
 
 Json::Value number(std::uint64_t value) { return Json::Value(Json::UInt64(value)); }
 
@@ -80,6 +77,7 @@ Json::Value describe_reactor(const Reactor& reactor) {
   entry["sleep_ns"] = number(stats.sleep_ns);
   entry["spin_us"] = number(stats.spin_ns / ns_per_us);
   entry["spin_budget_us"] = number(stats.spin_budget_ns / ns_per_us);
+  entry["max_spin_us"] = number(reactor.max_spin_us());
   entry["turns"] = number(stats.turns);
   entry["sleeps"] = number(stats.sleeps);
   Json::Value wakeups(Json::objectValue);
@@ -88,6 +86,12 @@ Json::Value describe_reactor(const Reactor& reactor) {
   wakeups["timer"] = number(stats.wakeups_timer);
   wakeups["spurious"] = number(stats.wakeups_spurious);
   entry["wakeups"] = std::move(wakeups);
+  const ContextSwitches switches = context_switches(reactor.os_thread_id());
+  entry["context_switches"] = Json::Value(Json::objectValue);
+  entry["context_switches"]["voluntary"] = number(switches.voluntary);
+  entry["context_switches"]["involuntary"] = number(switches.involuntary);
+  entry["stalls"] = number(stats.stalls);
+  entry["last_stall"] = reactor.last_stall();
   entry["lw_threads"] = Json::Value(Json::arrayValue);
   for (const Thread* thread : reactor.threads()) entry["lw_threads"].append(describe_thread(*thread));
   return entry;
@@ -137,97 +141,72 @@ Json::Value get_thread_stats(Runtime& runtime) {
   return reply;
 }
 
-// On the thread that owns them: a poller's counters are its own.
-Json::Value describe_pollers(const Thread& thread) {
-  Json::Value entry(Json::objectValue);
-  entry["name"] = thread.name();
-  entry["id"] = number(thread.id());
-  for (const char* list : {"active_pollers", "timed_pollers", "paused_pollers"}) entry[list] = Json::Value(Json::arrayValue);
-  for (const Poller* poller : thread.pollers()) {
-    Json::Value one(Json::objectValue);
-    one["name"] = poller->name();
-    one["id"] = number(poller->id());
-    one["state"] = poller->paused() ? "paused" : "waiting";
-    one["run_count"] = number(poller->run_count());
-    one["busy_count"] = number(poller->busy_count());
-    if (poller->period_us() > 0) one["period_ticks"] = number(poller->period_us() * ns_per_us);
-    entry[poller->paused() ? "paused_pollers" : poller->period_us() == 0 ? "active_pollers" : "timed_pollers"].append(std::move(one));
-  }
-  return entry;
+RpcError no_reactor(std::uint64_t lcore) { return {-ENODEV, fmt::format("parameter 'lcore': no reactor runs on CPU {}", lcore)}; }
+
+// The reactors that `lcore` names: all without it. Empty: there is none on that CPU.
+std::vector<Reactor*> chosen(Runtime& runtime, const Params& params) {
+  std::vector<Reactor*> list = runtime.reactors();
+  if (params.has("lcore")) std::erase_if(list, [&](const Reactor* reactor) { return reactor->lcore() != params.integer("lcore"); });
+  return list;
 }
 
-// Answers of all threads, or of those that answered in time.
-struct PollerLists {
-  std::map<std::uint64_t, Json::Value> by_id;
-  std::size_t asked = 0;
-  bool over = false;
-  Promise<bool> done;
-
-  void end() {
-    if (!std::exchange(over, true)) done.set(true);
-  }
-};
-
-Task<RpcResult<Json::Value>> get_pollers(Runtime* runtime) {
-  auto lists = std::make_shared<PollerLists>();
-  Thread* home = Thread::current();
-  const std::vector<Thread*> threads = runtime->threads();
-  lists->asked = threads.size();
-  for (Thread* thread : threads) {
-    thread->send([lists, thread, home] {
-      home->send([lists, id = thread->id(), entry = describe_pollers(*thread)]() mutable {
-        lists->by_id.emplace(id, std::move(entry));
-        if (lists->by_id.size() == lists->asked) lists->end();
-      });
-    });
-  }
-  Timer patience([lists] { lists->end(); });
-  home->arm_in_us(patience, poller_answer_us);
-  const bool ended = co_await lists->done;
-  static_cast<void>(ended);
-  Json::Value answered(Json::arrayValue);
-  for (auto& [id, entry] : lists->by_id) answered.append(entry);
-  Json::Value reply(Json::objectValue);
-  reply["tick_rate"] = number(ns_per_s);
-  reply["threads"] = std::move(answered);
-  reply["unresponsive_threads"] = number(lists->asked - lists->by_id.size());
-  co_return RpcResult<Json::Value>(std::move(reply));
+RpcResult<Json::Value> set_mode(Runtime& runtime, const Params& params, ReactorMode mode) {
+  const auto reactors = chosen(runtime, params);
+  if (reactors.empty()) return std::unexpected(no_reactor(params.integer("lcore")));
+  for (Reactor* reactor : reactors) reactor->set_mode(mode);
+  return Json::Value(true);
 }
 
-RpcResult<Json::Value> set_mode(Runtime& runtime, const Params& params) {
+RpcResult<Json::Value> set_named_mode(Runtime& runtime, const Params& params) {
   const auto mode = reactor_mode_from_name(params.string("mode"));
   if (!mode) return std::unexpected<RpcError>(std::in_place, rpc::internal_error, "a declared mode is unknown to the reactor");
-  bool found = false;
-  for (Reactor* reactor : runtime.reactors()) {
-    if (params.has("lcore") && reactor->lcore() != params.integer("lcore")) continue;
-    reactor->set_mode(*mode);
-    found = true;
-  }
-  if (found) return Json::Value(true);
-  return std::unexpected<RpcError>(std::in_place, -ENODEV, fmt::format("parameter 'lcore': no reactor runs on CPU {}", params.integer("lcore")));
+  return set_mode(runtime, params, *mode);
 }
+
+RpcResult<Json::Value> set_adaptive_options(Runtime& runtime, const Params& params) {
+  const auto reactors = chosen(runtime, params);
+  if (reactors.empty()) return std::unexpected(no_reactor(params.integer("lcore")));
+  for (Reactor* reactor : reactors) reactor->set_max_spin_us(params.integer("max_spin_us"));
+  return Json::Value(true);
+}
+
+Param lcore_param(const char* help) { return Param("lcore", ParamType::integer, help).range(0, CpuMask::max_cpus - 1); }
 
 }  // namespace
 
 void register_reactor_methods(rpc::MethodTable& table, Runtime& runtime) {
-  table.add(
-      Method("framework_get_reactors", "Reactors, where their time goes, what wakes them, and the threads on them")
-          .result("{tick_rate, pid, reactors: [{lcore, tid, busy, idle, irq, sys, in_interrupt, mode, awake_because, wakeups, lw_threads}], control}")
-          .handler([&runtime](const Params&) -> RpcResult<Json::Value> { return get_reactors(runtime); }));
+  table.add(Method("framework_get_reactors", "Reactors, where their time goes, what wakes them, and the threads on them")
+                .result("{tick_rate, pid, reactors: [{lcore, tid, busy, idle, irq, sys, in_interrupt, mode, awake_because, wakeups, "
+                        "context_switches, stalls, lw_threads}], control}")
+                .handler([&runtime](const Params&) -> RpcResult<Json::Value> { return get_reactors(runtime); }));
   table.add(Method("thread_get_stats", "Lightweight threads: time busy and idle in ticks, and their pollers by kind")
                 .result("{tick_rate, threads: [{name, id, cpumask, busy, idle, active_pollers_count, timed_pollers_count, paused_pollers_count}]}")
                 .handler([&runtime](const Params&) -> RpcResult<Json::Value> { return get_thread_stats(runtime); }));
-  table.add(Method("thread_get_pollers", "Pollers of every thread; threads that do not answer within half a second are counted instead")
-                .result("{tick_rate, threads: [{name, id, active_pollers, timed_pollers, paused_pollers}], unresponsive_threads}")
-                .coroutine([&runtime](const Params&) { return get_pollers(&runtime); }));
   table.add(
       Method("reactor_set_mode", "Changes how reactors wait for work, at once and under load")
           .with({Param("mode", ParamType::string, "adaptive: look for a self-tuned while, then sleep; interrupt: sleep at once; poll: never sleep")
                      .required()
                      .one_of({"adaptive", "interrupt", "poll"}),
-                 Param("lcore", ParamType::integer, "CPU of the reactor to change; all when absent").range(0, CpuMask::max_cpus - 1)})
+                 lcore_param("CPU of the reactor to change; all when absent")})
           .mutates()
-          .handler([&runtime](const Params& params) { return set_mode(runtime, params); }));
+          .handler([&runtime](const Params& params) { return set_named_mode(runtime, params); }));
+  table.add(Method("reactor_set_interrupt_mode", "Puts one reactor into interrupt mode, or into poll mode")
+                .with({lcore_param("CPU of the reactor to change").required(),
+                       Param("disable_interrupt", ParamType::boolean, "true: poll; false: interrupt").required()})
+                .mutates()
+                .handler([&runtime](const Params& params) {
+                  return set_mode(runtime, params, params.boolean("disable_interrupt") ? ReactorMode::poll : ReactorMode::interrupt);
+                }));
+  table.add(Method("framework_set_adaptive_options", "Bounds how long adaptive reactors look for work before they sleep")
+                .with({Param("max_spin_us", ParamType::integer, "Longest look in microseconds; 0: none, as in interrupt mode")
+                           .required()
+                           .range(0, Reactor::longest_max_spin_us),
+                       lcore_param("CPU of the reactor to change; all when absent")})
+                .mutates()
+                .handler([&runtime](const Params& params) { return set_adaptive_options(runtime, params); }));
+  register_wakeups_methods(table, runtime);
+  register_poller_methods(table, runtime);
+  register_scheduler_methods(table, runtime);
 }
 
 }  // namespace catnap

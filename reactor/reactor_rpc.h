@@ -1,5 +1,5 @@
-// framework_get_reactors, thread_get_stats, thread_get_pollers, reactor_set_mode.
-// Owner: app_thread. Left out: moving threads, schedulers.
+// RPC methods of reactors and threads.
+// Owner: app_thread. Left out: moving threads.
 #pragma once
 
 #include "reactor/runtime.h"
@@ -7,7 +7,8 @@
 
 namespace catnap {
 
-// `runtime` must outlive the table's use.
+// framework_get_reactors, thread_get_stats, reactor_set_mode, reactor_set_interrupt_mode, framework_set_adaptive_options, and those of wakeups_rpc.h,
+// poller_rpc.h and scheduler_rpc.h. `runtime` must outlive the table's use.
 void register_reactor_methods(rpc::MethodTable& table, Runtime& runtime);
 
 }  // namespace catnap

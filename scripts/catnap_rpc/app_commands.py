@@ -12,6 +12,11 @@ def timestamps(params):
     return params
 
 
+def interrupt_unless_disabled(params):
+    params.setdefault("disable_interrupt", False)
+    return params
+
+
 COMMANDS = [
     Command("rpc_get_methods", "List the methods of the server",
             flag("-c", "--current", help="only those that may be called now"),
@@ -28,8 +33,29 @@ COMMANDS = [
     Command("framework_get_reactors", "Show reactors, their time and what wakes them", shows=True),
     Command("thread_get_stats", "Show the threads' time and pollers", shows=True),
     Command("thread_get_pollers", "Show the pollers of every thread", shows=True),
+    Command("thread_get_io_channels", "Show the I/O channels of every thread", shows=True),
     Command("reactor_set_mode", "Change how reactors wait for work", Arg("mode", choices=["adaptive", "interrupt", "poll"]),
             number("-l", "--lcore", help="CPU of the reactor; all when absent")),
+    Command("reactor_set_interrupt_mode", "Put a reactor into interrupt mode, or back into poll mode", number("lcore", help="CPU of the reactor"),
+            flag("-d", "--disable-interrupt", help="poll mode"), build=interrupt_unless_disabled),
+    Command("reactor_get_wakeups", "Show why reactors woke up, and who wakes them most",
+            number("-n", "--limit", help="names per reactor (default 32)"), shows=True),
+    Command("poller_set_period", "Change how often pollers run", number("period_us", help="microseconds; 0: busy, with --allow-busy"),
+            number("-i", "--id", help="id of the poller"), Arg("-n", "--name", help="name of the pollers"),
+            Arg("-t", "--thread", help="name of the thread; any without it"),
+            flag("--allow-busy", help="period 0 is meant: the reactor will not sleep"), shows=True),
+    Command("framework_set_adaptive_options", "Bound how long adaptive reactors look for work before they sleep",
+            number("max_spin_us", help="microseconds"), number("-l", "--lcore", help="CPU of the reactor; all when absent")),
+    Command("framework_monitor_context_switch", "Log context switches of reactors, or show whether that is on",
+            on_or_off("--monitor", to="enabled", help="on or off; only asks without it"), shows=True),
+    Command("framework_set_scheduler", "Choose the scheduler of threads and its period",
+            Arg("name", help="static: threads stay where they were made"), number("-p", "--period", help="microseconds"),
+            number("--load-limit", help="load of a thread in percent from which it may move (dynamic only)"),
+            number("--core-limit", help="load of a core in percent from which it is full (dynamic only)"),
+            number("--core-busy", help="load of a core in percent from which threads leave it (dynamic only)"),
+            Arg("--mappings", help="thread:core pairs, separated by commas")),
+    Command("framework_get_scheduler", "Show the scheduler of threads", shows=True),
+    Command("framework_get_governor", "Show what governs CPU frequencies", shows=True),
     Command("log_set_flag", "Switch a log flag on", Arg("flag", help='name, or "all"')),
     Command("log_clear_flag", "Switch a log flag off", Arg("flag", help='name, or "all"')),
     Command("log_get_flags", "Show log flags", shows=True),

@@ -1,0 +1,13 @@
+// RPC methods. Which thread runs where, CPU frequency, and what the kernel takes from reactors.
+// Owner: app_thread. Left out: reactors and threads as a whole (reactor_rpc.h).
+#pragma once
+
+#include "reactor/runtime.h"
+#include "rpc/method.h"
+
+namespace catnap {
+
+// framework_get_scheduler, framework_set_scheduler, framework_get_governor, framework_monitor_context_switch.
+void register_scheduler_methods(rpc::MethodTable& table, Runtime& runtime);
+
+}  // namespace catnap
