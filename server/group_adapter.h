@@ -36,9 +36,16 @@ class GroupAdapter final : public GroupPort {
     const Reactor* reactor = group_->thread().reactor();
     return reactor == nullptr ? std::nullopt : std::optional<unsigned>(reactor->lcore());
   }
+  // The group may be freed when `done` runs. It may have been told to end queues (ControllerTable, on app_thread) that ended by themselves meanwhile;
+  // these messages are behind the group's own end, so one more turns round behind them.
   void shut_down(std::move_only_function<void()> done) override {
-    group_->thread().send([group = group_.get(), home = &app_thread_, answer = std::move(done)]() mutable {
-      group->shut_down([home, answer = std::move(answer)]() mutable { home->send(std::move(answer)); });
+    Thread* const thread = &group_->thread();
+    thread->send([group = group_.get(), thread, home = &app_thread_, answer = std::move(done)]() mutable {
+      group->shut_down([thread, home, answer = std::move(answer)]() mutable {
+        home->send([thread, home, answer = std::move(answer)]() mutable {
+          thread->send([home, answer = std::move(answer)]() mutable { home->send(std::move(answer)); });
+        });
+      });
     });
   }
 
