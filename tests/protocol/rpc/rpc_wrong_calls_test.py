@@ -282,6 +282,13 @@ class Facts(WrongCalls):
             yield method, {"flag": "nope"}, -errno.ENOENT, ["'flag'", "'nope'"]
         yield "framework_get_config", {"name": "nope"}, -errno.ENOENT, ["'name'", "'nope' not found"]
         yield "reactor_set_mode", {"mode": "poll", "lcore": 1000}, -errno.ENODEV, ["'lcore'", "1000"]
+        yield "reactor_set_interrupt_mode", {"lcore": 1000, "disable_interrupt": True}, -errno.ENODEV, ["'lcore'", "1000"]
+        yield "framework_set_adaptive_options", {"lcore": 1000, "max_spin_us": 1}, -errno.ENODEV, ["'lcore'", "1000"]
+        yield "framework_set_scheduler", {"name": "dynamic"}, -errno.EOPNOTSUPP, ["'name'", "dynamic"]
+        yield "framework_set_scheduler", {"name": "static", "mappings": "a:1"}, -errno.EOPNOTSUPP, ["'mappings'", "a:1"]
+        yield "poller_set_period", {"name": "nope", "period_us": 100}, -errno.ENODEV, ["'name'", "nope"]
+        yield "poller_set_period", {"name": "nope", "period_us": 0}, -errno.EINVAL, ["'period_us'", "allow_busy"]
+        yield "poller_set_period", {"period_us": 100}, INVALID_PARAMS, ["'id'", "'name'"]
 
     def test_every_row_is_refused_and_changes_nothing(self):
         before = self.state()
