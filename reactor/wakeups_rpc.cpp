@@ -58,7 +58,8 @@ Json::Value number(std::uint64_t value) { return Json::Value(Json::UInt64(value)
 
 Json::Value describe(const Reactor& reactor, std::vector<Waker> wakers, std::size_t limit) {
   std::erase_if(wakers, [](const Waker& waker) { return waker.count == 0; });
-  std::ranges::stable_sort(wakers, [](const Waker& a, const Waker& b) { return a.count > b.count; });
+  // Busiest first, then by name (std::stable_sort would serve too, but clang refuses what libstdc++ 12 does for it).
+  std::ranges::sort(wakers, [](const Waker& a, const Waker& b) { return a.count != b.count ? a.count > b.count : a.name < b.name; });
   const Reactor::Stats stats = reactor.stats();
   Json::Value entry(Json::objectValue);
   entry["name"] = reactor.name();
