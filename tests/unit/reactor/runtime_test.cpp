@@ -10,6 +10,8 @@
 #include <random>
 #include <vector>
 
+#include "reactor/ask_threads.h"
+
 namespace catnap {
 namespace {
 
@@ -141,6 +143,34 @@ TEST(Runtime, ForEachThreadVisitsAllOnThemselvesAndComesBack) {
   EXPECT_TRUE(came_back);
   EXPECT_EQ(visited.load(), expected);
   EXPECT_EQ(expected, runtime->reactors().size() + 1);
+}
+
+// A thread that blocks is named after a bounded wait, and does not carry out later what nobody waits for any more.
+TEST(Runtime, AskingAllThreadsDoesNotWaitForAStuckOne) {
+  const auto runtime = start(ReactorMode::interrupt);
+  Thread& stuck = runtime->create_thread(*runtime->reactors().front(), "stuck");
+  std::atomic<bool> release{false};
+  std::atomic<int> asked_stuck{0};
+  stuck.send([&] { release.wait(false); });
+  std::function<std::uint64_t(Thread&)> ask = [&](Thread& thread) {
+    if (&thread == &stuck) asked_stuck.fetch_add(1);
+    EXPECT_EQ(Thread::current(), &thread);
+    return thread.id();
+  };
+  std::size_t answered = 0;
+  std::vector<std::string> silent;
+  runtime->run([&] {
+    spawn<ThreadAnswers<std::uint64_t>>(ask_threads<std::uint64_t>(runtime.get(), ask), [&](ThreadAnswers<std::uint64_t> answers) {
+      answered = answers.by_id.size();
+      silent = std::move(answers.silent_threads);
+      release.store(true);
+      release.notify_one();
+      stuck.send([&] { runtime->request_stop(); });  // after the question that it must not answer
+    });
+  });
+  EXPECT_EQ(silent, std::vector<std::string>{"stuck"});
+  EXPECT_GE(answered, 1u);
+  EXPECT_EQ(asked_stuck.load(), 0);
 }
 
 TEST(Runtime, AnIdleOneIsAsleepEverywhere) {

@@ -36,6 +36,18 @@ TEST(SpinTuner, NeverAboveItsBound) {
   EXPECT_EQ(off.budget_ns(0), 0u);
 }
 
+TEST(SpinTuner, ABoundThatFallsHoldsAtOnceAndOneThatRisesIsGrownInto) {
+  SpinTuner tuner(50 * us);
+  tuner.learn({.gap_ns = 45 * us, .spun_ns = 45 * us}, 0);
+  ASSERT_EQ(tuner.budget_ns(0), 50 * us);
+  tuner.set_max_ns(10 * us);
+  EXPECT_EQ(tuner.budget_ns(0), 10 * us);
+  tuner.set_max_ns(100 * us);
+  EXPECT_EQ(tuner.budget_ns(0), 10 * us);
+  tuner.learn({.gap_ns = 45 * us, .spun_ns = 45 * us}, 0);
+  EXPECT_EQ(tuner.budget_ns(0), 90 * us);
+}
+
 TEST(SpinTuner, PausesWhenTheKernelTakesTheCpuAway) {
   SpinTuner tuner(50 * us);
   tuner.learn({.gap_ns = 10 * us, .spun_ns = 10 * us, .slept_ns = 0, .preempted = true}, 0);
