@@ -306,7 +306,7 @@ TEST(AnaTest, IoFollowsTheStateOfTheListener) {
       {AnaState::optimized, {}},
   };
   for (const auto& [state, status] : states) {
-    bench.publish([state = state](TargetSnapshot&, SubsystemSnapshot& subsystem) { subsystem.listeners[0].ana_states[1] = state; });
+    bench.publish([now = state](TargetSnapshot&, SubsystemSnapshot& subsystem) { subsystem.listeners[0].ana_states[1] = now; });
     Command& read = bench.run(*pair.io, io_sqe(IoOpcode::read, 0, 1));
     EXPECT_TRUE(read.status().same_code(status)) << static_cast<int>(state);
     EXPECT_FALSE(read.status().dnr);
