@@ -1,15 +1,18 @@
 #!/usr/bin/env -S /usr/bin/python3
-"""What catnapd costs while nobody does I/O: with each kind of bdev, two hosts connected (one with digests), after their I/O, for 10 quiet seconds.
+"""What catnapd costs while nobody does I/O, for 10 quiet seconds: unconfigured; with each kind of bdev, two hosts connected (one with digests), after
+their I/O; after aborts, a stalled reader and a host that vanished; with many connections and namespaces.
 
 Counted for the whole process, all threads: wake-ups (voluntary context switches) and CPU time. Left out: hosts that send keep-alives (each is a wake-up
 that the host asked for), the cost of I/O itself (tests/bench).
 """
+import socket
+import struct
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from harness import Cases, Catnapd, free_port, options
+from harness import Cases, Catnapd, free_port, options, wait_for
 from nvme_client import Controller
 
 NQN = "nqn.2026-11.io.catnap:idle"
@@ -18,6 +21,9 @@ MAX_WAKEUPS_PER_S = 5
 MAX_CPU_PERCENT = 1
 SIZE_BYTES = 16 << 20
 BLOCK_SIZE = 512
+MANY_CONNECTIONS = 200
+MANY_NAMESPACES = 1000
+ABORT = 0x08
 
 cases = Cases("idle_test")
 
@@ -52,44 +58,69 @@ def do_io(controller, kind):
     place += 4 * size
 
 
+def quiet(server, what, max_wakeups=MAX_WAKEUPS_PER_S):
+  """Fails when the process, which nobody asks for anything, wakes up more often than this per second, or takes more CPU than allowed."""
+  before = thread_costs(server.process.pid)
+  started = time.monotonic()
+  time.sleep(QUIET_S)  # this is the measurement itself, not a wait for something
+  seconds = time.monotonic() - started
+  after = thread_costs(server.process.pid)
+  costs = {}
+  for thread, (name, switches, cpu_ns) in after.items():
+    _, switches_before, cpu_ns_before = before.get(thread, (name, 0, 0))
+    costs[f"{name} ({thread})"] = (switches - switches_before, (cpu_ns - cpu_ns_before) / 1e6)
+  wakeups = sum(count for count, _ in costs.values()) / seconds
+  cpu_percent = sum(cpu_ms for _, cpu_ms in costs.values()) / seconds / 10
+  print(f"  {what}: {wakeups:.2f} wake-ups/s, {cpu_percent:.3f} % CPU, {len(after)} threads", flush=True)
+  if wakeups > max_wakeups or cpu_percent > MAX_CPU_PERCENT:
+    threads = "\n".join(f"  {name}: {count} wake-ups, {cpu_ms:.1f} ms" for name, (count, cpu_ms) in costs.items())
+    raise AssertionError(f"{what}: more than {max_wakeups} wake-ups/s or {MAX_CPU_PERCENT} % CPU in {seconds:.1f} quiet seconds\n{threads}\n"
+                         f"{server.rpc.call('reactor_get_wakeups')}")
+
+
+def settled(server):
+  """Waits until what came before is over: every reactor twice in one and the same sleep, and the last question's own traces gone."""
+
+  def same_sleep():
+    first, second = (server.rpc.call("framework_get_reactors")["reactors"] for _ in range(2))
+    return all(one["asleep"] and two["asleep"] and one["sleeps"] == two["sleeps"] for one, two in zip(first, second))
+
+  def stands_still():
+    before = thread_costs(server.process.pid)
+    time.sleep(0.1)  # a sample's length; wait_for() asks again
+    return before == thread_costs(server.process.pid)
+
+  wait_for(same_sleep, 30, "reactors to sleep")
+  wait_for(stands_still, 30, "every thread to stand still")
+
+
+def configure(server, folder, kind):
+  """One subsystem with one bdev of this kind; its address."""
+  if kind in ("aio", "uring"):
+    path = Path(folder) / "disk"
+    with open(path, "wb") as disk:
+      disk.truncate(SIZE_BYTES)
+    server.rpc.call(f"bdev_{kind}_create", name="disk", filename=str(path), block_size=BLOCK_SIZE)
+  else:
+    server.rpc.call(f"bdev_{kind}_create", name="disk", num_blocks=SIZE_BYTES // BLOCK_SIZE, block_size=BLOCK_SIZE)
+  port = free_port()
+  server.rpc.call("nvmf_create_transport", trtype="TCP")
+  server.rpc.call("nvmf_create_subsystem", nqn=NQN, serial_number="IDLE", allow_any_host=True, max_namespaces=MANY_NAMESPACES)
+  server.rpc.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "disk"})
+  server.rpc.call("nvmf_subsystem_add_listener", nqn=NQN, listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)})
+  return ("127.0.0.1", port)
+
+
 def measure(kind):
   """One server, one bdev of this kind, two hosts; I/O, then quiet."""
 
   def run(chosen):
     with tempfile.TemporaryDirectory(prefix="catnap-idle-") as folder, Catnapd(chosen.catnapd, name=f"idle-{kind}", log_folder=chosen.logs) as server:
-      if kind in ("aio", "uring"):
-        path = Path(folder) / "disk"
-        with open(path, "wb") as disk:
-          disk.truncate(SIZE_BYTES)
-        server.rpc.call(f"bdev_{kind}_create", name="disk", filename=str(path), block_size=BLOCK_SIZE)
-      else:
-        server.rpc.call(f"bdev_{kind}_create", name="disk", num_blocks=SIZE_BYTES // BLOCK_SIZE, block_size=BLOCK_SIZE)
-      port = free_port()
-      server.rpc.call("nvmf_create_transport", trtype="TCP")
-      server.rpc.call("nvmf_create_subsystem", nqn=NQN, serial_number="IDLE", allow_any_host=True)
-      server.rpc.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "disk"})
-      server.rpc.call("nvmf_subsystem_add_listener", nqn=NQN, listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)})
-      hosts = [Controller(("127.0.0.1", port), NQN), Controller(("127.0.0.1", port), NQN, header_digest=True, data_digest=True)]
+      address = configure(server, folder, kind)
+      hosts = [Controller(address, NQN), Controller(address, NQN, header_digest=True, data_digest=True)]
       for host in hosts:
         do_io(host, kind)
-
-      before = thread_costs(server.process.pid)
-      started = time.monotonic()
-      time.sleep(QUIET_S)  # this is the measurement itself, not a wait for something
-      seconds = time.monotonic() - started
-      after = thread_costs(server.process.pid)
-
-      costs = {}
-      for thread, (name, switches, cpu_ns) in after.items():
-        _, switches_before, cpu_ns_before = before.get(thread, (name, 0, 0))
-        costs[f"{name} ({thread})"] = (switches - switches_before, (cpu_ns - cpu_ns_before) / 1e6)
-      wakeups = sum(count for count, _ in costs.values()) / seconds
-      cpu_percent = sum(cpu_ms for _, cpu_ms in costs.values()) / seconds / 10
-      print(f"  {kind}: {wakeups:.2f} wake-ups/s, {cpu_percent:.3f} % CPU, {len(after)} threads", flush=True)
-      if wakeups > MAX_WAKEUPS_PER_S or cpu_percent > MAX_CPU_PERCENT:
-        threads = "\n".join(f"  {name}: {count} wake-ups, {cpu_ms:.1f} ms" for name, (count, cpu_ms) in costs.items())
-        raise AssertionError(f"{kind}: more than {MAX_WAKEUPS_PER_S} wake-ups/s or {MAX_CPU_PERCENT} % CPU in {seconds:.1f} quiet seconds\n{threads}\n"
-                             f"{server.rpc.call('framework_get_reactors')}")
+      quiet(server, kind)
       # It woke up well: the same connections still work.
       for host in hosts:
         host.read(1, 0, 4096)
@@ -99,8 +130,90 @@ def measure(kind):
   return run
 
 
+@cases.case("unconfigured, no thread wakes up at all")
+def unconfigured(chosen):
+  with Catnapd(chosen.catnapd, name="idle-unconfigured", log_folder=chosen.logs) as server:
+    settled(server)
+    quiet(server, "unconfigured", max_wakeups=0)
+    server.terminate()
+
+
+def after_trouble(kind, trouble, what):
+  """Quiet after something went wrong with one host; another one, connected before, still works."""
+
+  def run(chosen):
+    with tempfile.TemporaryDirectory(prefix="catnap-idle-") as folder, Catnapd(chosen.catnapd, name="idle-trouble", log_folder=chosen.logs) as server:
+      address = configure(server, folder, kind)
+      good, bad = Controller(address, NQN), Controller(address, NQN)
+      finish = trouble(bad)
+      settled(server)
+      quiet(server, f"{kind} after {what}")
+      finish()
+      do_io(good, kind)
+      good.close()
+      server.terminate()
+
+  return run
+
+
+def abort(host):
+  """Commands in flight, and an Abort for each; all are answered."""
+  reads = [host.submit_read(1, place * 65536, 65536) for place in range(16)]
+  for cid in reads:
+    host.admin.submit(ABORT, dwords=(1 | cid << 16,))
+  for _ in reads:
+    host.admin.reap().check("Abort")
+    host.io.reap()  # aborted or done, either is right
+  return host.close
+
+
+def stall(host):
+  """More answers asked for than the sockets' buffers hold, and none read."""
+  count = 64
+  for place in range(count):
+    host.submit_read(1, place * 131072, 131072)
+
+  def read_all():
+    for _ in range(count):
+      host.io.reap().check("Read")
+    host.close()
+
+  return read_all
+
+
+def vanish(host):
+  """The connections are reset with commands in flight and answers unread."""
+  for place in range(32):
+    host.submit_read(1, place * 131072, 131072)
+  for queue in (host.io, host.admin):
+    queue.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    queue.close()
+  return lambda: None
+
+
+@cases.case(f"{MANY_CONNECTIONS} idle connections and {MANY_NAMESPACES} idle namespaces")
+def many(chosen):
+  with Catnapd(chosen.catnapd, name="idle-many", log_folder=chosen.logs) as server:
+    address = configure(server, None, "null")
+    for number in range(2, MANY_NAMESPACES + 1):
+      server.rpc.call("bdev_null_create", name=f"N{number}", num_blocks=8192, block_size=BLOCK_SIZE)
+      server.rpc.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": f"N{number}", "nsid": number})
+    hosts = [Controller(address, NQN) for _ in range(MANY_CONNECTIONS // 2)]  # an admin and an I/O queue each
+    for number, host in enumerate(hosts):
+      host.read(number * 7 + 1, 0, 4096)
+    settled(server)
+    quiet(server, "many")
+    for host in hosts:
+      host.read(1, 0, 4096)
+      host.close()
+    server.terminate()
+
+
 for bdev_kind in ("null", "malloc", "aio", "uring"):
   cases.case(f"quiet with {bdev_kind}")(measure(bdev_kind))
+for bdev_kind in ("malloc", "uring"):
+  for trouble_name, trouble_made in (("aborts", abort), ("a stalled reader", stall), ("a host that vanished", vanish)):
+    cases.case(f"quiet with {bdev_kind} after {trouble_name}")(after_trouble(bdev_kind, trouble_made, trouble_name))
 
 
 if __name__ == "__main__":
