@@ -3,9 +3,11 @@
 #include "server/daemon.h"
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -18,6 +20,22 @@
 #include "server/names.h"
 
 namespace catnap::server {
+namespace {
+
+// File descriptors that connections leave to the rest: 128 RPC clients, and the files, rings and event fds of bdevs and reactors.
+constexpr rlim_t reserved_fds = 256;
+
+// A crowd of hosts must not lock the operator out.
+std::uint32_t connections_that_fit(std::uint32_t wanted) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return wanted;
+  const rlim_t room = limit.rlim_cur - std::min(reserved_fds, limit.rlim_cur / 2);
+  if (room >= wanted) return wanted;
+  log_notice("the limit of {} open files (ulimit -n) leaves room for {} connections, not {}", limit.rlim_cur, room, wanted);
+  return static_cast<std::uint32_t>(room);
+}
+
+}  // namespace
 
 Daemon::Daemon(Runtime& runtime, Options options, std::optional<ConfigFile> config, std::optional<rpc::UnixListener> rpc_listener, int signal_fd)
     : runtime_(runtime),
@@ -46,7 +64,7 @@ void Daemon::start() {
   hooks.has_controllers = [this](const std::string& nqn) { return !controllers_->controllers(nqn).empty(); };
   hooks.listen = &Target::listen_tcp;
   TargetLimits limits;
-  if (options_.max_connections != 0) limits.max_connections = options_.max_connections;
+  limits.max_connections = connections_that_fit(options_.max_connections != 0 ? options_.max_connections : limits.max_connections);
   target_ = std::make_unique<Target>(app_thread, std::move(hooks), limits);
   register_all_methods(methods_, config_registry_, runtime_, lifecycle_, *controllers_, groups_);
 

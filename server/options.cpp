@@ -6,6 +6,8 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <set>
+#include <string_view>
 
 #include "reactor/base/log.h"
 #include "rpc/version.h"
@@ -79,7 +81,9 @@ void add_options(CLI::App& app, Options& options, RawValues& raw) {
   app.add_option("--buffer-cap-mib", options.buffer_cap_mib, "Data buffers a reactor may hold; at the cap I/O waits its turn")
       ->capture_default_str()
       ->check(CLI::Range(4, 1 << 20));
-  app.add_option("--max-connections", options.max_connections, "Most NVMe/TCP connections at a time (default 8192)")->check(CLI::Range(1, 1 << 20));
+  app.add_option("--max-connections", options.max_connections,
+                 "Most NVMe/TCP connections at a time (default 8192, or what the limit of open files leaves)")
+      ->check(CLI::Range(1, 1 << 20));
   // Ignoring this one would open what its user means to close.
   app.add_option("--rpcs-allowed", raw.rpcs_allowed, "Not supported")->group("");
   app.add_flag("-v,--version", raw.version, "Print the version");
@@ -108,8 +112,10 @@ std::expected<void, EarlyExit> interpret(const RawValues& raw, Options& options)
   for (const std::string& name : options.log_flags) {
     const auto flags = log_flags();
     if (name != "all" && std::none_of(flags.begin(), flags.end(), [&](const LogFlag* flag) { return name == flag->name(); })) {
+      std::set<std::string_view> names;  // several flags may share a name
+      for (const LogFlag* flag : flags) names.insert(flag->name());
       std::string known = "all";
-      for (const LogFlag* flag : flags) known += fmt::format(", {}", flag->name());
+      for (const std::string_view each : names) known += fmt::format(", {}", each);
       return usage_error(fmt::format("--logflag '{}' is not one of {}", name, known));
     }
   }

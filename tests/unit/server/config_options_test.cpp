@@ -3,12 +3,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "reactor/base/log.h"
 #include "server/options.h"
 
 namespace catnap::server {
 namespace {
 
 using testing::HasSubstr;
+
+// Two source files that log under one name, as some of the server do.
+const LogFlag one_flag("twin"), other_flag("twin");
 
 auto parse(std::vector<const char*> arguments) {
   arguments.insert(arguments.begin(), "catnapd");
@@ -100,6 +104,9 @@ TEST(CommandLine, LogFlagsRepeatAndMustExist) {
   ASSERT_FALSE(unknown.has_value());
   EXPECT_EQ(unknown.error().code, exit_usage);
   EXPECT_THAT(unknown.error().text, HasSubstr("no_such_flag"));
+  const auto listed = unknown.error().text.find("twin");
+  ASSERT_NE(listed, std::string::npos);
+  EXPECT_EQ(unknown.error().text.find("twin", listed + 1), std::string::npos) << unknown.error().text;
 }
 
 TEST(CommandLine, WrongOnesEndWith2AndSayWhich) {
