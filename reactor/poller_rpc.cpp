@@ -16,7 +16,6 @@ using rpc::Method;
 using rpc::Param;
 using rpc::Params;
 using rpc::ParamType;
-using rpc::RpcError;
 using rpc::RpcResult;
 
 // A poller with a shorter period would cost more in wake-ups than a busy one; one that runs less than once an hour serves nobody.

@@ -15,7 +15,6 @@ using rpc::Method;
 using rpc::Param;
 using rpc::Params;
 using rpc::ParamType;
-using rpc::RpcError;
 using rpc::RpcResult;
 
 // Names in one answer without `limit`: more than a person reads, far less than a thousand connections' sockets.
