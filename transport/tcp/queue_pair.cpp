@@ -81,6 +81,7 @@ void QueuePair::watch_deadlines() {
   std::uint64_t nearest = TimerHeap::never_ns;
   if (handshake_deadline_ns_ != 0) nearest = std::min(nearest, handshake_deadline_ns_);
   if (linger_deadline_ns_ != 0) nearest = std::min(nearest, linger_deadline_ns_);
+  if (watching_writable_) nearest = std::min(nearest, stalled_since_ns_ + group_.options.send_stall_us * ns_per_us);
   if (waiting_data_ > 0) {
     for (const auto& slot : slots_) {
       if (slot->state == SlotState::waiting_data) nearest = std::min(nearest, slot->data_since_ns + group_.options.r2t_timeout_us * ns_per_us);
@@ -98,6 +99,11 @@ void QueuePair::on_io_deadline() {
   if (handshake_deadline_ns_ != 0 && now >= handshake_deadline_ns_)
     return close(fmt::format("no Connect within {} s", group_.options.handshake_timeout_us / 1'000'000));
   if (linger_deadline_ns_ != 0 && now >= linger_deadline_ns_) return close(close_reason_, true);
+  if (watching_writable_ && now >= stalled_since_ns_ + group_.options.send_stall_us * ns_per_us) {
+    if (Reactor::current()->buffers().stats().waiting > 0)
+      return close(fmt::format("the host took nothing for {} s while others wait for buffers", group_.options.send_stall_us / 1'000'000));
+    stalled_since_ns_ = now;
+  }
   for (const auto& slot : slots_) {
     if (slot->state == SlotState::waiting_data && now >= slot->data_since_ns + group_.options.r2t_timeout_us * ns_per_us)
       return close(

@@ -169,9 +169,10 @@ class QueuePair final : public transport::CommandQueue {
   SendItem control_item_;
   Deferred flush_;
   Deferred freed_;
-  Timer io_timer_;  // handshake, unanswered R2Ts, lingering
+  Timer io_timer_;  // handshake, unanswered R2Ts, a host that does not read, lingering
   std::uint64_t handshake_deadline_ns_ = 0;
   std::uint64_t linger_deadline_ns_ = 0;
+  std::uint64_t stalled_since_ns_ = 0;  // while writable is watched: when the socket last took bytes, or was last looked at
 };
 
 }  // namespace catnap::tcp

@@ -166,6 +166,7 @@ void QueuePair::on_item_sent(SendItem& item) {
 void QueuePair::watch_writable(bool on) {
   if (on == watching_writable_) return;
   watching_writable_ = on;
+  watch_deadlines();
   auto changed = group_.thread.fds().modify(fd_, on ? EPOLLIN | EPOLLOUT : EPOLLIN);
   if (!changed) log_error("{}: {}", label(), changed.error().message);
 }
@@ -179,6 +180,7 @@ void QueuePair::flush() {
     const bool host_is_gone = sent.err == EPIPE || sent.err == ECONNRESET;
     return close(fmt::format("sending: {}", errno_text(sent.err)), host_is_gone);
   }
+  if (sent.bytes > 0 || !watching_writable_) stalled_since_ns_ = group_.thread.now_ns();
   watch_writable(sent.outcome == SendQueue::Outcome::blocked);
   if (state_ == State::disconnecting && executing_ == 0 && send_queue_.empty()) close(close_reason_, true);
 }

@@ -351,6 +351,27 @@ TEST_F(QueuePairTest, ABufferFreedByAHostThatGoesAwayStartsNoOtherCommandOfItsOw
   EXPECT_EQ(hand.reactor.buffers().stats().waiting, 0u);
 }
 
+TEST_F(QueuePairTest, AHostThatStopsReadingMustGoOnlyWhenOthersWaitForBuffers) {
+  connected();
+  plan_read(1 << 20);
+  send_capsule(1, 1 << 20);  // more than the socket takes
+  ASSERT_EQ(sink.executed.size(), 1u);
+  hand.advance_us(10 * options.send_stall_us);
+  EXPECT_FALSE(sink.closed) << "it harms nobody";
+  std::vector<Buffer> others;
+  for (Buffer buffer = hand.reactor.buffers().try_get(1 << 20); buffer; buffer = hand.reactor.buffers().try_get(1 << 20))
+    others.push_back(std::move(buffer));
+  Buffer served;
+  BufferWaiter waiter([&](Buffer buffer) { served = std::move(buffer); });
+  hand.on_thread([&] { hand.reactor.buffers().wait(waiter, 1 << 20); });
+  EXPECT_FALSE(receive(64 << 10).empty()) << "it reads a little";
+  hand.advance_us(options.send_stall_us - 1);
+  EXPECT_FALSE(sink.closed);
+  hand.advance_us(options.send_stall_us);
+  EXPECT_TRUE(sink.closed);
+  EXPECT_TRUE(served) << "what it held serves others";
+}
+
 TEST_F(QueuePairTest, AHostThatGoesAwayAbandonsWhatWaitsAndWaitsForWhatRuns) {
   connected();
   Request* running = nullptr;
