@@ -33,7 +33,7 @@ class CrowdTest : public testing::Test {
 
   void start(const std::string& program) {
     port_ = free_port();
-    auto started = ServerProcess::start(program, {"-m", "[0,1]"});
+    auto started = ServerProcess::start(program, {"-m", two_cpus()});
     ASSERT_TRUE(started.has_value()) << started.error().message;
     server_ = std::move(*started);
     const std::string subsystem = std::string(R"({"nqn": ")") + nqn + "\"";

@@ -113,7 +113,7 @@ class DataSafetyTest : public testing::TestWithParam<const char*> {
     seed_ = seed != nullptr ? std::strtoull(seed, nullptr, 0) : soak_ ? std::random_device{}() : 1;
     printf("CATNAP_SEED=%llu\n", static_cast<unsigned long long>(seed_));
     port_ = free_port();
-    auto started = ServerProcess::start(CATNAP_SERVER, {"-m", "[0,1]"});
+    auto started = ServerProcess::start(CATNAP_SERVER, {"-m", two_cpus()});
     ASSERT_TRUE(started.has_value()) << started.error().message;
     server_ = std::move(*started);
     const std::string kind = GetParam();

@@ -73,7 +73,7 @@ class LiveFuzzTest : public testing::Test {
     dice_ = Dice(seed_);
     printf("CATNAP_SEED=%llu\n", static_cast<unsigned long long>(seed_));
     port_ = free_port();
-    auto started = ServerProcess::start(CATNAP_SERVER, {"-m", "[0,1]"});
+    auto started = ServerProcess::start(CATNAP_SERVER, {"-m", two_cpus()});
     ASSERT_TRUE(started.has_value()) << started.error().message;
     server_ = std::move(*started);
     must("nvmf_create_transport", R"({"trtype": "TCP", "in_capsule_data_size": 8192})");

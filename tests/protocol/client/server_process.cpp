@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -59,6 +60,18 @@ std::uint16_t free_port() {
   if (::bind(probe.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) return 0;
   if (::getsockname(probe.fd(), reinterpret_cast<sockaddr*>(&address), &length) != 0) return 0;
   return ntohs(address.sin_port);
+}
+
+std::string two_cpus() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  ::sched_getaffinity(0, sizeof(allowed), &allowed);
+  std::string list;
+  for (int cpu = 0, found = 0; cpu < CPU_SETSIZE && found < 2; ++cpu) {
+    if (!CPU_ISSET(cpu, &allowed)) continue;
+    list += (found++ == 0 ? "" : ",") + std::to_string(cpu);
+  }
+  return "[" + list + "]";
 }
 
 Result<std::unique_ptr<ServerProcess>> ServerProcess::start(const std::string& program, const std::vector<std::string>& arguments) {

@@ -16,6 +16,8 @@ namespace catnap::protocol {
 
 // A loopback port that was free a moment ago.
 std::uint16_t free_port();
+// For catnapd -m: the first two CPUs this process may use ("[0,1]"), or the only one.
+std::string two_cpus();
 
 class ServerProcess {
  public:
