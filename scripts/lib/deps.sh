@@ -4,14 +4,13 @@
 
 DEPS_BUILD=(
   g++ cmake ninja-build pkg-config ccache
-  libjsoncpp-dev libspdlog-dev libfmt-dev libisal-dev liburing-dev libaio-dev libnuma-dev
-  libcli11-dev libssl-dev libmicrohttpd-dev uuid-dev
+  libjsoncpp-dev libspdlog-dev libfmt-dev libisal-dev liburing-dev libaio-dev libcli11-dev
 )
 # Compilers, linters and libraries that only the tests use.
 DEPS_TEST=(
-  libgtest-dev libgmock-dev libbenchmark-dev
-  clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev lld-19
-  python3 iproute2 procps
+  libgtest-dev libgmock-dev
+  clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev
+  python3
 )
 # The real Linux host in QEMU (tests/e2e). What runs inside the guest is downloaded and unpacked by tests/e2e/image, never installed.
 DEPS_E2E=(
