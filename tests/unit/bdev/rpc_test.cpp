@@ -16,7 +16,6 @@
 namespace catnap::bdev {
 namespace {
 
-using rpc::RpcError;
 using rpc::RpcResult;
 using Answer = RpcResult<Json::Value>;
 

@@ -365,7 +365,7 @@ TEST_F(TargetTest, AmongEqualsTheIncomingCpuDecidesIfAsked) {
   const ConnectedSocket socket;
   const auto incoming = socket.incoming_cpu();
   ASSERT_TRUE(incoming.has_value());
-  second.on_cpu = *incoming;
+  second.on_cpu = incoming;
   first.on_cpu = *incoming + 1;
   app.on_thread([&] {
     target->set_prefer_incoming_cpu(true);
