@@ -29,8 +29,8 @@ struct TcpOptions {
   std::uint64_t handshake_timeout_us = 30'000'000;
   // An R2T not answered fully by then ends the connection, as its buffer is held meanwhile.
   std::uint64_t r2t_timeout_us = 60'000'000;
-  // A host that takes nothing for this long loses its connection when others wait for buffers that such connections hold; otherwise it may take its
-  // time. Well below the 30 s after which Linux gives up on an I/O.
+  // A host that takes nothing, or sends nothing of the data it owes, for this long loses its connection when others wait for buffers that such
+  // connections hold; otherwise it may take its time. Well below the 30 s after which Linux gives up on an I/O.
   std::uint64_t send_stall_us = 5'000'000;
 };
 

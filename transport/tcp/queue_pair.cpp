@@ -83,6 +83,7 @@ void QueuePair::watch_deadlines() {
   if (linger_deadline_ns_ != 0) nearest = std::min(nearest, linger_deadline_ns_);
   if (watching_writable_) nearest = std::min(nearest, stalled_since_ns_ + group_.options.send_stall_us * ns_per_us);
   if (waiting_data_ > 0) {
+    nearest = std::min(nearest, data_progress_ns_ + group_.options.send_stall_us * ns_per_us);
     for (const auto& slot : slots_) {
       if (slot->state == SlotState::waiting_data) nearest = std::min(nearest, slot->data_since_ns + group_.options.r2t_timeout_us * ns_per_us);
     }
@@ -103,6 +104,11 @@ void QueuePair::on_io_deadline() {
     if (Reactor::current()->buffers().stats().waiting > 0)
       return close(fmt::format("the host took nothing for {} s while others wait for buffers", group_.options.send_stall_us / 1'000'000));
     stalled_since_ns_ = now;
+  }
+  if (waiting_data_ > 0 && now >= data_progress_ns_ + group_.options.send_stall_us * ns_per_us) {
+    if (Reactor::current()->buffers().stats().waiting > 0)
+      return close(fmt::format("the host owed data for {} s while others wait for buffers", group_.options.send_stall_us / 1'000'000));
+    data_progress_ns_ = now;
   }
   for (const auto& slot : slots_) {
     if (slot->state == SlotState::waiting_data && now >= slot->data_since_ns + group_.options.r2t_timeout_us * ns_per_us)
@@ -303,7 +309,7 @@ void QueuePair::have_buffer(Slot& slot, Buffer buffer) {
   if (slot.direction == transport::DataDirection::controller_to_host) return execute(slot);
   slot.consumes_inline = false;
   slot.state = SlotState::waiting_data;
-  ++waiting_data_;
+  if (waiting_data_++ == 0) data_progress_ns_ = group_.thread.now_ns();
   const std::uint32_t chunk = group_.options.max_r2t_bytes;
   slot.r2t_bytes = chunk == 0 ? slot.data_length : std::min(chunk, slot.data_length);
   queue_r2t(slot);

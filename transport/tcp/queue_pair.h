@@ -172,6 +172,7 @@ class QueuePair final : public transport::CommandQueue {
   Timer io_timer_;  // handshake, unanswered R2Ts, a host that does not read, lingering
   std::uint64_t handshake_deadline_ns_ = 0;
   std::uint64_t linger_deadline_ns_ = 0;
+  std::uint64_t data_progress_ns_ = 0;  // while data is owed for R2Ts: when some last came, or was last looked for
   std::uint64_t stalled_since_ns_ = 0;  // while writable is watched: when the socket last took bytes, or was last looked at
 };
 

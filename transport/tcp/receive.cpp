@@ -64,6 +64,7 @@ void QueuePair::on_readable() {
   std::size_t size = static_cast<std::size_t>(got);
   if (direct > 0) {
     const std::size_t filled = std::min(size, direct);
+    data_progress_ns_ = group_.thread.now_ns();
     size -= filled;
     payload_to_ += filled;
     payload_left_ -= static_cast<std::uint32_t>(filled);
@@ -195,7 +196,7 @@ void QueuePair::handle_h2c_data(const std::byte* header, const Layout& layout) {
   if (const auto fault = check_h2c_data(pdu, layout.payload_bytes)) return terminate(*fault, header, sizeof pdu);
   payload_slot_ = slot_at(pdu.ttag);
   payload_to_ = payload_slot_->data + payload_slot_->received_bytes;
-  payload_slot_->data_since_ns = group_.thread.now_ns();
+  payload_slot_->data_since_ns = data_progress_ns_ = group_.thread.now_ns();
 }
 
 void QueuePair::handle_term_req(const std::byte* header, const Layout& layout) {

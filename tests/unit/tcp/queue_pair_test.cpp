@@ -372,6 +372,27 @@ TEST_F(QueuePairTest, AHostThatStopsReadingMustGoOnlyWhenOthersWaitForBuffers) {
   EXPECT_TRUE(served) << "what it held serves others";
 }
 
+TEST_F(QueuePairTest, AHostThatOwesDataKeepsItsBufferOnlyWhileNobodyWaits) {
+  connected();
+  plan_write(1 << 20);
+  send_capsule(1, 1 << 20);
+  const R2T r2t = receive_pdu<R2T>();
+  hand.advance_us(3 * options.send_stall_us);
+  EXPECT_FALSE(sink.closed) << "it harms nobody";
+  std::vector<Buffer> others;
+  for (Buffer buffer = hand.reactor.buffers().try_get(1 << 20); buffer; buffer = hand.reactor.buffers().try_get(1 << 20))
+    others.push_back(std::move(buffer));
+  Buffer served;
+  BufferWaiter waiter([&](Buffer buffer) { served = std::move(buffer); });
+  hand.on_thread([&] { hand.reactor.buffers().wait(waiter, 1 << 20); });
+  send_data(r2t, std::string(4096, 'x'), false);
+  hand.advance_us(options.send_stall_us - 1);
+  EXPECT_FALSE(sink.closed) << "some of it came";
+  hand.advance_us(options.send_stall_us);
+  EXPECT_TRUE(sink.closed);
+  EXPECT_TRUE(served) << "what it held serves others";
+}
+
 TEST_F(QueuePairTest, AHostThatGoesAwayAbandonsWhatWaitsAndWaitsForWhatRuns) {
   connected();
   Request* running = nullptr;
