@@ -146,10 +146,25 @@ std::uint64_t ServerProcess::cpu_ticks() const {
   return user + system;
 }
 
+namespace {
+
+// ThreadSanitizer adds a thread of its own that wakes ten times a second. It keeps the process's name, as no thread of the server's but the main one
+// does.
+bool is_sanitizers_own([[maybe_unused]] const std::filesystem::path& task, [[maybe_unused]] pid_t pid) {
+#ifdef __SANITIZE_THREAD__
+  return task.filename() != std::to_string(pid) && read_file(task / "comm") == read_file("/proc/" + std::to_string(pid) + "/comm");
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
 std::uint64_t ServerProcess::voluntary_switches() const {
   std::uint64_t sum = 0;
   std::error_code error;
   for (const auto& task : std::filesystem::directory_iterator("/proc/" + std::to_string(pid_) + "/task", error)) {
+    if (is_sanitizers_own(task.path(), pid_)) continue;
     std::istringstream lines(read_file(task.path() / "status"));
     for (std::string key; lines >> key;) {
       if (key != "voluntary_ctxt_switches:") continue;
