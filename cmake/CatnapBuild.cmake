@@ -30,7 +30,7 @@ elseif(CATNAP_SANITIZE STREQUAL thread)
   target_compile_options(catnap_options INTERFACE -fsanitize=thread)
   target_link_options(catnap_options INTERFACE -fsanitize=thread)
   if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
-    target_compile_options(catnap_options INTERFACE -Wno-tsan)  # atomic_thread_fence: see docs/architecture.md, sleep contract
+    target_compile_options(catnap_options INTERFACE -Wno-tsan)  # about fences, which it does not model; the sleep contract uses none (docs/architecture.md)
   endif()
 endif()
 if(CATNAP_LTO)

@@ -1,5 +1,5 @@
 // Data buffers of one reactor, borrowed only while bytes are there; grows to a cap, and at the cap requests wait in one line, first in, first out.
-// Owner: the reactor; every member is called on its OS thread. A buffer freed elsewhere returns by a message to its owner's thread.
+// Owner: the reactor; every member is called on its OS thread. Buffers are freed there too: none crosses reactors yet.
 // Left out: metadata buffers, huge pages, NUMA binding (placement adds it).
 #pragma once
 

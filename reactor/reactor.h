@@ -83,7 +83,8 @@ class Reactor {
   void set_max_spin_us(std::uint64_t max_spin_us) { max_spin_us_.store(max_spin_us, std::memory_order_relaxed); }
   // Bounds of set_max_spin_us: beyond 10 ms a sleep costs a host nothing that it could notice.
   static constexpr std::uint64_t longest_max_spin_us = 10'000;
-  // Why the loop may not sleep now: "" (asleep or about to), "mode poll", "poller NAME", "ready work of THREAD", "spinning". Any OS thread.
+  // Why the loop may not sleep now: "" (asleep or about to), "mode poll", "poller NAME of thread THREAD", "work of thread THREAD", "spinning". Any OS
+  // thread.
   std::string awake_because() const;
   bool asleep() const { return sleeping_.load(std::memory_order_seq_cst); }
   // How long the present sleep has lasted, 0 when awake. stats().sleep_ns includes it. Any OS thread.

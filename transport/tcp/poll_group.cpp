@@ -65,11 +65,6 @@ void PollGroup::shut_down(std::move_only_function<void()> done) {
   for (const auto& [key, queue_pair] : impl_->queue_pairs) queue_pair->shut_down();
 }
 
-void PollGroup::abort_connections() {
-  check_on_thread(thread_, "tcp::PollGroup");
-  for (const auto& [key, queue_pair] : impl_->queue_pairs) queue_pair->close("the target shuts down", true);
-}
-
 TcpStats PollGroup::stats() const { return impl_->context.stats; }
 
 }  // namespace catnap::tcp

@@ -75,8 +75,6 @@ class PollGroup {
   // Ends all connections after what is in execution was answered; `done` runs when the last queue pair is freed (commands in execution are waited
   // for). On the group's thread.
   void shut_down(std::move_only_function<void()> done);
-  // Closes at once what shut_down() still waits for. On the group's thread.
-  void abort_connections();
   Thread& thread() { return thread_; }
   // Connections now; any OS thread.
   std::uint32_t queue_count() const { return queue_count_.load(std::memory_order_acquire); }
