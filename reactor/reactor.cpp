@@ -14,6 +14,7 @@
 
 #include "reactor/base/check.h"
 #include "reactor/base/log.h"
+#include "reactor/base/sim_point.h"
 #include "reactor/buffer_pool.h"
 #include "reactor/spin_tuner.h"
 #include "reactor/stall_watch.h"
@@ -102,6 +103,8 @@ struct Reactor::Impl {
 
   std::atomic<std::uint64_t> busy_ns{0}, spin_ns{0}, sleep_ns{0}, turns{0}, sleeps{0};
   std::atomic<std::uint64_t> asleep_since_ns{0};  // 0: awake
+  std::atomic<std::uint64_t> asleep_until_ns{0};  // valid while asleep
+  int epoll_fd = -1;
   std::atomic<std::uint64_t> by_fd{0}, by_message{0}, by_timer{0}, spurious{0}, spin_budget_ns{0};
 
   void explain(Awake why, const Thread* thread = nullptr) {
@@ -142,6 +145,7 @@ Reactor::Reactor(ReactorOptions options, const Clock& clock)
   // Edge-triggered and never read: each write is one edge, and the counter cannot overflow in the life of a process.
   auto added = fds_.add(impl_->wake_fd, EPOLLIN | EPOLLET, "messages", [this](std::uint32_t) { impl_->wake_fd_fired = true; });
   CATNAP_CHECK(added.has_value());
+  impl_->epoll_fd = fds_.epoll_fd().value();
   fds_.on_owner_change([this](Thread* next) { charge(next); });
   turn_ns_ = impl_->turn_end_ns = impl_->last_work_ns = clock_.now_ns();
 }
@@ -171,6 +175,7 @@ void Reactor::adopt(std::unique_ptr<Thread> thread) {
     impl_->arrivals.push_back(std::move(thread));
     impl_->has_arrivals.store(true, std::memory_order_seq_cst);
   }
+  sim::point(sim::Point::arrival_listed);
   arriving.set_home(this);
   notify();
 }
@@ -189,7 +194,9 @@ void Reactor::take_arrivals() {
 
 void Reactor::notify() {
   if (!sleeping_.load(std::memory_order_seq_cst)) return;
+  sim::point(sim::Point::flag_seen_set);
   if (!sleeping_.exchange(false, std::memory_order_seq_cst)) return;  // somebody else woke it
+  sim::point(sim::Point::flag_taken);
   const std::uint64_t one = 1;
   const auto written = write(impl_->wake_fd, &one, sizeof one);
   CATNAP_CHECK(written == sizeof one);
@@ -197,11 +204,13 @@ void Reactor::notify() {
 
 void Reactor::set_mode(ReactorMode mode) {
   mode_.store(mode, std::memory_order_seq_cst);
+  sim::point(sim::Point::value_set);
   notify();
 }
 
 void Reactor::request_stop() {
   stop_.store(true, std::memory_order_seq_cst);
+  sim::point(sim::Point::value_set);
   notify();
 }
 
@@ -213,7 +222,8 @@ void Reactor::run() {
 
 // Messages and arrivals that came from other OS threads: what must be looked at between saying "I sleep" and sleeping.
 bool Reactor::pending() const {
-  if (impl_->has_arrivals.load(std::memory_order_seq_cst)) return true;
+  if (impl_->has_arrivals.load(std::memory_order_seq_cst) && !sim::left_out(sim::Step::recheck_arrivals)) return true;
+  if (sim::left_out(sim::Step::recheck_messages)) return false;
   return std::ranges::any_of(impl_->threads, [](const auto& thread) { return thread->has_ready_work() || thread->exit_requested(); });
 }
 
@@ -250,6 +260,7 @@ bool Reactor::spin(std::uint64_t until_ns) {
   std::uint64_t now = began_ns;
   bool found = false;
   while (!found && now < until_ns && mode() == ReactorMode::adaptive) {
+    sim::point(sim::Point::looked);
     found = fds_.collect(0) > 0 || pending();
     now = clock_.now_ns();
     found = found || now >= deadline_ns;
@@ -272,14 +283,18 @@ void Reactor::sleep(std::int64_t max_wait_ns, std::uint64_t now_ns) {
   }
   impl_->explain(Awake::asleep);
   const bool was_stopping = stop_.load(std::memory_order_seq_cst);
+  sim::point(sim::Point::about_to_sleep);
   sleeping_.store(true, std::memory_order_seq_cst);
+  sim::point(sim::Point::flag_set);
   if (pending() || mode() == ReactorMode::poll || (stop_.load(std::memory_order_seq_cst) && (!was_stopping || impl_->threads.empty()))) {
     sleeping_.store(false, std::memory_order_seq_cst);
     fds_.collect(0);
     return;
   }
-  impl_->asleep_since_ns.store(now_ns, std::memory_order_relaxed);
-  const std::size_t ready = fds_.collect(wait_ns);
+  sim::point(sim::Point::rechecked);
+  impl_->asleep_until_ns.store(deadline_ns, std::memory_order_relaxed);
+  impl_->asleep_since_ns.store(now_ns, std::memory_order_release);
+  const std::size_t ready = fds_.collect(sim::wait(impl_->epoll_fd, wait_ns));
   impl_->asleep_since_ns.store(0, std::memory_order_relaxed);
   // Already false: a sender cleared it and wrote the eventfd.
   const bool notified = !sleeping_.exchange(false, std::memory_order_seq_cst);
@@ -486,6 +501,23 @@ std::uint64_t Reactor::sleeping_for_ns() const {
   const std::uint64_t since_ns = impl_->asleep_since_ns.load(std::memory_order_relaxed);
   const std::uint64_t now_ns = clock_.now_ns();
   return since_ns != 0 && now_ns > since_ns ? now_ns - since_ns : 0;
+}
+
+Reactor::WaitState Reactor::wait_state() const {
+  WaitState state;
+  state.os_thread_id = os_thread_id();
+  state.epoll_fd = impl_->epoll_fd;
+  state.waits = impl_->sleeps.load(std::memory_order_relaxed);
+  state.waiting = impl_->asleep_since_ns.load(std::memory_order_acquire) != 0;
+  state.until_ns = impl_->asleep_until_ns.load(std::memory_order_relaxed);
+  state.notified = !sleeping_.load(std::memory_order_seq_cst);
+  if (impl_->has_arrivals.load(std::memory_order_seq_cst)) state.due = "an arriving thread";
+  if (mode() == ReactorMode::poll) state.due = "mode poll";
+  const std::lock_guard lock(impl_->list_mutex);
+  for (const auto& thread : impl_->threads) {
+    if (thread->has_outside_work()) state.due = "messages of thread " + thread->name();
+  }
+  return state;
 }
 
 Reactor::Stats Reactor::stats() const {

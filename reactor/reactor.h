@@ -102,6 +102,18 @@ class Reactor {
   std::vector<Thread*> threads() const;
   Stats stats() const;             // any OS thread
   std::string last_stall() const;  // what the last stall warning said; "": there was none. Any OS thread.
+  // What an observer needs to tell a lost wake-up, which is a state and no time: in the same wait twice, not notified, with work that is due. Any OS
+  // thread.
+  struct WaitState {
+    bool waiting = false;        // inside the wait
+    bool notified = false;       // a sender has cleared the sleeping flag, so the wait is about to end
+    std::uint64_t waits = 0;     // waits that have ended: the same number twice means the same wait
+    std::uint64_t until_ns = 0;  // nearest deadline when it began (TimerHeap::never_ns: none); valid while waiting
+    std::string due;             // work from outside that is there: messages, exit requests, arrivals, a mode that does not sleep; "": none
+    int os_thread_id = 0;
+    int epoll_fd = -1;  // readable: fds are ready
+  };
+  WaitState wait_state() const;
   // The loop's own fds (messages, deadline), not those of its threads. On its OS thread.
   std::vector<FdGroup::Waker> own_wakers() const { return fds_.own_wakers(); }
 

@@ -136,6 +136,10 @@ class Thread {
     return !ready_.empty() || !turn_end_.empty() || messages_head_.load(std::memory_order_seq_cst) != nullptr ||
            critical_.load(std::memory_order_seq_cst) != nullptr;
   }
+  // Messages or an exit request are there. Any OS thread.
+  bool has_outside_work() const {
+    return messages_head_.load(std::memory_order_seq_cst) != nullptr || critical_.load(std::memory_order_seq_cst) != nullptr || exit_requested();
+  }
   // Name of the first busy poller, or empty: why the reactor may not sleep.
   std::string busy_poller_name() const;
   bool has_busy_poller() const { return busy_pollers_ > 0; }
