@@ -11,8 +11,18 @@
 //        wait      -> the sink keeps it and calls queue.replan(request) later, once: plan(request) is then asked again. Async Event Requests
 //                     are kept this way: they hold no buffer, and the connection may die without waiting for them
 //   execute(request) ends with queue.complete(request), before or after it returns, always on the queue's thread.
-//   abandon(request) instead of execute() when the connection dies between plan and execute (also for `wait`), or when its data digest was wrong;
-//   a request in execution is still completed by the sink, and the queue swallows the answer: it must therefore end by itself.
+//   abandon(request) instead of execute() when the connection dies between plan and execute (also for `wait`), when its data digest was wrong, or when
+//   abort() took it back; a request in execution is still completed by the sink, and the queue swallows the answer: it must therefore end by itself.
+//
+// Waiting with the data there (the first half of a fused pair waits for the second, NVMe Base 2.0, section 3.4.2; either half may be executed first,
+// as data arrives when it arrives): within execute() the sink calls queue.hold(request) instead of complete(). The request keeps its buffer, is no
+// longer in execution (so a dying connection, or abort(), gives it to abandon()), and goes on after queue.resume(request): it is in execution again
+// and execute() is not called a second time. What the sink must keep to:
+//   - consumes_inline is false for a request that may be held: bytes in the receive buffer do not stay;
+//   - of a pair, the half that was planned second says `never_waits`. Otherwise first halves could hold all buffers while every second half stands in
+//     the line for one. Its length is bounded by max_unwaited_bytes (the sink bounds pairs by ACWU anyway);
+//   - plan() is called in the order of arrival, so the sink sees there what follows a first half, and ends a first half that has no second.
+// A host that never sends the second half loses its connection when others wait for buffers, like one that owes data (TcpOptions::send_stall_us).
 //
 // What the transport checks before plan(): PDU form, digests of headers, the SGL descriptor's type (sgl_descriptor_type_invalid), that in-capsule
 // data fits the capsule (sgl_offset_invalid, data_sgl_length_invalid), and that the CID is not in use (command_id_conflict). After plan(): that the
@@ -59,6 +69,9 @@ struct Lease {
 
 class CommandQueue;
 
+// Most data of a request that says `never_waits`: memory beside the pool, so a queue can take at most half its entries times this.
+inline constexpr std::uint32_t max_unwaited_bytes = 128U << 10;
+
 // Bytes the sink may use in each request for its own state (a bdev I/O and a little more).
 inline constexpr std::size_t sink_context_bytes = 128;
 
@@ -72,6 +85,8 @@ struct Request {
   DataDirection direction = DataDirection::none;
   // The sink promises to be done with the bytes when execute() returns, so they may still lie in the receive buffer.
   bool consumes_inline = false;
+  // Its buffer must not be waited for: at the pool's cap it comes from the heap. Only with data_length ≤ max_unwaited_bytes.
+  bool never_waits = false;
   // Set by the transport before plan(): a Lease is acceptable as the answer's data (no data digest on this connection).
   bool may_lend = false;
   std::uint32_t data_length = 0;  // bytes to move; ≤ what the SGL describes (checked by the transport's SGL rules, then by the sink)
@@ -101,6 +116,19 @@ class CommandQueue {
 
   virtual void complete(Request& request) = 0;
   virtual void replan(Request& request) = 0;
+  // Out of execution, keeping its data, until resume(); within execute() or later. See above.
+  virtual void hold(Request& request) = 0;
+  virtual void resume(Request& request) = 0;
+  // Takes back the outstanding command with this CID (the Abort command; not from within plan()). `taken_back`: it had not begun: abandon() was called
+  // and the host gets Command Abort Requested; that answer is queued when this returns, so before the Abort's own on the same queue. Data that
+  // still comes for its R2Ts is thrown away, the connection goes on. `executing`: the sink has it (`request`), and may end it by its own means.
+  // `not_found`: no such command, or its answer is on its way already.
+  enum class AbortOutcome : std::uint8_t { taken_back, executing, not_found };
+  struct Aborted {
+    AbortOutcome outcome = AbortOutcome::not_found;
+    Request* request = nullptr;
+  };
+  virtual Aborted abort(std::uint16_t cid) = 0;
   // Ends the connection from the target's side after what is queued has gone out (removed listener, association loss, keep-alive expiry).
   virtual void disconnect(const std::string& reason) = 0;
   // Called by the sink when Connect succeeded: queue id, and its size in entries (SQSIZE + 1): the transport enforces the number of outstanding

@@ -82,10 +82,11 @@ void QueuePair::watch_deadlines() {
   if (handshake_deadline_ns_ != 0) nearest = std::min(nearest, handshake_deadline_ns_);
   if (linger_deadline_ns_ != 0) nearest = std::min(nearest, linger_deadline_ns_);
   if (watching_writable_) nearest = std::min(nearest, stalled_since_ns_ + group_.options.send_stall_us * ns_per_us);
-  if (waiting_data_ > 0) {
-    nearest = std::min(nearest, data_progress_ns_ + group_.options.send_stall_us * ns_per_us);
+  if (waiting_data_ + kept_ > 0) nearest = std::min(nearest, data_progress_ns_ + group_.options.send_stall_us * ns_per_us);
+  if (waiting_data_ + draining_ > 0) {
     for (const auto& slot : slots_) {
-      if (slot->state == SlotState::waiting_data) nearest = std::min(nearest, slot->data_since_ns + group_.options.r2t_timeout_us * ns_per_us);
+      if (slot->state == SlotState::waiting_data || slot->state == SlotState::draining)
+        nearest = std::min(nearest, slot->data_since_ns + group_.options.r2t_timeout_us * ns_per_us);
     }
   }
   if (nearest == TimerHeap::never_ns) {
@@ -105,13 +106,15 @@ void QueuePair::on_io_deadline() {
       return close(fmt::format("the host took nothing for {} s while others wait for buffers", group_.options.send_stall_us / 1'000'000));
     stalled_since_ns_ = now;
   }
-  if (waiting_data_ > 0 && now >= data_progress_ns_ + group_.options.send_stall_us * ns_per_us) {
+  if (waiting_data_ + kept_ > 0 && now >= data_progress_ns_ + group_.options.send_stall_us * ns_per_us) {
     if (Reactor::current()->buffers().stats().waiting > 0)
       return close(fmt::format("the host owed data for {} s while others wait for buffers", group_.options.send_stall_us / 1'000'000));
     data_progress_ns_ = now;
   }
   for (const auto& slot : slots_) {
-    if (slot->state == SlotState::waiting_data && now >= slot->data_since_ns + group_.options.r2t_timeout_us * ns_per_us)
+    if (now < slot->data_since_ns + group_.options.r2t_timeout_us * ns_per_us) continue;
+    if (slot->state == SlotState::draining) free_slot(*slot);  // the host will not send it any more: the transfer tag may be used again
+    if (slot->state == SlotState::waiting_data)
       return close(
           fmt::format("no data for the R2T of command {:#x} within {} s", std::uint16_t{slot->sqe.cid}, group_.options.r2t_timeout_us / 1'000'000));
   }
@@ -144,8 +147,15 @@ void QueuePair::abandon_all() {
   for (const auto& slot : slots_) slot->waiter.reset();  // first: a buffer freed below must not start one of our own
   for (const auto& slot : slots_) {
     if (slot->state == SlotState::free || slot->state == SlotState::executing) continue;
-    if (slot->state != SlotState::sending) sink_->abandon(*slot);
+    const bool answered = slot->state == SlotState::sending || slot->state == SlotState::taking_back || slot->state == SlotState::draining;
+    if (!answered) sink_->abandon(*slot);
+    if (slot->state == SlotState::draining) {
+      free_slot(*slot);
+      continue;
+    }
     if (slot->state == SlotState::waiting_data) --waiting_data_;
+    if (slot->state == SlotState::kept) --kept_;
+    slot->aborted = false;
     slot->state = SlotState::sending;
     if (!slot->tx.queued) free_slot(*slot);
   }
@@ -193,8 +203,8 @@ void QueuePair::finish_if_idle() {
 Slot* QueuePair::slot_at(std::uint32_t index) { return index < slots_.size() ? slots_[index].get() : nullptr; }
 
 Slot* QueuePair::take_slot() {
+  ++in_use_;
   if (free_ != nullptr) return std::exchange(free_, free_->next_free);
-  if (slots_.size() >= slot_limit_) return nullptr;
   slots_.push_back(std::make_unique<Slot>(static_cast<std::uint16_t>(slots_.size())));
   return slots_.back().get();
 }
@@ -202,6 +212,7 @@ Slot* QueuePair::take_slot() {
 void QueuePair::free_slot(Slot& slot) {
   CATNAP_DCHECK(slot.state != SlotState::free && !slot.tx.queued);
   if (slot.owns_cid) cids_in_use_->reset(slot.sqe.cid);
+  --(slot.state == SlotState::draining ? draining_ : in_use_);
   if (payload_slot_ == &slot) payload_slot_ = nullptr;
   slot.waiter.reset();
   slot.tx.clear();
@@ -244,13 +255,13 @@ void QueuePair::start_command(const CapsuleCmd& capsule, std::uint32_t payload_b
   slot.cqe = {};
   slot.queue = this;
   slot.direction = transport::DataDirection::none;
-  slot.consumes_inline = false;
+  slot.consumes_inline = slot.never_waits = false;
   slot.may_lend = !negotiated_.data_digest && !watching_writable_ && send_queue_.lent_bytes() < max_lent_bytes;
   slot.data_length = 0;
   slot.data = nullptr;
   slot.lease = {};
   slot.in_capsule = slot.sqe.sgl.is_in_capsule();
-  slot.digest_bad = slot.data_complete = false;
+  slot.digest_bad = slot.data_complete = slot.aborted = false;
   slot.received_bytes = slot.asked_bytes = 0;
   slot.r2ts_outstanding = 0;
   slot.state = SlotState::receiving;
@@ -298,6 +309,11 @@ void QueuePair::get_buffer(Slot& slot) {
   BufferPool& pool = Reactor::current()->buffers();
   Buffer buffer = pool.try_get(slot.data_length);
   if (buffer) return have_buffer(slot, std::move(buffer));
+  if (slot.never_waits) {
+    CATNAP_CHECK(slot.data_length <= transport::max_unwaited_bytes);
+    use_heap(slot, slot.data_length);
+    return have_memory(slot);
+  }
   slot.state = SlotState::waiting_buffer;
   slot.waiter = std::make_unique<BufferWaiter>([this, &slot](Buffer late) { have_buffer(slot, std::move(late)); });
   pool.wait(*slot.waiter, slot.data_length);
@@ -306,10 +322,22 @@ void QueuePair::get_buffer(Slot& slot) {
 void QueuePair::have_buffer(Slot& slot, Buffer buffer) {
   slot.buffer = std::move(buffer);
   slot.data = slot.buffer.data();
+  have_memory(slot);
+}
+
+// Memory beside the pool, aligned as the pool's: for what must not wait in its line.
+void QueuePair::use_heap(Slot& slot, std::size_t size_bytes) {
+  constexpr std::size_t alignment = 4096;  // devices opened with O_DIRECT want it
+  slot.heap = std::make_unique_for_overwrite<std::byte[]>(size_bytes + alignment);
+  const auto address = reinterpret_cast<std::uintptr_t>(slot.heap.get());
+  slot.data = slot.heap.get() + (alignment - address % alignment) % alignment;
+}
+
+void QueuePair::have_memory(Slot& slot) {
   if (slot.direction == transport::DataDirection::controller_to_host) return execute(slot);
   slot.consumes_inline = false;
   slot.state = SlotState::waiting_data;
-  if (waiting_data_++ == 0) data_progress_ns_ = group_.thread.now_ns();
+  if (waiting_data_++ == 0 && kept_ == 0) data_progress_ns_ = group_.thread.now_ns();
   const std::uint32_t chunk = group_.options.max_r2t_bytes;
   slot.r2t_bytes = chunk == 0 ? slot.data_length : std::min(chunk, slot.data_length);
   queue_r2t(slot);

@@ -1,7 +1,7 @@
 // The target's side of one NVMe/TCP connection: a submission and a completion queue (TCP Transport 1.0c, section 3.3).
 // Owner: its poll group's thread. Left out: what commands mean (CommandSink), TLS, placement.
 //
-// Files: queue_pair.cpp (life, commands), receive.cpp (bytes in), respond.cpp (bytes out).
+// Files: queue_pair.cpp (life, commands), receive.cpp (bytes in), respond.cpp (bytes out), take_back.cpp (commands held back and aborted).
 #pragma once
 
 #include <array>
@@ -56,6 +56,9 @@ class QueuePair final : public transport::CommandQueue {
 
   void complete(transport::Request& request) override;
   void replan(transport::Request& request) override;
+  void hold(transport::Request& request) override;
+  void resume(transport::Request& request) override;
+  Aborted abort(std::uint16_t cid) override;
   void disconnect(const std::string& reason) override;
   void set_connected(std::uint16_t qid, std::uint16_t entries, bool sq_flow_control_disabled) override;
   void set_sink(transport::CommandSink& sink) override { sink_ = &sink; }
@@ -95,9 +98,20 @@ class QueuePair final : public transport::CommandQueue {
   void plan_transfer(Slot& slot);
   void get_buffer(Slot& slot);
   void have_buffer(Slot& slot, Buffer buffer);
+  void have_memory(Slot& slot);
   void execute(Slot& slot);
   void fail(Slot& slot, nvme::Status status);
   void abandon(Slot& slot, nvme::Status status);
+  void use_heap(Slot& slot, std::size_t size_bytes);
+
+  // --- held back and aborted (take_back.cpp) ---
+  bool take_back(Slot& slot);
+  bool stop_asking(Slot& slot);
+  void answer_aborted(Slot& slot);
+  bool owes_data(const Slot& slot) const { return slot.aborted && slot.received_bytes < slot.asked_bytes; }
+  void drain(Slot& slot);
+  void discard_h2c_data(Slot& slot, std::uint32_t payload_bytes);
+  bool has_free_slot() const { return in_use_ < slot_limit_; }
 
   // --- receive (receive.cpp) ---
   void on_event(std::uint32_t events);
@@ -160,8 +174,11 @@ class QueuePair final : public transport::CommandQueue {
   std::vector<std::unique_ptr<Slot>> slots_;
   Slot* free_ = nullptr;
   std::uint32_t slot_limit_ = 1;
+  std::uint32_t in_use_ = 0;  // slots neither free nor draining: never above slot_limit_
   std::uint32_t executing_ = 0;
   std::uint32_t waiting_data_ = 0;
+  std::uint32_t kept_ = 0;
+  std::uint32_t draining_ = 0;
   std::unique_ptr<std::bitset<65536>> cids_in_use_;
 
   SendQueue send_queue_;
@@ -172,7 +189,7 @@ class QueuePair final : public transport::CommandQueue {
   Timer io_timer_;  // handshake, unanswered R2Ts, a host that does not read, lingering
   std::uint64_t handshake_deadline_ns_ = 0;
   std::uint64_t linger_deadline_ns_ = 0;
-  std::uint64_t data_progress_ns_ = 0;  // while data is owed for R2Ts: when some last came, or was last looked for
+  std::uint64_t data_progress_ns_ = 0;  // while data is owed for R2Ts, or a request is kept: when some last came, or was last looked for
   std::uint64_t stalled_since_ns_ = 0;  // while writable is watched: when the socket last took bytes, or was last looked at
 };
 

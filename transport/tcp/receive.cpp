@@ -166,7 +166,7 @@ void QueuePair::handle_ic_req(const std::byte* header) {
 
 void QueuePair::handle_capsule(const std::byte* header, const Layout& layout) {
   const auto capsule = read_as<CapsuleCmd>(header);
-  if (free_ == nullptr && slots_.size() >= slot_limit_)
+  if (!has_free_slot())
     return terminate(
         {FatalError::pdu_sequence_error, 0, connected_ ? "more commands than the queue has entries" : "a command before Connect was answered"},
         header, sizeof capsule);
@@ -175,14 +175,14 @@ void QueuePair::handle_capsule(const std::byte* header, const Layout& layout) {
 
 std::optional<Fault> QueuePair::check_h2c_data(const H2CData& pdu, std::uint32_t payload_bytes) {
   Slot* slot = slot_at(pdu.ttag);
-  if (slot == nullptr || slot->state != SlotState::waiting_data) return Fault{FatalError::invalid_header_field, offset_ttag, "TTAG names no R2T"};
+  if (slot == nullptr || !(slot->state == SlotState::waiting_data || owes_data(*slot))) return Fault{FatalError::invalid_header_field, offset_ttag, "TTAG names no R2T"};
   if (slot->sqe.cid != pdu.cccid) return Fault{FatalError::invalid_header_field, offset_cccid, "CCCID is not the R2T's"};
   const std::uint32_t offset = pdu.datao, length = pdu.datal;
   if (length != payload_bytes) return Fault{FatalError::invalid_header_field, 16, "DATAL is not the length of the data"};
   if (offset != slot->received_bytes) return Fault{FatalError::data_transfer_out_of_range, 0, "DATAO does not go on where the last data ended"};
   const std::uint32_t r2t_end = std::min(slot->data_length, (offset / slot->r2t_bytes + 1) * slot->r2t_bytes);
   // Of several R2Ts the last may still be queued; data for those before it is welcome.
-  const std::uint32_t sent_end = slot->tx.queued ? (slot->asked_bytes - 1) / slot->r2t_bytes * slot->r2t_bytes : slot->asked_bytes;
+  const std::uint32_t sent_end = slot->tx.queued && !slot->aborted ? (slot->asked_bytes - 1) / slot->r2t_bytes * slot->r2t_bytes : slot->asked_bytes;
   if (r2t_end > sent_end) return Fault{FatalError::pdu_sequence_error, 0, "data for an R2T that was not sent yet"};
   if (length > r2t_end - offset) return Fault{FatalError::data_transfer_out_of_range, 0, "more data than the R2T asks for"};
   const bool last = (pdu.ch.flags & flag_last_pdu) != 0;
@@ -194,7 +194,9 @@ std::optional<Fault> QueuePair::check_h2c_data(const H2CData& pdu, std::uint32_t
 void QueuePair::handle_h2c_data(const std::byte* header, const Layout& layout) {
   const auto pdu = read_as<H2CData>(header);
   if (const auto fault = check_h2c_data(pdu, layout.payload_bytes)) return terminate(*fault, header, sizeof pdu);
-  payload_slot_ = slot_at(pdu.ttag);
+  Slot& slot = *slot_at(pdu.ttag);
+  if (slot.aborted) return discard_h2c_data(slot, layout.payload_bytes);
+  payload_slot_ = &slot;
   payload_to_ = payload_slot_->data + payload_slot_->received_bytes;
   payload_slot_->data_since_ns = data_progress_ns_ = group_.thread.now_ns();
 }
@@ -215,10 +217,7 @@ void QueuePair::prepare_in_capsule_memory(Slot& slot) {
     slot.buffer = std::move(buffer);
     slot.data = slot.buffer.data();
   } else {
-    constexpr std::size_t alignment = 4096;  // devices opened with O_DIRECT want it
-    slot.heap = std::make_unique_for_overwrite<std::byte[]>(payload_bytes_ + alignment);
-    const auto address = reinterpret_cast<std::uintptr_t>(slot.heap.get());
-    slot.data = slot.heap.get() + (alignment - address % alignment) % alignment;
+    use_heap(slot, payload_bytes_);
   }
   slot.consumes_inline = false;
   payload_to_ = slot.data;

@@ -159,7 +159,8 @@ void QueuePair::on_item_sent(SendItem& item) {
     return;
   }
   auto& slot = *static_cast<Slot*>(item.owner);
-  if (slot.state == SlotState::sending) return free_slot(slot);
+  if (slot.state == SlotState::sending) return owes_data(slot) ? drain(slot) : free_slot(slot);
+  if (slot.state == SlotState::taking_back) return answer_aborted(slot);
   if (slot.state == SlotState::waiting_data) queue_r2t(slot);  // another may be allowed at once
 }
 

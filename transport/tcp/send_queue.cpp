@@ -147,6 +147,17 @@ SendQueue::Flushed SendQueue::send_all(int fd) {
   return result;
 }
 
+bool SendQueue::remove_unstarted(SendItem& item) {
+  if (!item.queued || item.sent_bytes > 0) return false;
+  SendItem* before = nullptr;
+  for (SendItem* at = first_; at != &item; at = at->next) before = at;
+  (before == nullptr ? first_ : before->next) = item.next;
+  if (last_ == &item) last_ = before;
+  if (item.lease.base != nullptr) lent_bytes_ -= item.data_bytes;
+  item.queued = false;
+  return true;
+}
+
 void SendQueue::drop_unstarted() {
   SendItem* keep = first_ != nullptr && first_->sent_bytes > 0 ? first_ : nullptr;
   SendItem* item = keep != nullptr ? keep->next : first_;

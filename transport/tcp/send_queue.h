@@ -61,6 +61,8 @@ class SendQueue {
   // Sends until the queue is empty, the socket takes no more, or send_budget_bytes went out (then `drained` is false and the caller comes back:
   // blocked).
   Flushed flush(int fd);
+  // Takes an item off that was not begun; false: it was (or is not queued). A walk along the queue.
+  bool remove_unstarted(SendItem& item);
   // Forgets everything but a partly sent first item (a PDU must not be cut in the middle before a C2HTermReq).
   void drop_unstarted();
   void drop_all();

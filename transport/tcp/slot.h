@@ -18,7 +18,10 @@ enum class SlotState : std::uint8_t {
   waiting_buffer,  // in the pool's line
   waiting_data,    // R2T sent or queued, H2CData expected
   executing,       // the sink has it
+  kept,            // the sink had it and holds it back, with its data
+  taking_back,     // aborted while an R2T is half sent: answered when that is out
   sending,         // completed; the answer is on its way
+  draining,        // aborted and answered; data for R2Ts that the host has seen may still come
 };
 
 // Made on first use and kept for the life of the connection; the index is the transfer tag (checked before use).
@@ -31,6 +34,7 @@ struct Slot : transport::Request {
   bool digest_bad = false;
   bool owns_cid = false;       // false: another outstanding command has the same CID
   bool data_complete = false;  // in-capsule data all received
+  bool aborted = false;        // taken back: data for its R2Ts is thrown away
   std::uint16_t index;
   std::uint16_t r2ts_outstanding = 0;
   std::uint32_t received_bytes = 0;  // host data so far

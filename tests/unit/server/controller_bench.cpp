@@ -107,7 +107,7 @@ void FakeQueue::answered(Command& command) {
 }
 
 void FakeQueue::complete(transport::Request& request) {
-  --executing_;
+  std::erase(executing_, &command_of(request));
   answered(command_of(request));
   close_if_idle();
 }
@@ -116,6 +116,31 @@ void FakeQueue::replan(transport::Request& request) {
   Command& command = command_of(request);
   std::erase(waiting_, &command);
   plan_only(command);
+}
+
+void FakeQueue::hold(transport::Request& request) {
+  std::erase(executing_, &command_of(request));
+  waiting_.push_back(&command_of(request));
+}
+
+void FakeQueue::resume(transport::Request& request) {
+  std::erase(waiting_, &command_of(request));
+  executing_.push_back(&command_of(request));
+}
+
+transport::CommandQueue::Aborted FakeQueue::abort(std::uint16_t cid) {
+  for (Command* command : executing_) {
+    if (command->request.sqe.cid == cid) return {AbortOutcome::executing, &command->request};
+  }
+  for (Command* command : waiting_) {
+    if (command->request.sqe.cid != cid) continue;
+    std::erase(waiting_, command);
+    sink_->abandon(command->request);
+    nvme::set_status(command->request.cqe, nvme::GenericStatus::abort_requested);
+    answered(*command);
+    return {AbortOutcome::taken_back, nullptr};
+  }
+  return {};
 }
 
 void FakeQueue::plan_only(Command& command) {
@@ -139,7 +164,7 @@ void FakeQueue::execute_planned(Command& command) {
     command.request.data = command.buffer.data();
   }
   std::erase(waiting_, &command);
-  ++executing_;
+  executing_.push_back(&command);
   sink_->execute(command.request);
 }
 
@@ -156,7 +181,7 @@ void FakeQueue::close() {
 }
 
 void FakeQueue::close_if_idle() {
-  if (!closing_ || closed || executing_ != 0) return;
+  if (!closing_ || closed || !executing_.empty()) return;
   closed = true;
   thread_.send([this] { sink_->queue_closed(*this); });
 }

@@ -77,6 +77,9 @@ class FakeQueue final : public transport::CommandQueue {
   FakeQueue(Thread& thread, transport::CommandSink& sink);
   void complete(transport::Request& request) override;
   void replan(transport::Request& request) override;
+  void hold(transport::Request& request) override;
+  void resume(transport::Request& request) override;
+  Aborted abort(std::uint16_t cid) override;
   void disconnect(const std::string& reason) override { disconnected = reason; }
   void set_connected(std::uint16_t new_qid, std::uint16_t new_entries, bool flow_control_disabled) override;
   void set_sink(transport::CommandSink& sink) override { sink_ = &sink; }
@@ -109,8 +112,7 @@ class FakeQueue final : public transport::CommandQueue {
   void close_if_idle();
   Thread& thread_;
   transport::CommandSink* sink_;
-  std::vector<Command*> waiting_;
-  int executing_ = 0;
+  std::vector<Command*> waiting_, executing_;
   bool closing_ = false;
 };
 
