@@ -1,0 +1,201 @@
+// An I/O queue: its namespaces, the checks all commands share, submission to block devices, and answers. See io_queue.h.
+// Owner: the queue's poll group thread. Left out: the commands (io_commands.cpp).
+#include "server/io_queue.h"
+
+#include <utility>
+
+#include "reactor/base/check.h"
+#include "server/controller.h"
+#include "server/identify.h"
+#include "server/io_context.h"
+
+namespace catnap::server {
+
+using transport::DataDirection;
+using transport::PlanAction;
+using transport::Request;
+
+IoQueue::IoQueue(ServerGroup& group, std::uint64_t queue_id, HostIdentity host, std::shared_ptr<Controller> controller, std::uint16_t qid)
+    : ServedQueue(group, queue_id, std::move(host)),
+      controller_(std::move(controller)),
+      shared_(controller_->shared()),
+      counters_(shared_.add_queue()),
+      qid_(qid) {}
+
+IoQueue::~IoQueue() { shared_.remove_queue(counters_); }
+
+void IoQueue::configuration_installed() {
+  views_.clear();
+  const auto subsystem = group_.subsystem(host().subnqn);
+  if (subsystem == nullptr || subsystem->namespaces.empty()) return;
+  views_.resize(std::size_t{subsystem->namespaces.rbegin()->first} + 1);
+  const SubsystemSnapshot::ListenerEntry* listener = Controller::listener(*subsystem, *queue_);
+  for (const auto& [nsid, config] : subsystem->namespaces) {
+    if (subsystem->visible_namespace(nsid, host().hostnqn) == nullptr) continue;
+    views_[nsid].slot = group_.slot(host().subnqn, nsid);
+    if (subsystem->ana_reporting) views_[nsid].ana_state = ana_state_of(listener, ana_group_of(*config));
+  }
+}
+
+void IoQueue::queue_closed(transport::CommandQueue&) {
+  queue_ = nullptr;
+  group_.detach_io_queue(*this);
+  ControllerTable& table = group_.table();
+  table.app_thread().send(
+      [&table, nqn = host().subnqn, cntlid = controller_->cntlid(), qid = qid_, queue_id = id()] { table.io_closed(nqn, cntlid, qid, queue_id); });
+  group_.forget(*this);  // frees this
+}
+
+// --- answers ---
+
+void IoQueue::record_error(const Request& request, CommandError error) {
+  nvme::ErrorEntry entry;
+  entry.sqid = qid_;
+  entry.cid = request.sqe.cid;
+  entry.status = static_cast<std::uint16_t>(error.status.field() << 1);
+  entry.parameter_location = error.location;
+  entry.lba = request.sqe.slba();
+  entry.nsid = request.sqe.nsid;
+  entry.trtype = static_cast<std::uint8_t>(nvme::TransportType::tcp);
+  shared_.errors.record(entry);
+}
+
+PlanAction IoQueue::refuse(Request& request, CommandError error) {
+  // What a path cannot do now is no error of the controller's (Base 2.0 section 5.16.1.2).
+  if (error.status.sct != nvme::StatusCodeType::path) {
+    error.status.more = true;
+    record_error(request, error);
+  }
+  nvme::set_status(request.cqe, error.status);
+  return PlanAction::complete;
+}
+
+PlanAction IoQueue::transfer(Request& request, DataDirection direction, std::uint64_t length_bytes) {
+  if (length_bytes > group_.limits().max_io_size_bytes) return refuse(request, invalid_field(sqe_cdw12_byte));
+  // SGLS bit 18 is set: the SGL may describe more than the data (Base 2.0 section 5.17.2.1, SGLS). Linux describes 4096 bytes for every
+  // Dataset Management, however few its ranges.
+  if (request.sqe.sgl.length < length_bytes) return refuse(request, refusal(nvme::GenericStatus::data_sgl_length_invalid, sqe_sgl_length_byte));
+  request.direction = direction;
+  request.data_length = static_cast<std::uint32_t>(length_bytes);
+  return PlanAction::transfer;
+}
+
+void IoQueue::finish(Request& request, CommandError error) {
+  if (!error.ok()) refuse(request, error);
+  group_.count_completed();
+  request.queue->complete(request);
+}
+
+// --- checks ---
+
+// What holds for every I/O command.
+CommandError IoQueue::check_common(const nvme::SubmissionEntry& sqe) const {
+  if (sqe.fuse() != nvme::Fuse::normal) return invalid_field(sqe_flags_byte);
+  if (sqe.psdt() != nvme::Psdt::sgl) return invalid_field(sqe_flags_byte, 6);
+  // A reset or shutdown is ending this queue.
+  if (!shared_.accepting_io.load(std::memory_order_relaxed)) return nvme::Status(nvme::GenericStatus::aborted_sq_deletion);
+  return {};
+}
+
+CommandError IoQueue::find_slot(std::uint32_t nsid, NamespaceSlot*& slot) {
+  const View view = nsid < views_.size() ? views_[nsid] : View();
+  if (view.slot == nullptr) return refusal(nvme::GenericStatus::invalid_namespace_or_format, sqe_nsid_byte);
+  switch (view.ana_state) {
+    case AnaState::optimized:
+    case AnaState::non_optimized:
+      break;
+    case AnaState::inaccessible:
+      return nvme::Status(nvme::PathStatus::ana_inaccessible);
+    case AnaState::persistent_loss:
+      return nvme::Status(nvme::PathStatus::ana_persistent_loss);
+    case AnaState::change:
+      return nvme::Status(nvme::PathStatus::ana_transition);
+  }
+  if (!view.slot->channel) return nvme::Status(nvme::GenericStatus::namespace_not_ready);
+  slot = view.slot;
+  return {};
+}
+
+// SLBA and NLB within the namespace as it is now.
+CommandError IoQueue::check_range(const nvme::SubmissionEntry& sqe, const NamespaceSlot& slot) const {
+  const std::uint64_t blocks = slot.config->bdev->num_blocks();
+  const std::uint64_t count = sqe.block_count();
+  if (count > blocks || sqe.slba() > blocks - count) return refusal(nvme::GenericStatus::lba_out_of_range, sqe_cdw10_byte);
+  return {};
+}
+
+// Read, Write, Compare, Write Zeroes: the namespace, the range, and fields of features that no namespace has.
+CommandError IoQueue::resolve(const nvme::SubmissionEntry& sqe, NamespaceSlot*& slot) {
+  CommandError error = find_slot(sqe.nsid, slot);
+  if (!error.ok()) return error;
+  constexpr std::uint32_t directive_mask = 0xF0'0000;  // DTYPE: directives are not supported
+  if ((sqe.cdw12 & nvme::cdw12_prinfo_mask) != 0) return refusal(nvme::CommandStatus::invalid_protection_information, sqe_cdw12_byte + 3, 2);
+  if ((sqe.cdw12 & nvme::cdw12_stc) != 0) return invalid_field(sqe_cdw12_byte + 3);
+  if ((sqe.cdw12 & directive_mask) != 0 && sqe.opcode == static_cast<std::uint8_t>(nvme::IoOpcode::write)) {
+    return invalid_field(sqe_cdw12_byte + 2, 4);
+  }
+  return check_range(sqe, *slot);
+}
+
+// --- block devices ---
+
+void IoQueue::submit(Context& context, NamespaceSlot& slot, bdev::BdevIo::Done done) {
+  context.io.context = &slot;
+  context.io.done = done;
+  ++slot.in_flight;
+  group_.io_started();
+  slot.channel->submit(context.io);
+}
+
+void IoQueue::step_done(bdev::BdevIo& io) {
+  Context& context = Context::of(io);
+  Request& request = context.request();
+  NamespaceSlot& slot = context.slot();
+  auto& self = *static_cast<IoQueue*>(request.queue->sink_data);
+  if (io.status != bdev::Status::ok && context.steps.failure == bdev::Status::ok) context.steps.failure = io.status;
+  self.group_.io_done(slot);
+  if (context.steps.submitting) {
+    context.steps.done_inline = true;
+    return;
+  }
+  if (io.op == bdev::Op::flush) {
+    self.next_flush(request);
+  } else {
+    self.next_range(request);
+  }
+}
+
+void IoQueue::count(const Request& request) {
+  switch (static_cast<nvme::IoOpcode>(request.sqe.opcode)) {
+    case nvme::IoOpcode::read:
+    case nvme::IoOpcode::compare:
+      IoCounters::add(counters_->read_commands, 1);
+      IoCounters::add(counters_->bytes_read, request.data_length);
+      break;
+    case nvme::IoOpcode::write:
+      IoCounters::add(counters_->write_commands, 1);
+      IoCounters::add(counters_->bytes_written, request.data_length);
+      break;
+    default:
+      break;
+  }
+}
+
+void IoQueue::io_done(bdev::BdevIo& io) {
+  Context& context = Context::of(io);
+  Request& request = context.request();
+  NamespaceSlot& slot = context.slot();
+  auto& self = *static_cast<IoQueue*>(request.queue->sink_data);
+  ServerGroup& group = self.group_;  // finish() may end the queue, when its connection waited for this command alone
+  if (io.status == bdev::Status::ok) {
+    request.lease = io.lease;
+    self.count(request);
+    self.finish(request, {});
+  } else {
+    self.finish(request, CommandError(nvme_status_of(io.status),
+                                      io.status == bdev::Status::out_of_range ? parameter_at(sqe_cdw10_byte) : nvme::no_parameter_location));
+  }
+  group.io_done(slot);
+}
+
+}  // namespace catnap::server
