@@ -13,7 +13,10 @@ namespace catnap::server {
 
 class Target::Draft {
  public:
-  explicit Draft(const TargetSnapshot& current) : next_(std::make_shared<TargetSnapshot>(current)) { ++next_->generation; }
+  explicit Draft(const TargetSnapshot& current) : next_(std::make_shared<TargetSnapshot>(current)) {
+    ++next_->generation;
+    next_->ending_grace_us = 0;
+  }
 
   TargetSnapshot& target() { return *next_; }
   std::uint64_t generation() const { return next_->generation; }

@@ -6,6 +6,8 @@
 
 namespace catnap::server {
 
+bool Referral::shown_to(const std::string& host_nqn) const { return allow_any_host || std::binary_search(hosts.begin(), hosts.end(), host_nqn); }
+
 bool SubsystemSnapshot::allows_host(const std::string& host_nqn) const {
   return allow_any_host || std::binary_search(hosts.begin(), hosts.end(), host_nqn);
 }
@@ -16,7 +18,7 @@ const SubsystemSnapshot::ListenerEntry* SubsystemSnapshot::listener_for(const st
   for (const auto& entry : listeners) {
     if (entry.address.trsvcid != trsvcid) continue;
     if (entry.address.traddr == traddr) return &entry;
-    if (entry.address.traddr == "::" || (!is_ipv6 && entry.address.traddr == "0.0.0.0")) wildcard = &entry;
+    if (entry.address.traddr == (is_ipv6 ? "::" : "0.0.0.0")) wildcard = &entry;
   }
   return wildcard;
 }
@@ -25,15 +27,15 @@ const NamespaceConfig* SubsystemSnapshot::visible_namespace(std::uint32_t nsid, 
   const auto found = namespaces.find(nsid);
   if (found == namespaces.end()) return nullptr;
   const NamespaceConfig& config = *found->second;
-  if (config.no_auto_visible && std::find(config.visible_hosts.begin(), config.visible_hosts.end(), host_nqn) == config.visible_hosts.end()) {
-    return nullptr;
-  }
-  return &config;
+  const bool visible = !config.no_auto_visible || std::binary_search(config.visible_hosts.begin(), config.visible_hosts.end(), host_nqn);
+  return visible ? &config : nullptr;
 }
 
 const SubsystemSnapshot* TargetSnapshot::find(std::string_view nqn) const {
-  const auto found = subsystems.find(nqn);
-  return found == subsystems.end() ? nullptr : found->second.get();
+  auto found = subsystems.find(nqn);
+  if (found != subsystems.end()) return found->second.get();
+  found = subsystems.find(discovery_nqn);
+  return found != subsystems.end() && !nqn.empty() && found->second->unique_nqn == nqn ? found->second.get() : nullptr;
 }
 
 }  // namespace catnap::server

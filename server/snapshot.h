@@ -45,7 +45,7 @@ struct NamespaceConfig {
   std::uint32_t anagrpid = 0;
   std::string ptpl_file;
   bool no_auto_visible = false;
-  std::vector<std::string> visible_hosts;   // only with no_auto_visible
+  std::vector<std::string> visible_hosts;   // only with no_auto_visible: the hosts that see it nevertheless, sorted
   std::uint64_t attributes_generation = 0;  // target generation at which anything of this namespace last changed (also its size)
 };
 
@@ -54,12 +54,15 @@ struct SubsystemSnapshot {
   bool discovery = false;
   std::string serial_number;  // ≤ 20 ASCII characters
   std::string model_number;   // ≤ 40
+  std::string admin_label;    // of extended discovery entries; empty: none
+  std::string unique_nqn;     // of the discovery subsystem: what it calls itself, besides the well-known NQN; empty: that alone
   bool allow_any_host = false;
   std::vector<std::string> hosts;  // allowed host NQNs, sorted
   std::uint32_t max_namespaces = 32;
   std::uint16_t min_cntlid = 1;
   std::uint16_t max_cntlid = 0xFFEF;
   bool ana_reporting = false;
+  bool one_controller_per_host = false;  // dup_host_policy restrict_per_listener: a HOSTID has at most one controller per listener
   struct ListenerEntry {
     ListenAddress address;
     std::uint16_t port_id = 0;                     // discovery log PORTID
@@ -69,10 +72,13 @@ struct SubsystemSnapshot {
   std::map<std::uint32_t, std::shared_ptr<const NamespaceConfig>> namespaces;  // by NSID
   std::uint64_t ana_change_count = 0;
 
+  // What Identify and the discovery log call it.
+  const std::string& shown_nqn() const { return unique_nqn.empty() ? nqn : unique_nqn; }
   // True for every host when allow_any_host.
   bool allows_host(const std::string& host_nqn) const;
-  // The listener through which a connection to this local address came, or null: exact address first, then a wildcard ("0.0.0.0", "::") of the
-  // same port; "::" also takes IPv4 peers. Numbers as inet_ntop writes them; ports without leading zeros.
+  // The listener through which a connection to this local address came, or null: exact address first, then the wildcard of its family ("0.0.0.0";
+  // "::", which takes IPv6 alone) on the same port. Numbers as inet_ntop writes them, a link-local address with its interface ("fe80::1%eth0");
+  // ports without leading zeros.
   const ListenerEntry* listener_for(const std::string& traddr, const std::string& trsvcid) const;
   // Null when there is none, or this host may not see it.
   const NamespaceConfig* visible_namespace(std::uint32_t nsid, const std::string& host_nqn) const;
@@ -84,13 +90,31 @@ inline constexpr std::uint8_t discovery_match_transport = 1;  // …transport ty
 inline constexpr std::uint8_t discovery_match_address = 2;    // …TRADDR
 inline constexpr std::uint8_t discovery_match_svcid = 4;      // …TRSVCID
 
+// An entry of the discovery log that leads elsewhere: to another discovery service, or to a subsystem of another target.
+struct Referral {
+  ListenAddress address;  // trtype "TCP" or "RDMA"
+  std::string subnqn;     // the discovery NQN: a referral; another: an NVM subsystem
+  bool secure_channel = false;
+  bool allow_any_host = true;
+  std::vector<std::string> hosts;  // who sees it without allow_any_host, sorted
+
+  bool shown_to(const std::string& host_nqn) const;
+  bool same_place(const ListenAddress& other_address, const std::string& other_subnqn) const {
+    return address == other_address && subnqn == other_subnqn;
+  }
+};
+
 struct TargetSnapshot {
   std::uint64_t generation = 0;            // of this snapshot; the first published is 1
   std::uint64_t discovery_generation = 0;  // GENCTR: goes up when what any host can see in the discovery log changed
   std::uint8_t discovery_filters = discovery_match_any;
+  std::vector<Referral> referrals;            // in the order in which they were added
+  std::array<std::uint16_t, 3> crdt_100ms{};  // CRDT1..3 of Identify Controller (nvmf_set_crdt)
+  // How long queues that lose their place by this very snapshot may take for what they have in execution; 0: the transport's default.
+  std::uint64_t ending_grace_us = 0;
   std::map<std::string, std::shared_ptr<const SubsystemSnapshot>, std::less<>> subsystems;  // by NQN, discovery included
 
-  const SubsystemSnapshot* find(std::string_view nqn) const;  // null: none
+  const SubsystemSnapshot* find(std::string_view nqn) const;  // null: none; the discovery subsystem also by its unique NQN
 };
 
 }  // namespace catnap::server

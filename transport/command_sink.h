@@ -131,6 +131,8 @@ class CommandQueue {
   virtual Aborted abort(std::uint16_t cid) = 0;
   // Ends the connection from the target's side after what is queued has gone out (removed listener, association loss, keep-alive expiry).
   virtual void disconnect(const std::string& reason) = 0;
+  // The same, with a time of one's own for what is in execution; after it the connection is closed all the same. Ends an ending connection no later.
+  virtual void disconnect_within(const std::string& reason, std::uint64_t /*grace_us*/) { disconnect(reason); }
   // Called by the sink when Connect succeeded: queue id, and its size in entries (SQSIZE + 1): the transport enforces the number of outstanding
   // commands and computes SQHD, unless SQ flow control is disabled (then SQHD is reserved and the C2H SUCCESS flag may be used).
   virtual void set_connected(std::uint16_t qid, std::uint16_t entries, bool sq_flow_control_disabled) = 0;

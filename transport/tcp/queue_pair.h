@@ -60,6 +60,7 @@ class QueuePair final : public transport::CommandQueue {
   void resume(transport::Request& request) override;
   Aborted abort(std::uint16_t cid) override;
   void disconnect(const std::string& reason) override;
+  void disconnect_within(const std::string& reason, std::uint64_t grace_us) override;
   void set_connected(std::uint16_t qid, std::uint16_t entries, bool sq_flow_control_disabled) override;
   void set_sink(transport::CommandSink& sink) override { sink_ = &sink; }
   Thread& thread() override { return group_.thread; }
