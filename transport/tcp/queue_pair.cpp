@@ -229,6 +229,7 @@ void QueuePair::free_slot(Slot& slot) {
   slot.waiter.reset();
   slot.tx.clear();
   slot.heap.reset();
+  slot.aborted = false;
   slot.state = SlotState::free;
   slot.next_free = std::exchange(free_, &slot);
   slot.buffer.reset();  // last: it may serve a waiter, which may be a slot of this queue pair

@@ -175,7 +175,8 @@ void QueuePair::handle_capsule(const std::byte* header, const Layout& layout) {
 
 std::optional<Fault> QueuePair::check_h2c_data(const H2CData& pdu, std::uint32_t payload_bytes) {
   Slot* slot = slot_at(pdu.ttag);
-  if (slot == nullptr || !(slot->state == SlotState::waiting_data || owes_data(*slot))) return Fault{FatalError::invalid_header_field, offset_ttag, "TTAG names no R2T"};
+  if (slot == nullptr || !(slot->state == SlotState::waiting_data || owes_data(*slot)))
+    return Fault{FatalError::invalid_header_field, offset_ttag, "TTAG names no R2T"};
   if (slot->sqe.cid != pdu.cccid) return Fault{FatalError::invalid_header_field, offset_cccid, "CCCID is not the R2T's"};
   const std::uint32_t offset = pdu.datao, length = pdu.datal;
   if (length != payload_bytes) return Fault{FatalError::invalid_header_field, 16, "DATAL is not the length of the data"};
