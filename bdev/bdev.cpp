@@ -30,6 +30,14 @@ std::string_view op_name(Op op) {
       return "compare";
     case Op::reset:
       return "reset";
+    case Op::compare_and_write:
+      return "compare_and_write";
+    case Op::copy:
+      return "copy";
+    case Op::verify:
+      return "verify";
+    case Op::write_uncorrectable:
+      return "write_uncorrectable";
   }
   return "unknown";
 }
@@ -58,6 +66,8 @@ std::string_view status_name(Status status) {
       return "aborted";
     case Status::invalid:
       return "invalid";
+    case Status::media_error:
+      return "media_error";
   }
   return "unknown";
 }
@@ -82,7 +92,7 @@ Status status_from_errno(int errno_value, Op op) {
     case ECANCELED:
       return Status::aborted;
     default:
-      return op == Op::read || op == Op::compare ? Status::read_error : Status::write_error;
+      return op == Op::read || op == Op::compare || op == Op::verify ? Status::read_error : Status::write_error;
   }
 }
 

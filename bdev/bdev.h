@@ -1,6 +1,6 @@
 // Block devices: what a module implements (Bdev, Channel) and what its users submit (BdevIo).
 // Owner: a Bdev's configuration belongs to app_thread; a Channel and its BdevIos belong to the lightweight thread that got the channel.
-// Left out: QoS and stacking policies (later layers), partitions.
+// Left out: help for modules that stand on other bdevs (stacked.h), the limits' arithmetic (rate_limits.h), partitions.
 #pragma once
 
 #include <sys/uio.h>
@@ -19,9 +19,23 @@
 
 namespace catnap::bdev {
 
-enum class Op : std::uint8_t { read, write, flush, unmap, write_zeroes, compare, reset };
-inline constexpr std::size_t op_count = 7;
-std::string_view op_name(Op op);  // SPDK's io type names: "read", "write", "unmap", "flush", "reset", "compare", "write_zeroes"
+enum class Op : std::uint8_t {
+  read,
+  write,
+  flush,
+  unmap,
+  write_zeroes,
+  compare,
+  reset,
+  // The next three are carried out by the core through reads and writes of the module, unless the module says that it does them itself
+  // (BdevInfo::native_...). Bdev::supports() says true in both cases.
+  compare_and_write,    // iov: first what must be there, then what to write, num_blocks each; nothing else touches the blocks meanwhile
+  copy,                 // num_blocks from source_offset_blocks to offset_blocks, which may overlap
+  verify,               // a read that gives nothing back
+  write_uncorrectable,  // from now on reads of these blocks end with media_error, until they are written
+};
+inline constexpr std::size_t op_count = 11;
+std::string_view op_name(Op op);  // SPDK's io type names: "read", "write", "unmap", "flush", "reset", "compare", "write_zeroes", "copy"...
 
 // How an I/O ended. One function of the server turns these into NVMe status.
 enum class Status : std::uint8_t {
@@ -35,7 +49,8 @@ enum class Status : std::uint8_t {
   no_space,  // ENOSPC behind the block device
   removed,   // hot-removed under way
   aborted,
-  invalid,  // a broken request (zero blocks, wrong alignment)
+  invalid,      // a broken request (zero blocks, wrong alignment)
+  media_error,  // the blocks cannot be read: marked by write_uncorrectable, or lost
 };
 std::string_view status_name(Status status);
 Status status_from_errno(int errno_value, Op op);
@@ -44,28 +59,47 @@ class Channel;
 class Bdev;
 class StagedIo;
 
+// Where an I/O is on its way through the core.
+enum class Phase : std::uint8_t {
+  outside,   // not submitted, or over
+  limited,   // waits for its turn under a rate limit
+  held,      // waits for a range lock or a reset to end
+  admitted,  // in the module's hands, in parts there, or next in line for it
+};
+
 // One I/O in flight. Lives in its user's memory (an NVMe request's sink_context); must stay put until `done` ran.
 // Fill op, offsets, iov, done, context; then Channel::submit(). `done` runs on the channel's thread, possibly within submit().
 struct BdevIo {
   using Done = void (*)(BdevIo& io);
 
   Op op = Op::read;
-  bool fua = false;            // write, write_zeroes: durable before done (Force Unit Access)
+  bool fua = false;            // write, write_zeroes, compare_and_write, copy: durable before done (Force Unit Access)
   Status status = Status::ok;  // valid in done
   std::uint8_t retries = 0;    // core's: how often the module was out of resources for it (stops at 255)
   std::uint32_t iov_count = 0;
   std::uint64_t offset_blocks = 0;
   std::uint64_t num_blocks = 0;  // 0 only for flush (whole device) and reset
-  const iovec* iov = nullptr;    // read: filled; write, compare: source. The array and its memory outlive the I/O.
+  // read: filled; write, compare, compare_and_write: source. The array and its memory outlive the I/O. Others: null.
+  const iovec* iov = nullptr;
   // read only: when set, a module that lends memory may answer with `lease` instead of filling iov (iov may then be null).
   bool accepts_lease = false;
-  transport::Lease lease;
+  // write and compare only, and only where info().consumes_inline: the caller reuses the bytes as soon as submit() returned. When the core has to
+  // keep such an I/O waiting it copies them first.
+  bool borrowed = false;
+  Phase phase = Phase::outside;   // core's
+  bool keeps_copy = false;        // core's: `kept` holds the copy of borrowed bytes, to which iov points
+  std::uint32_t table_index = 0;  // core's: place in the channel's table of I/Os in flight
+  union {
+    transport::Lease lease{};            // read with accepts_lease: the answer
+    std::uint64_t source_offset_blocks;  // copy
+    void* kept;                          // core's
+  };
   Done done = nullptr;
   void* context = nullptr;     // user's
   Channel* channel = nullptr;  // core's
-  BdevIo* next = nullptr;      // core's (queues)
+  BdevIo* next = nullptr;      // a link for queues of whoever holds the I/O: the core, or from execute() to complete() the module
   std::uint64_t start_ns = 0;  // core's (latency); turn time
-  StagedIo* staged = nullptr;  // core's: set in the parts of an I/O that runs through a buffer of the core
+  StagedIo* staged = nullptr;  // core's: the whole an I/O is a part of, or what carries out a whole in parts
 };
 static_assert(sizeof(BdevIo) <= 112, "must fit a request's sink_context beside the server's own fields");
 
@@ -95,10 +129,21 @@ struct BdevInfo {
   bool consumes_inline = false;
   // bytes, power of two; O_DIRECT modules need up to the logical block size. The core moves what is not aligned through buffers of its own.
   std::uint32_t buffer_alignment = 1;
-  std::uint32_t optimal_io_boundary_blocks = 0;
+  std::uint32_t optimal_io_boundary_blocks = 0;  // 0: none
+  // I/Os that cross the boundary, or are larger than the limits below, reach the module in parts. Blocks; 0: no limit. They bound read, write,
+  // compare and verify; the last two say so themselves. Reads whose user accepts a lease and gives no iov are never cut: who lends takes any size.
+  bool split_at_boundary = false;
+  std::uint32_t max_io_blocks = 0;
+  std::uint32_t max_segments = 0;  // iovecs per I/O; parts of a read or write with more go through fewer pieces
+  std::uint64_t max_unmap_blocks = 0;
+  std::uint64_t max_write_zeroes_blocks = 0;
   // Compare, or write zeroes, is carried out by the core with reads, or writes; the module does not see them. supports() says true all the same.
   bool core_compares = false;
   bool core_writes_zeroes = false;
+  // The module carries these out itself and execute() sees them: a stacked module that hands them down, say.
+  bool native_compare_and_write = false;
+  bool native_copy = false;
+  bool native_verify = false;
 };
 
 // Completions that run within one another on one OS thread's stack before the next ones go through the ready list. Each level is the user's done
@@ -121,6 +166,10 @@ class Channel {
 
   // Validates and starts the I/O. Every submitted I/O gets its done exactly once.
   void submit(BdevIo& io);
+  // Takes an I/O of this channel back that is in flight: out of the core's queues, or out of the module's hands where it can give it back. True: it
+  // ends with Status::aborted, now or when the part under way ends (of a large I/O something may have been carried out). False: too late, it ends as
+  // if nobody had asked.
+  bool abort(BdevIo& io);
   Bdev& bdev() const { return bdev_; }
   Thread& thread() const { return thread_; }
   std::uint64_t in_flight() const { return in_flight_; }
@@ -131,6 +180,12 @@ class Channel {
   // Starts one valid I/O: complete(io, status) now or later, on this thread. Status::no_memory puts it in the core's queue, to be tried again
   // when an I/O of this channel completes (or retry_queued() is called).
   virtual void execute(BdevIo& io) = 0;
+  // The module gives back an I/O that it delays, holds or has queued: complete(io, Status::aborted) from within, and true. False: it cannot, the I/O
+  // will end by itself. A stacked module asks the channel below.
+  virtual bool abort_in_module(BdevIo& io) {
+    (void)io;
+    return false;
+  }
   void complete(BdevIo& io, Status status);
   void retry_queued();
   // For modules whose medium refuses to write zeroes or to unmap: the core writes zeroes from a buffer of its own instead. `io` as in execute().
@@ -140,11 +195,30 @@ class Channel {
   friend class Bdev;
   friend class ChannelRef;
   friend class StagedIo;
+  friend class SplitIo;
+  friend class RangeLocks;
+  friend class ResetRun;
   struct Core;
 
   Status validate(const BdevIo& io) const;
+  Status validate_range(const BdevIo& io) const;
   bool needs_staging(const BdevIo& io) const;
+  bool needs_splitting(const BdevIo& io) const;
+  bool is_part(const BdevIo& io) const;
+  void enter(BdevIo& io);
+  void leave(BdevIo& io);
+  void grow_table();
+  void submit_guarded(BdevIo& io);
+  void pass_limits(BdevIo& io);
+  void pass_locks(BdevIo& io);
+  void admit(BdevIo& io);
   void dispatch(BdevIo& io);
+  void dispatch_shaped(BdevIo& io);
+  void split(BdevIo& io);
+  void part_done(BdevIo& io, Status status);
+  void keep_copy_of_borrowed(BdevIo& io);
+  void observe_finish(BdevIo& io, Status status);
+  bool take_out_of_queues(BdevIo& io);
   void stage(BdevIo& io);
   void queue_front(BdevIo& io);
   void queue_back(BdevIo& io);
@@ -160,8 +234,14 @@ class Channel {
   Thread& thread_;
   std::atomic<std::uint32_t> references_{0};  // changed on the channel's thread only
   bool ending_ = false;                       // the message that may end this channel is under way
-  std::uint64_t in_flight_ = 0;               // submitted, done not yet called
-  std::uint64_t executing_ = 0;               // in the module's hands (parts of staged I/O included)
+  // What is asked before an I/O starts, and after it ended, when anything unusual is going on; bits of core_state.h. 0: nothing, the fast path.
+  std::uint32_t guards_ = 0;
+  std::uint32_t observers_ = 0;
+  bool shapes_ = false;          // the module has limits or wants of its own, so each I/O is looked at
+  std::uint64_t in_flight_ = 0;  // submitted, done not yet called; they stand in table_[0..in_flight_)
+  std::uint64_t table_size_ = 0;
+  std::unique_ptr<BdevIo*[]> table_;
+  std::uint64_t executing_ = 0;  // in the module's hands (parts of staged I/O included)
   BdevIo* queued_first_ = nullptr;
   BdevIo* queued_last_ = nullptr;
   std::unique_ptr<Core> core_;
@@ -191,6 +271,18 @@ enum class Event : std::uint8_t {
 
 class Descriptor;
 
+// Limits of one bdev, over all its channels; 0: none. Bytes are counted in mebibytes, as SPDK does.
+struct RateLimits {
+  std::uint64_t rw_ios_per_sec = 0;
+  std::uint64_t rw_mbytes_per_sec = 0;
+  std::uint64_t r_mbytes_per_sec = 0;
+  std::uint64_t w_mbytes_per_sec = 0;
+  bool any() const { return (rw_ios_per_sec | rw_mbytes_per_sec | r_mbytes_per_sec | w_mbytes_per_sec) != 0; }
+  bool operator==(const RateLimits&) const = default;
+};
+
+class RangeLocks;
+
 class Bdev : public std::enable_shared_from_this<Bdev> {
  public:
   explicit Bdev(BdevInfo info);
@@ -203,6 +295,8 @@ class Bdev : public std::enable_shared_from_this<Bdev> {
   std::uint32_t block_size() const { return info_.block_size; }
   std::uint64_t num_blocks() const { return num_blocks_.load(std::memory_order_relaxed); }  // any OS thread
   virtual bool supports(Op op) const = 0;
+  // Whether a user may reuse the bytes of writes when submit() returns (BdevIo::borrowed) without a copy being made as a rule. Any OS thread.
+  bool consumes_inline() const { return info_.consumes_inline && !limited_.load(std::memory_order_relaxed); }
   // The channel of the current thread, made when there is none. Errors: ENODEV (removed), what the module's create_channel says (ENOMEM, EMFILE…).
   Result<ChannelRef> get_channel();
   // Sum over all channels, past ones included. Any OS thread.
@@ -216,6 +310,18 @@ class Bdev : public std::enable_shared_from_this<Bdev> {
   std::vector<ChannelStats> channel_stats() const;
   // From now on counters start at zero; readers see it at once. Any OS thread.
   void reset_stats();
+  // Limits from now on, for I/O that waits as well. On app_thread.
+  void set_rate_limits(const RateLimits& limits);
+  RateLimits rate_limits() const;
+  // An I/O in flight for longer is reported in the log, once, and counted; 0: none. It is left alone. On app_thread.
+  void set_timeout(std::uint64_t timeout_us);
+  std::uint64_t timeout_us() const;
+  std::uint64_t timed_out_ios() const;  // since creation; any OS thread
+  // Runs `visit` on every thread that has a channel, then `done` here. Channels made meanwhile are not visited: they begin with what the bdev says
+  // then. On any thread; `visit` must not release channels.
+  void for_each_channel(std::function<void(Channel&)> visit, std::move_only_function<void()> done);
+  // Exclusive use of blocks: see range_lock.h.
+  RangeLocks& range_locks();
   // Somebody holds a descriptor. On app_thread.
   bool is_open() const;
   // The module's entry of driver_specific in bdev_get_bdevs, as a JSON text ("{}": nothing to say). On app_thread.
@@ -242,7 +348,15 @@ class Bdev : public std::enable_shared_from_this<Bdev> {
 
   BdevInfo info_;
   std::atomic<std::uint64_t> num_blocks_;
+  std::atomic<bool> limited_{false};
   std::unique_ptr<State> state_;
+};
+
+// What a descriptor keeps others from.
+enum class Claim : std::uint8_t {
+  none,       // reads only, beside any other
+  shared,     // writes; other descriptors of the same opener may too (all namespaces of "NVMe-oF Target"; the parts of a split bdev)
+  exclusive,  // writes; no other descriptor may, not even of the same opener (a module that takes the whole bdev)
 };
 
 // An open bdev: keeps it from being freed and receives its events. Lives on app_thread.
@@ -257,13 +371,13 @@ class Descriptor {
  private:
   friend class Bdev;
   friend class Registry;
-  Descriptor(std::shared_ptr<Bdev> bdev, std::string opener, bool writable, std::function<void(Event)> on_event);
+  Descriptor(std::shared_ptr<Bdev> bdev, std::string opener, Claim claim, std::function<void(Event)> on_event);
 
   void notify(Event event);
 
   std::shared_ptr<Bdev> bdev_;
   std::string opener_;
-  bool claims_write_;
+  Claim claim_;
   std::shared_ptr<std::function<void(Event)>> on_event_;  // events travel as messages, which hold it weakly
 };
 
@@ -280,7 +394,11 @@ class Registry {
   std::vector<std::shared_ptr<Bdev>> all() const;
   // Errors: ENODEV; EBUSY when `writable` and somebody else (named) claims it for writing exclusively. `opener` is shown in errors and bdev_get_bdevs
   // ("NVMe-oF Target"). Several descriptors of one opener name may share a claim.
-  Result<std::unique_ptr<Descriptor>> open(std::string_view name, std::string opener, bool writable, std::function<void(Event)> on_event);
+  Result<std::unique_ptr<Descriptor>> open(std::string_view name, std::string opener, bool writable, std::function<void(Event)> on_event) {
+    return open(name, std::move(opener), writable ? Claim::shared : Claim::none, std::move(on_event));
+  }
+  // The same, with the claim said. `opener` of a module is its name ("passthru").
+  Result<std::unique_ptr<Descriptor>> open(std::string_view name, std::string opener, Claim claim, std::function<void(Event)> on_event);
   // Marks it removed (no new opens or channels, find() no longer sees it), tells openers, waits until they are gone (I/O on their channels is served
   // until then), destroys it, then done on app_thread. Errors: ENODEV.
   void remove(std::string_view name, std::move_only_function<void(Result<void>)> done);
@@ -290,6 +408,19 @@ class Registry {
   std::string claimed_by(const Bdev& bdev) const;
   // Calls `added` on app_thread, once, when a bdev answers to that name; at once when one does already. The token gives the wait up when it dies.
   std::shared_ptr<void> when_added(std::string name_or_uuid, std::function<void()> added);
+  // A module that stacks by itself looks at every bdev that is added (while auto_examine() is on, and on examine()), by message on app_thread, and
+  // calls `done` on app_thread when it has decided. Registered at start, never taken away.
+  using Examiner = std::function<void(std::shared_ptr<Bdev> bdev, std::move_only_function<void()> done)>;
+  void add_examiner(std::string module, Examiner examiner);
+  // Has every examiner look at the bdev. Errors: ENODEV.
+  Result<void> examine(std::string_view name_or_uuid);
+  // `examined` on app_thread as soon as no examination is under way (bdevs that one brings about are examined first); never within the call.
+  void when_examined(std::move_only_function<void()> examined);
+  void set_auto_examine(bool on);
+  bool auto_examine() const;
+  // Told on app_thread about every bdev that came ("bdev_register"), went ("bdev_unregister") or changed size ("bdev_resize"), by name. One
+  // listener: the notifications.
+  void set_change_listener(std::function<void(std::string_view type, const std::string& name)> listener);
 
  private:
   friend class Descriptor;

@@ -69,6 +69,7 @@ struct Bdev::State {
   std::vector<Descriptor*> descriptors;
   std::string claimed_by;
   std::uint32_t claims = 0;
+  bool claimed_exclusively = false;
   bool destroying = false;
   std::move_only_function<void(Result<void>)> removal_done;
 };

@@ -106,14 +106,14 @@ std::shared_ptr<Bdev> Registry::find(std::string_view name_or_uuid) const {
 
 std::vector<std::shared_ptr<Bdev>> Registry::all() const { return impl_->bdevs; }
 
-Result<std::unique_ptr<Descriptor>> Registry::open(std::string_view name, std::string opener, bool writable, std::function<void(Event)> on_event) {
+Result<std::unique_ptr<Descriptor>> Registry::open(std::string_view name, std::string opener, Claim claim, std::function<void(Event)> on_event) {
   auto bdev = find(name);
   if (bdev == nullptr) return fail(ENODEV, fmt::format("No such device: there is no bdev '{}'", name));
   const std::string& holder = bdev->state_->claimed_by;
-  if (writable && !holder.empty() && holder != opener) {
+  if (claim != Claim::none && !holder.empty() && (holder != opener || claim == Claim::exclusive || bdev->state_->claimed_exclusively)) {
     return fail(EBUSY, fmt::format("Device or resource busy: bdev '{}' is claimed by {}", bdev->name(), holder));
   }
-  return std::unique_ptr<Descriptor>(new Descriptor(std::move(bdev), std::move(opener), writable, std::move(on_event)));
+  return std::unique_ptr<Descriptor>(new Descriptor(std::move(bdev), std::move(opener), claim, std::move(on_event)));
 }
 
 void Registry::remove(std::string_view name, std::move_only_function<void(Result<void>)> done) {
@@ -179,15 +179,16 @@ std::shared_ptr<void> Registry::when_added(std::string name_or_uuid, std::functi
   return waiter;
 }
 
-Descriptor::Descriptor(std::shared_ptr<Bdev> bdev, std::string opener, bool writable, std::function<void(Event)> on_event)
+Descriptor::Descriptor(std::shared_ptr<Bdev> bdev, std::string opener, Claim claim, std::function<void(Event)> on_event)
     : bdev_(std::move(bdev)),
       opener_(std::move(opener)),
-      claims_write_(writable),
+      claim_(claim),
       on_event_(std::make_shared<std::function<void(Event)>>(std::move(on_event))) {
   auto& state = *bdev_->state_;
   state.descriptors.push_back(this);
-  if (claims_write_) {
+  if (claim_ != Claim::none) {
     state.claimed_by = opener_;
+    state.claimed_exclusively = claim_ == Claim::exclusive;
     ++state.claims;
   }
 }
@@ -195,7 +196,10 @@ Descriptor::Descriptor(std::shared_ptr<Bdev> bdev, std::string opener, bool writ
 Descriptor::~Descriptor() {
   auto& state = *bdev_->state_;
   std::erase(state.descriptors, this);
-  if (claims_write_ && --state.claims == 0) state.claimed_by.clear();
+  if (claim_ != Claim::none && --state.claims == 0) {
+    state.claimed_by.clear();
+    state.claimed_exclusively = false;
+  }
   Registry::instance().finish_removal(bdev_);
 }
 

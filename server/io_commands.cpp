@@ -67,6 +67,7 @@ nvme::Status nvme_status_of(bdev::Status status) {
     case bdev::Status::write_error:
       return nvme::MediaStatus::write_fault;
     case bdev::Status::read_error:
+    case bdev::Status::media_error:
       return nvme::MediaStatus::unrecovered_read_error;
     case bdev::Status::no_space:
       return nvme::Status(nvme::GenericStatus::capacity_exceeded).with_dnr();

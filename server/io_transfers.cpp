@@ -24,7 +24,7 @@ PlanAction IoQueue::plan_write(Request& request) {
   NamespaceSlot* slot = nullptr;
   const CommandError error = resolve(request.sqe, slot);
   if (!error.ok()) return refuse(request, error);
-  request.consumes_inline = slot->config->bdev->info().consumes_inline;
+  request.consumes_inline = slot->config->bdev->consumes_inline();
   return transfer(request, DataDirection::host_to_controller, std::uint64_t{request.sqe.block_count()} << slot->block_shift);
 }
 
@@ -48,6 +48,7 @@ void IoQueue::execute_transfer(Request& request) {
     context.data = {request.data, request.data_length};
     io.iov = &context.data;
     io.iov_count = 1;
+    io.borrowed = request.consumes_inline && io.op != bdev::Op::read;
   }
   // A FUA read must not show what a power cut could take back (NVM Command Set 1.0 section 3.2.4): first out of the cache.
   if (fua && io.op == bdev::Op::read && slot->config->bdev->info().write_cache) {

@@ -62,6 +62,12 @@ class AioChannel final : public FileChannel, private AioClient {
       case Op::write_zeroes:
         range_on_worker(io);
         break;
+      case Op::compare_and_write:
+      case Op::copy:
+      case Op::verify:
+      case Op::write_uncorrectable:
+        complete(io, Status::not_supported);
+        break;  // the core carries out the first three
       case Op::read:
       case Op::write:
       case Op::compare:

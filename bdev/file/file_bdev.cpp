@@ -5,7 +5,10 @@
 
 namespace catnap::bdev {
 
-bool FileBdev::supports(Op op) const { return !target_->readonly() || op == Op::read || op == Op::compare || op == Op::flush || op == Op::reset; }
+bool FileBdev::supports(Op op) const {
+  if (op == Op::write_uncorrectable) return false;
+  return !target_->readonly() || op == Op::read || op == Op::compare || op == Op::verify || op == Op::flush || op == Op::reset;
+}
 
 // close() may wait for a device; and the last reference goes here, as no channel is left.
 void FileBdev::destroy(std::move_only_function<void()> done) {

@@ -59,6 +59,12 @@ class MallocChannel final : public Channel {
       case Op::reset:
         complete(io, Status::ok);
         break;  // memory has nothing behind it, and nothing hangs
+      case Op::compare_and_write:
+      case Op::copy:
+      case Op::verify:
+      case Op::write_uncorrectable:
+        complete(io, Status::not_supported);
+        break;  // the core's
     }
   }
 

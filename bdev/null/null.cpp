@@ -53,7 +53,7 @@ Result<std::shared_ptr<NullBdev>> NullBdev::create(NullOptions options) {
   return std::shared_ptr<NullBdev>(new NullBdev(std::move(info)));
 }
 
-bool NullBdev::supports(Op) const { return true; }
+bool NullBdev::supports(Op op) const { return op != Op::write_uncorrectable; }  // it remembers nothing
 
 Result<std::unique_ptr<Channel>> NullBdev::create_channel(Thread& thread) { return std::make_unique<NullChannel>(*this, thread); }
 
