@@ -30,6 +30,7 @@ void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
 
 // How often the kernel took the CPU from this OS thread.
 long involuntary_switches() {
+  if constexpr (sim::enabled) return 0;  // what the real kernel does to the model must not decide how it goes on
   rusage usage{};
   getrusage(RUSAGE_THREAD, &usage);
   return usage.ru_nivcsw;
@@ -217,7 +218,10 @@ void Reactor::request_stop() {
 void Reactor::run() {
   os_thread_id_.store(static_cast<int>(syscall(SYS_gettid)), std::memory_order_relaxed);
   // Stopping is asked for by a flag that only wakes the loop; each turn looks at it.
-  while (!stop_.load(std::memory_order_seq_cst) || !impl_->threads.empty() || impl_->has_arrivals.load(std::memory_order_seq_cst)) turn(-1);
+  while (!stop_.load(std::memory_order_seq_cst) || !impl_->threads.empty() || impl_->has_arrivals.load(std::memory_order_seq_cst)) {
+    turn(-1);
+    sim::point(sim::Point::turn_ended);
+  }
 }
 
 // Messages and arrivals that came from other OS threads: what must be looked at between saying "I sleep" and sleeping.

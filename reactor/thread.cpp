@@ -228,6 +228,7 @@ Poller* Thread::find_poller(std::uint64_t id) {
 void Thread::request_exit() {
   State expected = State::running;
   if (!state_.compare_exchange_strong(expected, State::exiting)) return;
+  sim::point(sim::Point::value_set);
   Reactor* home = home_.load(std::memory_order_seq_cst);
   if (home != nullptr) home->notify();
 }

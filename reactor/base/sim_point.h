@@ -18,18 +18,21 @@ enum class Point : std::uint8_t {
   flag_set,        // reactor: said that it sleeps, has not looked again
   rechecked,       // reactor: looked again, is not in the wait yet
   looked,          // reactor: one look of an adaptive one
-  value_set        // mode or stop request set, reactor not notified yet
+  value_set,       // mode or stop request set, reactor not notified yet
+  turn_ended,      // reactor: between two turns
 };
 
 // Steps that the model can leave out, to prove that it would notice.
 enum class Step : std::uint8_t { recheck_messages, recheck_arrivals, notify_after_push };
 
 #ifdef CATNAP_SIM
+inline constexpr bool enabled = true;
 void point(Point point);
 bool left_out(Step step);
 // Stands for the kernel's wait: returns when the epoll set has something or the time is over. What it returns is the time left to wait (0).
 std::int64_t wait(int epoll_fd, std::int64_t timeout_ns);
 #else
+inline constexpr bool enabled = false;
 inline void point(Point) {}
 inline constexpr bool left_out(Step) { return false; }
 inline std::int64_t wait(int, std::int64_t timeout_ns) { return timeout_ns; }
