@@ -4,6 +4,8 @@
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <strings.h>
 
 #include <algorithm>
@@ -122,6 +124,35 @@ Result<std::string> normalise_traddr(const std::string& traddr, int family) {
   return std::string(::inet_ntop(family, binary.data(), text.data(), text.size()));
 }
 
+// The interface behind '%', by name: a number is only how some programs write it.
+std::string interface_name(const std::string& given) {
+  unsigned index = 0;
+  const char* const end = given.data() + given.size();
+  const auto [stop, error] = std::from_chars(given.data(), end, index);
+  std::array<char, IF_NAMESIZE> name{};
+  if (error != std::errc() || stop != end || ::if_indextoname(index, name.data()) == nullptr) return given;
+  return name.data();
+}
+
+// An IPv6 address of one link means nothing without the interface (RFC 4291, section 2.5.6), and others have none.
+Result<std::string> normalise_ipv6(const std::string& traddr) {
+  const auto percent = traddr.find('%');
+  auto address = normalise_traddr(traddr.substr(0, percent), AF_INET6);
+  if (!address) return address;
+  in6_addr binary{};
+  ::inet_pton(AF_INET6, address->c_str(), &binary);
+  const bool link_local = IN6_IS_ADDR_LINKLOCAL(&binary);
+  if (percent == std::string::npos) {
+    if (!link_local) return address;
+    return fail(EINVAL, fmt::format("traddr '{}' is link-local: it needs its interface, as in {}%eth0", shown(traddr), *address));
+  }
+  if (!link_local) return fail(EINVAL, fmt::format("traddr '{}' names an interface, which only link-local addresses have", shown(traddr)));
+  const std::string interface = interface_name(traddr.substr(percent + 1));
+  if (interface.empty() || interface.size() >= IF_NAMESIZE)
+    return fail(EINVAL, fmt::format("traddr '{}' does not name an interface of 1 to {} characters", shown(traddr), IF_NAMESIZE - 1));
+  return *address + "%" + interface;
+}
+
 Result<std::string> normalise_trsvcid(const std::string& trsvcid) {
   unsigned port = 0;
   const char* const end = trsvcid.data() + trsvcid.size();
@@ -217,7 +248,7 @@ Result<ListenAddress> normalise_listen_address(const ListenAddress& given) {
   if (!trtype) return std::unexpected(trtype.error());
   const auto family = address_family(given);
   if (!family) return std::unexpected(family.error());
-  auto traddr = normalise_traddr(given.traddr, *family);
+  auto traddr = *family == AF_INET6 ? normalise_ipv6(given.traddr) : normalise_traddr(given.traddr, *family);
   if (!traddr) return std::unexpected(traddr.error());
   auto trsvcid = normalise_trsvcid(given.trsvcid);
   if (!trsvcid) return std::unexpected(trsvcid.error());
@@ -228,6 +259,22 @@ Result<ListenAddress> normalise_listen_address(const ListenAddress& given) {
   address.trsvcid = std::move(*trsvcid);
   return address;
 }
+
+Result<ListenAddress> normalise_referral_address(const ListenAddress& given) {
+  ListenAddress as_tcp = given;
+  const bool rdma = ::strcasecmp(given.trtype.c_str(), "rdma") == 0;
+  if (rdma) as_tcp.trtype = "TCP";
+  auto address = normalise_listen_address(as_tcp);
+  if (!address) return address;
+  if (address->traddr == "0.0.0.0" || address->traddr == "::")
+    return fail(EINVAL, fmt::format("traddr '{}' is no place that a host could be sent to", address->traddr));
+  if (address->traddr.find('%') != std::string::npos)
+    return fail(EINVAL, fmt::format("traddr '{}' names an interface of this machine: hosts have others", address->traddr));
+  if (rdma) address->trtype = "RDMA";
+  return address;
+}
+
+std::string traddr_without_interface(const std::string& traddr) { return traddr.substr(0, traddr.find('%')); }
 
 std::string address_text(const ListenAddress& address) {
   const bool is_ipv6 = address.traddr.find(':') != std::string::npos;

@@ -31,9 +31,14 @@ Result<void> parse_hex_bytes(std::string_view parameter, std::string_view text, 
 std::string uuid_text(const std::array<std::uint8_t, 16>& uuid);  // 36 characters, lower case
 std::string hex_text(std::span<const std::uint8_t> bytes);        // upper case, as SPDK shows NGUID and EUI-64
 
-// A listen address in its one spelling: trtype "TCP", adrfam "IPv4" or "IPv6" (empty: told from traddr), traddr as inet_ntop writes it, trsvcid
-// without leading zeros. Errors: EINVAL; ENOTSUP for transports that catnap does not have, in words.
+// A listen address in its one spelling: trtype "TCP", adrfam "IPv4" or "IPv6" (empty: told from traddr), traddr as inet_ntop writes it, a link-local
+// one with its interface ("fe80::1%eth0", RFC 4007 section 11), trsvcid without leading zeros. Errors: EINVAL; ENOTSUP for transports that catnap
+// does not have, in words.
 Result<ListenAddress> normalise_listen_address(const ListenAddress& given);
+// The same for the place that a referral points to: also RDMA, which catnap does not serve itself; no wildcard, no interface of this machine.
+Result<ListenAddress> normalise_referral_address(const ListenAddress& given);
+// traddr without its interface, as another machine may read it.
+std::string traddr_without_interface(const std::string& traddr);
 // "TCP" from any case. Errors: ENOTSUP for the transports of other targets, EINVAL for what is none.
 Result<std::string> normalise_trtype(std::string_view trtype);
 // "127.0.0.1:4420", "[::1]:4420", for messages.

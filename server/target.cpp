@@ -1,4 +1,5 @@
-// The target's configuration: subsystems, listeners, hosts, and publishing. See target.h; namespaces stand in target_namespaces.cpp.
+// The target's configuration: subsystems, listeners, and publishing. See target.h; namespaces stand in target_namespaces.cpp, hosts and referrals in
+// target_access.cpp.
 // Owner: app_thread. Left out: ANA states per listener (they are all optimized until an RPC can change them).
 #include "server/target.h"
 
@@ -35,6 +36,8 @@ std::shared_ptr<const TargetSnapshot> first_snapshot() {
   return snapshot;
 }
 
+const char* wildcard_of(const ListenAddress& address) { return address.adrfam == "IPv6" ? "::" : "0.0.0.0"; }
+
 bool all_expired(const Target::Watch& watch) {
   return std::all_of(watch.begin(), watch.end(), [](const auto& held) { return held.expired(); });
 }
@@ -65,12 +68,6 @@ Target::~Target() { the_target = nullptr; }
 
 Target* Target::instance() { return the_target; }
 
-void Target::set_discovery_filters(std::uint8_t filters) {
-  Draft draft(current());
-  draft.target().discovery_filters = filters;
-  publish(std::move(draft));
-}
-
 void Target::attach_group(std::unique_ptr<GroupPort> group) {
   check_on_thread(app_thread_, "Target");
   if (transport_) group->start(transport_->tcp);
@@ -97,7 +94,7 @@ Result<const SubsystemSnapshot*> Target::find(const std::string& nqn) const {
 Result<const SubsystemSnapshot*> Target::find_editable(const std::string& nqn) const {
   auto found = find(nqn);
   if (found && (*found)->discovery)
-    return fail(EPERM, "the discovery subsystem exists by itself: it can have listeners of its own, and nothing else");
+    return fail(EPERM, "the discovery subsystem exists by itself: it can have listeners and hosts of its own, and nothing else");
   return found;
 }
 
@@ -113,17 +110,13 @@ std::uint64_t Target::publish(Draft draft) {
   return generation;
 }
 
-bool Target::listened_to(const TargetSnapshot& snapshot, const ListenAddress& address) const {
-  return std::any_of(snapshot.subsystems.begin(), snapshot.subsystems.end(), [&](const auto& entry) {
-    const auto& listeners = entry.second->listeners;
-    return std::any_of(listeners.begin(), listeners.end(), [&](const auto& listener) { return listener.address == address; });
-  });
-}
-
 void Target::close_unused_listeners() {
   std::set<AddressKey> used;
   for (const auto& [nqn, subsystem] : current().subsystems) {
-    for (const auto& listener : subsystem->listeners) used.emplace(listener.address.traddr, listener.address.trsvcid);
+    for (const auto& listener : subsystem->listeners) {
+      AddressKey own(listener.address.traddr, listener.address.trsvcid);
+      used.insert(listeners_.contains(own) ? std::move(own) : AddressKey(wildcard_of(listener.address), listener.address.trsvcid));
+    }
   }
   std::erase_if(listeners_, [&](const auto& entry) { return !used.contains(entry.first); });
 }
@@ -158,6 +151,11 @@ Target::Change Target::create_subsystem(const SubsystemOptions& options) {
     return fail(EEXIST, fmt::format("File exists: there is a subsystem with NQN '{}' already", options.nqn));
   if (auto valid = validate_ascii("serial_number", options.serial_number, max_serial_number_bytes); !valid) return std::unexpected(valid.error());
   if (auto valid = validate_ascii("model_number", options.model_number, max_model_number_bytes); !valid) return std::unexpected(valid.error());
+  if (!options.admin_label.empty()) {
+    if (auto valid = validate_ascii("admin_label", options.admin_label, max_admin_label_bytes); !valid) return std::unexpected(valid.error());
+    if (options.admin_label.size() < min_admin_label_bytes)
+      return fail(EINVAL, fmt::format("admin_label '{}' is shorter than {} characters", options.admin_label, min_admin_label_bytes));
+  }
   if (options.min_cntlid < min_cntlid_limit || options.max_cntlid > max_cntlid_limit || options.min_cntlid > options.max_cntlid) {
     return fail(EINVAL, fmt::format("min_cntlid {} and max_cntlid {}: not a range within {} to {}", options.min_cntlid, options.max_cntlid,
                                     min_cntlid_limit, max_cntlid_limit));
@@ -172,7 +170,9 @@ Target::Change Target::create_subsystem(const SubsystemOptions& options) {
   SubsystemSnapshot& created = draft.create(options.nqn);
   created.serial_number = options.serial_number;
   created.model_number = options.model_number;
+  created.admin_label = options.admin_label;
   created.allow_any_host = options.allow_any_host;
+  created.one_controller_per_host = dup_host_policy_ == DupHostPolicy::restrict_per_listener;
   created.ana_reporting = options.ana_reporting;
   created.max_namespaces = options.max_namespaces == 0 ? default_max_namespaces : options.max_namespaces;
   created.min_cntlid = options.min_cntlid;
@@ -204,6 +204,39 @@ std::uint16_t Target::port_id_for(const ListenAddress& address) const {
   return port_id;
 }
 
+// Makes sure that a socket takes connections to this address.
+Result<void> Target::listen_on(const ListenAddress& address) {
+  const std::string wildcard = wildcard_of(address);
+  AddressKey key(address.traddr, address.trsvcid);
+  if (listeners_.contains(key) || listeners_.contains(AddressKey(wildcard, address.trsvcid))) return {};
+  const auto open = [this](const ListenAddress& where) { return hooks_.listen(where, [this](int fd) { place(fd); }); };
+  // A wildcard takes the place of the sockets on single addresses of its port; what connects in that moment tries again.
+  std::vector<ListenAddress> replaced;
+  if (address.traddr == wildcard) {
+    for (const auto& [nqn, subsystem] : current().subsystems) {
+      for (const auto& listener : subsystem->listeners) {
+        const bool covered = listener.address.adrfam == address.adrfam && listener.address.trsvcid == address.trsvcid;
+        if (covered && listeners_.erase(AddressKey(listener.address.traddr, listener.address.trsvcid)) > 0) replaced.push_back(listener.address);
+      }
+    }
+  }
+  auto opened = open(address);
+  if (opened) {
+    listeners_.emplace(std::move(key), std::move(*opened));
+    return {};
+  }
+  for (const ListenAddress& each : replaced) {
+    auto again = open(each);
+    if (again) {
+      listeners_.emplace(AddressKey(each.traddr, each.trsvcid), std::move(*again));
+    } else {
+      log_error("listening on {} again: {}", address_text(each), again.error().message);
+    }
+  }
+  return fail(opened.error().err,
+              fmt::format("{}: cannot listen on {}: {}", errno_text(opened.error().err), address_text(address), opened.error().message));
+}
+
 Target::Change Target::add_listener(const std::string& nqn, const ListenAddress& given) {
   const auto found = find(nqn);
   if (!found) return std::unexpected(found.error());
@@ -214,15 +247,7 @@ Target::Change Target::add_listener(const std::string& nqn, const ListenAddress&
   if (std::any_of(listeners.begin(), listeners.end(), [&](const auto& listener) { return listener.address == *address; })) {
     return fail(EEXIST, fmt::format("File exists: subsystem '{}' listens on {} already", nqn, address_text(*address)));
   }
-  AddressKey key(address->traddr, address->trsvcid);
-  if (!listeners_.contains(key)) {
-    auto opened = hooks_.listen(*address, [this](int fd) { place(fd); });
-    if (!opened) {
-      return fail(opened.error().err,
-                  fmt::format("{}: cannot listen on {}: {}", errno_text(opened.error().err), address_text(*address), opened.error().message));
-    }
-    listeners_.emplace(std::move(key), std::move(*opened));
-  }
+  if (auto listening = listen_on(*address); !listening) return std::unexpected(listening.error());
   Draft draft(current());
   SubsystemSnapshot::ListenerEntry entry;
   entry.address = *address;
@@ -239,40 +264,6 @@ Target::Change Target::remove_listener(const std::string& nqn, const ListenAddre
   Draft draft(current());
   const auto removed = std::erase_if(draft.edit(nqn).listeners, [&](const auto& listener) { return listener.address == *address; });
   if (removed == 0) return fail(ENODEV, fmt::format("subsystem '{}' has no listener on {}", nqn, address_text(*address)));
-  return publish(std::move(draft));
-}
-
-// --- hosts ---
-
-Target::Change Target::add_host(const std::string& nqn, const std::string& host_nqn) {
-  const auto found = find_editable(nqn);
-  if (!found) return std::unexpected(found.error());
-  if (auto valid = validate_nqn(host_nqn); !valid) return std::unexpected(valid.error());
-  const auto& hosts = (*found)->hosts;
-  const auto at = std::lower_bound(hosts.begin(), hosts.end(), host_nqn);
-  if (at != hosts.end() && *at == host_nqn) return fail(EEXIST, fmt::format("File exists: subsystem '{}' allows host '{}' already", nqn, host_nqn));
-  const auto position = at - hosts.begin();
-  Draft draft(current());
-  auto& edited = draft.edit(nqn).hosts;
-  edited.insert(edited.begin() + position, host_nqn);
-  return publish(std::move(draft));
-}
-
-Target::Change Target::remove_host(const std::string& nqn, const std::string& host_nqn) {
-  const auto found = find_editable(nqn);
-  if (!found) return std::unexpected(found.error());
-  Draft draft(current());
-  if (std::erase(draft.edit(nqn).hosts, host_nqn) == 0) {
-    return fail(ENOENT, fmt::format("subsystem '{}' has no host '{}' in its list", nqn, host_nqn));
-  }
-  return publish(std::move(draft));
-}
-
-Target::Change Target::set_allow_any_host(const std::string& nqn, bool allow) {
-  const auto found = find_editable(nqn);
-  if (!found) return std::unexpected(found.error());
-  Draft draft(current());
-  draft.edit(nqn).allow_any_host = allow;
   return publish(std::move(draft));
 }
 

@@ -1,6 +1,6 @@
 // The target's configuration: transport, subsystems, namespaces, listeners, hosts. Each change is checked wholly and gets what it needs (an open
 // bdev, a listening socket) first, then becomes the next snapshot; publishing cannot fail, so nothing is ever half applied.
-// Owner: app_thread, every member. Left out: controllers and queues (controller_table.h, server_group.h), JSON (nvmf_rpc_*.cpp).
+// Owner: app_thread, every member. Left out: controllers and queues (controller_table.h, server_group.h), JSON (nvmf_*_rpc.cpp).
 #pragma once
 
 #include <array>
@@ -39,7 +39,21 @@ struct TargetLimits {
   std::uint64_t commit_timeout_us = 5'000'000;
   // How long removing waits for I/O and controllers of what was removed before it answers all the same: applied, and logged.
   std::uint64_t release_timeout_us = 3'000'000;
+  // Each is an entry of 1 KiB in every discovery log; a fabric of that many discovery services has a central one.
+  std::uint32_t max_referrals = 1024;
 };
+
+// What happens when a host with the same HOSTID connects to a subsystem again (nvmf_set_config, dup_host_policy).
+enum class DupHostPolicy : std::uint8_t {
+  allow,                  // as the specification: each Connect makes a controller of its own
+  restrict_per_listener,  // refused (Controller Busy) while the host has a controller there that came through the same listener
+};
+
+// A host's queue pairs get this long for what is in execution when the host is removed without timeout_ms: SPDK's (its CAP.TO and a margin).
+inline constexpr std::uint64_t default_host_removal_ms = 15'000;
+inline constexpr std::uint64_t max_host_removal_ms = 3'600'000;  // an RPC that takes longer than an hour is not being waited for
+inline constexpr std::size_t min_admin_label_bytes = 4;          // Base 2.1, section 5.1.12.3.1: extended attribute 02h
+inline constexpr std::size_t max_admin_label_bytes = 256;
 
 inline constexpr std::uint32_t default_max_namespaces = 32;  // SPDK's
 // Identify's MNAN and the ANA log have an entry per namespace: 64 Ki keeps the longest log below 3 MiB.
@@ -51,6 +65,7 @@ struct SubsystemOptions {
   std::string nqn;
   std::string serial_number = "00000000000000000000";  // SPDK's default
   std::string model_number = "catnap bdev controller";
+  std::string admin_label;  // empty: none
   bool allow_any_host = false;
   bool ana_reporting = false;
   std::uint32_t max_namespaces = 0;  // 0: default_max_namespaces
@@ -81,6 +96,8 @@ class Target {
     Publisher::OnCommit committed;
     // Does the subsystem still have controllers?
     std::function<bool(const std::string& nqn)> has_controllers;
+    // How many controllers, ending ones included, the host has in the subsystem. Null: none ever.
+    std::function<std::size_t(const std::string& nqn, const std::string& host_nqn)> controllers_of_host;
     // Listens until the result is destroyed. Production: tcp::Listener::open.
     std::function<Result<std::shared_ptr<void>>(const ListenAddress& address, std::function<void(int fd)> on_accept)> listen;
   };
@@ -110,6 +127,12 @@ class Target {
   void set_prefer_incoming_cpu(bool prefer) { prefer_incoming_cpu_ = prefer; }
   bool prefer_incoming_cpu() const { return prefer_incoming_cpu_; }
   void set_discovery_filters(std::uint8_t filters);
+  // What the discovery subsystem calls itself besides the well-known NQN; that NQN: nothing else. Errors: EINVAL, EEXIST.
+  Result<void> set_discovery_nqn(const std::string& nqn);
+  void set_crdt(const std::array<std::uint16_t, 3>& delays_100ms);
+  // Of subsystems made from now on.
+  void set_dup_host_policy(DupHostPolicy policy) { dup_host_policy_ = policy; }
+  DupHostPolicy dup_host_policy() const { return dup_host_policy_; }
   void attach_group(std::unique_ptr<GroupPort> group);
   bool has_groups() const { return !groups_.empty(); }
 
@@ -136,11 +159,22 @@ class Target {
   Change add_listener(const std::string& nqn, const ListenAddress& address);
   // Errors: ENODEV, EINVAL.
   Change remove_listener(const std::string& nqn, const ListenAddress& address);
-  // Errors: ENODEV, EINVAL, EEXIST, EPERM (discovery).
+  // --- access (target_access.cpp) ---
+  // Errors: ENODEV, EINVAL, EEXIST.
   Change add_host(const std::string& nqn, const std::string& host_nqn);
-  // Errors: ENODEV, ENOENT.
-  Change remove_host(const std::string& nqn, const std::string& host_nqn);
+  // Its connections end once what they have in execution is done, or grace_us is over (0: the transport's own time). Errors: ENODEV, ENOENT.
+  Change remove_host(const std::string& nqn, const std::string& host_nqn, std::uint64_t grace_us = 0);
   Change set_allow_any_host(const std::string& nqn, bool allow);
+  // Shows a namespace that was added with no_auto_visible to a host, or hides it; nothing to do is no error.
+  // Errors: ENODEV (subsystem, NSID), EINVAL, EPERM (visible to all).
+  Change set_namespace_visible(const std::string& nqn, std::uint32_t nsid, const std::string& host_nqn, bool visible);
+  // The same once more is no error. Errors: EINVAL, ENOTSUP (trtype), EEXIST (same place, other options), ENOSPC.
+  Change add_referral(const Referral& referral);
+  // `subnqn` empty: the discovery NQN. Errors: EINVAL, ENOTSUP, ENODEV.
+  Change remove_referral(const ListenAddress& address, const std::string& subnqn);
+  // Errors: as remove_referral, EEXIST, ENOENT.
+  Change set_referral_host(const ListenAddress& address, const std::string& subnqn, const std::string& host_nqn, bool shown);
+  Change set_referral_allow_any_host(const ListenAddress& address, const std::string& subnqn, bool allow);
 
   // Returns once every group has taken `generation` up. Error: ETIMEDOUT.
   Task<Result<void>> settled(std::uint64_t generation);
@@ -148,6 +182,8 @@ class Target {
   // holds is logged, and is no error: the change is in force.
   using Watch = std::vector<std::weak_ptr<const NamespaceConfig>>;
   Task<Result<void>> settled_and_released(std::uint64_t generation, Watch released, std::string ended_nqn);
+  // Returns once the removed host has no controllers in the subsystem any more (or may have some again). Error: ETIMEDOUT, saying what is left.
+  Task<Result<void>> host_gone(std::uint64_t generation, std::string nqn, std::string host_nqn, std::uint64_t timeout_us);
   Watch watch_namespaces(const std::string& nqn) const;
   Watch watch_namespace(const std::string& nqn, std::uint32_t nsid) const;
 
@@ -167,7 +203,8 @@ class Target {
   Result<std::uint32_t> choose_nsid(const SubsystemSnapshot& subsystem, std::uint32_t asked) const;
   Result<std::shared_ptr<NamespaceConfig>> open_namespace(const SubsystemSnapshot& subsystem, const NamespaceOptions& options);
   std::uint16_t port_id_for(const ListenAddress& address) const;
-  bool listened_to(const TargetSnapshot& snapshot, const ListenAddress& address) const;
+  Result<std::size_t> find_referral(const ListenAddress& address, const std::string& subnqn) const;
+  Result<void> listen_on(const ListenAddress& address);
   std::uint64_t publish(Draft draft);
   void close_unused_listeners();
   void bdev_event(const std::weak_ptr<bdev::Descriptor>& from, bdev::Event event);
@@ -180,10 +217,12 @@ class Target {
   CpuMask poll_groups_mask_;
   std::optional<TransportConfig> transport_;
   Publisher publisher_;
+  // A wildcard's socket also serves the listeners on single addresses of its port: the kernel would not let both listen.
   std::map<AddressKey, std::shared_ptr<void>> listeners_;
   std::vector<std::unique_ptr<GroupPort>> groups_;
   Topology topology_;
   bool prefer_incoming_cpu_ = false;
+  DupHostPolicy dup_host_policy_ = DupHostPolicy::allow;
   std::size_t rotation_ = 0;  // the group after the one chosen last
   LogOnce connections_said_;
   bool stopping_ = false;

@@ -3,10 +3,12 @@
 
 #include <arpa/inet.h>
 #include <fmt/core.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <strings.h>
 
 #include <charconv>
+#include <utility>
 
 namespace catnap::tcp {
 namespace {
@@ -43,7 +45,12 @@ Result<SocketAddress> parse_address(const std::string& traddr, const std::string
     address.length = sizeof *v4;
     return address;
   }
-  if (!want4 && inet_pton(AF_INET6, traddr.c_str(), &v6->sin6_addr) == 1) {
+  const auto percent = traddr.find('%');
+  if (!want4 && inet_pton(AF_INET6, traddr.substr(0, percent).c_str(), &v6->sin6_addr) == 1) {
+    if (percent != std::string::npos) {
+      v6->sin6_scope_id = if_nametoindex(traddr.c_str() + percent + 1);
+      if (v6->sin6_scope_id == 0) return fail(ENODEV, fmt::format("traddr '{}': there is no interface '{}'", traddr, traddr.substr(percent + 1)));
+    }
     v6->sin6_family = AF_INET6;
     v6->sin6_port = htons(*port);
     address.length = sizeof *v6;
@@ -62,7 +69,10 @@ transport::CommandQueue::Address format_address(const sockaddr_storage& storage)
   if (storage.ss_family == AF_INET6) {
     const auto& v6 = reinterpret_cast<const sockaddr_in6&>(storage);
     inet_ntop(AF_INET6, &v6.sin6_addr, text, sizeof text);
-    return {text, std::to_string(ntohs(v6.sin6_port)), "IPv6"};
+    std::string traddr = text;
+    char interface[IF_NAMESIZE];
+    if (IN6_IS_ADDR_LINKLOCAL(&v6.sin6_addr) && if_indextoname(v6.sin6_scope_id, interface) != nullptr) traddr = traddr + "%" + interface;
+    return {std::move(traddr), std::to_string(ntohs(v6.sin6_port)), "IPv6"};
   }
   return {"?", "?", "?"};
 }
