@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 #include <utility>
@@ -11,6 +12,12 @@
 namespace catnap::server {
 
 namespace {
+
+// Discovery needs no listener of its own: it is reached wherever any subsystem listens (Linux and SPDK serve it so).
+bool anybody_listens(const TargetSnapshot& target, const transport::CommandQueue::Address& local) {
+  return std::any_of(target.subsystems.begin(), target.subsystems.end(),
+                     [&](const auto& entry) { return entry.second->listener_for(local.traddr, local.trsvcid) != nullptr; });
+}
 
 // An NQN field: NUL-terminated within its 256 bytes, 1 to 223 bytes long (Base 2.0 section 4.5).
 bool read_nqn(const std::array<char, nvme::nqn_field_bytes>& field, std::string& nqn) {
@@ -72,12 +79,12 @@ std::expected<const SubsystemSnapshot*, ConnectFailure> admit(const TargetSnapsh
   if (subsystem == nullptr) {
     return std::unexpected(bad_connect_data(offsetof(nvme::ConnectData, subnqn), fmt::format("there is no subsystem {}", host.subnqn)));
   }
-  if (subsystem->discovery) return subsystem;  // open to every host on every listener
   if (!subsystem->allows_host(host.hostnqn)) {
     return std::unexpected(ConnectFailure(nvme::Status(nvme::FabricsStatus::connect_invalid_host).with_dnr(), 0,
                                           fmt::format("host {} is not allowed in subsystem {}", host.hostnqn, host.subnqn)));
   }
-  if (subsystem->listener_for(local.traddr, local.trsvcid) == nullptr) {
+  const bool listens = subsystem->discovery ? anybody_listens(*target, local) : subsystem->listener_for(local.traddr, local.trsvcid) != nullptr;
+  if (!listens) {
     return std::unexpected(bad_connect_data(offsetof(nvme::ConnectData, subnqn),
                                             fmt::format("subsystem {} does not listen on {} port {}", host.subnqn, local.traddr, local.trsvcid)));
   }

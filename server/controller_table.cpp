@@ -8,8 +8,10 @@
 #include <cstddef>
 
 #include "reactor/base/check.h"
+#include "server/ana.h"
 #include "server/connect.h"
 #include "server/controller.h"
+#include "server/discovery_view.h"
 #include "server/server_group.h"
 
 namespace catnap::server {
@@ -20,8 +22,24 @@ ControllerTable::~ControllerTable() = default;
 
 // --- Connect ---
 
+// A controller of the same HOSTID that came through the same listener; one whose admin queue is gone counts until its last I/O is done.
+const ControllerTable::Entry* ControllerTable::duplicate_of(const NewQueue& queue, const SubsystemSnapshot& subsystem) const {
+  const auto* listener = subsystem.listener_for(queue.info.local.traddr, queue.info.local.trsvcid);
+  for (auto at = entries_.lower_bound(Key(subsystem.nqn, 0)); at != entries_.end() && at->first.first == subsystem.nqn; ++at) {
+    const Entry& entry = at->second;
+    const transport::CommandQueue::Address& local = entry.admin.local;
+    if (entry.hostid == queue.host.hostid && subsystem.listener_for(local.traddr, local.trsvcid) == listener) return &entry;
+  }
+  return nullptr;
+}
+
 std::expected<std::shared_ptr<Controller>, ConnectFailure> ControllerTable::create(const NewQueue& queue, const SubsystemSnapshot& subsystem) {
   const std::string& nqn = subsystem.nqn;
+  if (const Entry* present = subsystem.one_controller_per_host ? duplicate_of(queue, subsystem) : nullptr) {
+    return std::unexpected(ConnectFailure(
+        nvme::FabricsStatus::controller_busy, 0,
+        fmt::format("host {} has controller {} of subsystem {} through this listener already", queue.host.hostnqn, present->admin.cntlid, nqn)));
+  }
   const std::uint32_t span = std::uint32_t{subsystem.max_cntlid} - subsystem.min_cntlid + 1;
   std::uint16_t& last = last_cntlid_.try_emplace(nqn, static_cast<std::uint16_t>(subsystem.min_cntlid - 1)).first->second;
   if (last < subsystem.min_cntlid - 1 || last > subsystem.max_cntlid) last = static_cast<std::uint16_t>(subsystem.min_cntlid - 1);
@@ -35,6 +53,7 @@ std::expected<std::shared_ptr<Controller>, ConnectFailure> ControllerTable::crea
     entry.admin.cntlid = last;
     entry.hostid = queue.host.hostid;
     entry.discovery = subsystem.discovery;
+    hosts_.add(nqn, entry.admin.hostnqn, entry.admin.peer);
     return entry.controller;
   }
   return std::unexpected(
@@ -126,6 +145,7 @@ void ControllerTable::settle(std::map<Key, Entry>::iterator at) {
   Entry& entry = at->second;
   if (!entry.io_queues.empty()) return;
   if (entry.admin_gone) {
+    hosts_.remove(at->first.first, entry.admin.hostnqn, entry.admin.peer);
     entries_.erase(at);
     return;
   }
@@ -162,14 +182,16 @@ void ControllerTable::configuration_changed(const std::shared_ptr<const TargetSn
     const auto& controller = entry.controller;
     Thread& thread = controller->group().thread();
     if (entry.discovery) {
-      if (discovery_differs) thread.send([controller] { controller->discovery_changed(); });
+      // The log differs for some host; only those that read another one now are told.
+      const bool told = discovery_differs && (old == nullptr || discovery_view_differs(*old, *next, entry.admin.hostnqn, entry.admin.local));
+      if (told) thread.send([controller] { controller->discovery_changed(); });
       continue;
     }
     const SubsystemSnapshot* before = old == nullptr ? nullptr : old->find(key.first);
     const SubsystemSnapshot* now = next->find(key.first);
     if (before == nullptr || now == nullptr || before == now) continue;
     std::vector<std::uint32_t> nsids = changed_namespaces(*before, *now, entry.admin.hostnqn);
-    const bool ana_differs = now->ana_reporting && before->ana_change_count != now->ana_change_count;
+    const bool ana_differs = now->ana_reporting && ana_differs_for_host(*before, *now, entry.admin.local, entry.admin.hostnqn);
     if (nsids.empty() && !ana_differs) continue;
     thread.send([controller, nsids = std::move(nsids), ana_differs] {
       controller->namespaces_changed(nsids);
@@ -183,6 +205,14 @@ void ControllerTable::configuration_changed(const std::shared_ptr<const TargetSn
 bool ControllerTable::has_controllers(const std::string& nqn) const {
   const auto found = entries_.lower_bound(Key(nqn, 0));
   return found != entries_.end() && found->first.first == nqn;
+}
+
+std::size_t ControllerTable::controllers_of_host(const std::string& nqn, const std::string& hostnqn) const {
+  std::size_t count = 0;
+  for (auto at = entries_.lower_bound(Key(nqn, 0)); at != entries_.end() && at->first.first == nqn; ++at) {
+    if (at->second.admin.hostnqn == hostnqn) ++count;
+  }
+  return count;
 }
 
 std::vector<ControllerInfo> ControllerTable::controllers(const std::string& nqn) const {

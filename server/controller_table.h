@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "reactor/thread.h"
+#include "server/host_directory.h"
 #include "server/host_identity.h"
 #include "server/snapshot.h"
 #include "transport/nvme/status.h"
@@ -49,6 +50,10 @@ class ControllerTable {
   // True as long as one queue of the subsystem's controllers is not closed.
   bool has_controllers(const std::string& nqn) const;
   bool empty() const { return entries_.empty(); }
+  // Controllers that the host has in the subsystem, ending ones included.
+  std::size_t controllers_of_host(const std::string& nqn, const std::string& hostnqn) const;
+  // Any OS thread.
+  const HostDirectory& hosts() const { return hosts_; }
 
   // --- for groups (by message) ---
   struct NewQueue {
@@ -58,7 +63,8 @@ class ControllerTable {
     std::uint64_t queue_id = 0;  // group's
     std::uint32_t kato_ms = 0;
   };
-  // An admin queue's Connect, already checked against the subsystem. Failure: every controller id is taken (Controller Busy).
+  // An admin queue's Connect, already checked against the subsystem. Failures, both Controller Busy: every controller id is taken; the host has a
+  // controller there and may have but one (dup_host_policy).
   std::expected<std::shared_ptr<Controller>, ConnectFailure> create(const NewQueue& queue, const SubsystemSnapshot& subsystem);
   // An I/O queue's Connect. Failures name the field: unknown CNTLID, another host's controller, QID taken or above what was granted; Command
   // Sequence Error while the controller is not ready.
@@ -87,11 +93,13 @@ class ControllerTable {
   };
   using Key = std::pair<std::string, std::uint16_t>;
 
+  const Entry* duplicate_of(const NewQueue& queue, const SubsystemSnapshot& subsystem) const;
   void end_queues(Entry& entry, const std::string& reason);
   void settle(std::map<Key, Entry>::iterator at);
 
   Thread& app_thread_;
   std::map<Key, Entry> entries_;
+  HostDirectory hosts_;
   std::map<std::string, std::uint16_t> last_cntlid_;  // so that an id is not reused soon after its controller went
 };
 

@@ -62,6 +62,7 @@ void Daemon::start() {
   Target::Hooks hooks;
   hooks.committed = [this](const auto& old, const auto& next) { controllers_->configuration_changed(old, next); };
   hooks.has_controllers = [this](const std::string& nqn) { return !controllers_->controllers(nqn).empty(); };
+  hooks.controllers_of_host = [this](const std::string& nqn, const std::string& host) { return controllers_->controllers_of_host(nqn, host); };
   hooks.listen = &Target::listen_tcp;
   TargetLimits limits;
   limits.max_connections = connections_that_fit(options_.max_connections != 0 ? options_.max_connections : limits.max_connections);

@@ -61,6 +61,7 @@ void ServerGroup::start_connect(Request& request) {
   if (!parsed) return refuse_connect(request, parsed.error());
   const auto admitted = admit(snapshot_.get(), parsed->host, request.queue->local_address());
   if (!admitted) return refuse_connect(request, admitted.error());
+  parsed->host.subnqn = (*admitted)->nqn;  // the discovery subsystem may have been called by its other name
   if ((*admitted)->discovery && parsed->qid != 0) {
     return refuse_connect(request, bad_connect_command(offsetof(nvme::ConnectCommand, qid), "a discovery controller has no I/O queues"));
   }

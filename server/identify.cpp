@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "reactor/base/check.h"
+#include "server/ana.h"
 #include "server/controller.h"
 #include "server/error_log.h"
 #include "server/firmware.h"
@@ -52,7 +53,7 @@ void fill_common(const Controller& controller, const SubsystemSnapshot& subsyste
   data.cqes = 0x44;
   data.maxcmd = limits.max_queue_depth;
   data.sgls = nvme::sgls_supported | nvme::sgls_longer_than_data | nvme::sgls_offset_in_address | nvme::sgls_transport_data_block;
-  std::copy(subsystem.nqn.begin(), subsystem.nqn.end(), data.subnqn.begin());
+  std::copy(subsystem.shown_nqn().begin(), subsystem.shown_nqn().end(), data.subnqn.begin());
   data.ioccsz = (static_cast<std::uint32_t>(sizeof(SubmissionEntry)) + limits.in_capsule_data_size_bytes) / 16;
   data.iorcsz = static_cast<std::uint32_t>(sizeof(nvme::CompletionEntry)) / 16;
   data.icdoff = std::uint16_t{0};
@@ -73,7 +74,7 @@ void fill_io_controller(const SubsystemSnapshot& subsystem, nvme::IdentifyContro
   data.ofcs = nvme::ofcs_disconnect;
   if (!subsystem.ana_reporting) return;
   data.cmic |= nvme::cmic_ana;
-  data.anatt = 10;  // seconds in the change state; our own changes are immediate, an operator sets and ends this state
+  data.anatt = ana_transition_limit_s;
   data.anacap = nvme::anacap_optimized | nvme::anacap_non_optimized | nvme::anacap_inaccessible | nvme::anacap_persistent_loss | nvme::anacap_change;
   // Every namespace may have a group of its own.
   data.anagrpmax = subsystem.max_namespaces;
@@ -232,14 +233,6 @@ std::uint8_t mdts_for(std::uint32_t max_io_size_bytes) {
   constexpr std::uint32_t smallest_page_bytes = 4096;                                                      // CAP.MPSMIN 0
   const std::uint32_t pages_per_io = std::max<std::uint32_t>(max_io_size_bytes / smallest_page_bytes, 2);  // 0 would mean "no limit"
   return static_cast<std::uint8_t>(std::bit_width(pages_per_io) - 1);
-}
-
-std::uint32_t ana_group_of(const NamespaceConfig& config) { return config.anagrpid != 0 ? config.anagrpid : config.nsid; }
-
-AnaState ana_state_of(const SubsystemSnapshot::ListenerEntry* listener, std::uint32_t group) {
-  if (listener == nullptr) return AnaState::inaccessible;
-  const auto found = listener->ana_states.find(group);
-  return found == listener->ana_states.end() ? AnaState::optimized : found->second;
 }
 
 }  // namespace catnap::server

@@ -7,6 +7,7 @@
 #include <map>
 #include <type_traits>
 
+#include "server/ana.h"
 #include "server/command_tables.h"
 #include "server/controller.h"
 #include "server/features.h"
@@ -40,6 +41,8 @@ std::vector<std::byte> build_supported(Controller& controller, const SubsystemSn
     if (lid == static_cast<unsigned>(nvme::LogPage::ana) && !subsystem.ana_reporting) continue;
     if (find_log_page(static_cast<std::uint8_t>(lid), controller.discovery()) != nullptr) list.page[lid] = nvme::log_supported;
   }
+  constexpr auto discovery_lid = static_cast<std::size_t>(nvme::LogPage::discovery);
+  if (controller.discovery()) list.page[discovery_lid] = list.page[discovery_lid] | nvme::discovery_log_lsp_supported;
   return bytes_of(list);
 }
 
@@ -87,33 +90,13 @@ std::vector<std::byte> build_changed(Controller& controller, const SubsystemSnap
 std::vector<std::byte> build_effects(Controller& controller, const SubsystemSnapshot&, const SubmissionEntry&) {
   nvme::EffectsLog log;
   fill_admin_effects(log, controller.discovery());
-  if (!controller.discovery()) fill_io_effects(log);
+  if (!controller.discovery()) fill_io_effects(log, controller.group().limits().masked_oncs);
   return bytes_of(log);
 }
 
-// Base 2.0 section 5.16.1.13: groups that have namespaces this host sees.
 std::vector<std::byte> build_ana(Controller& controller, const SubsystemSnapshot& subsystem, const SubmissionEntry& sqe) {
   const bool groups_only = (decode_log_page_request(sqe).lsp & nvme::ana_lsp_groups_only) != 0;
-  std::map<std::uint32_t, std::vector<std::uint32_t>> groups;
-  for (const auto& [nsid, config] : subsystem.namespaces) {
-    if (subsystem.visible_namespace(nsid, controller.host().hostnqn) != nullptr) groups[ana_group_of(*config)].push_back(nsid);
-  }
-  nvme::AnaHeader header;
-  header.chgcnt = subsystem.ana_change_count;
-  header.ngrps = static_cast<std::uint16_t>(groups.size());
-  std::vector<std::byte> bytes = bytes_of(header);
-  const SubsystemSnapshot::ListenerEntry* listener = Controller::listener(subsystem, *controller.queue());
-  for (const auto& [group, nsids] : groups) {
-    nvme::AnaGroup descriptor;
-    descriptor.grpid = group;
-    descriptor.nnsids = groups_only ? 0 : static_cast<std::uint32_t>(nsids.size());
-    descriptor.chgcnt = subsystem.ana_change_count;
-    descriptor.state = static_cast<std::uint8_t>(ana_state_of(listener, group));
-    append(bytes, descriptor);
-    if (groups_only) continue;
-    for (const std::uint32_t nsid : nsids) append(bytes, le32(nsid));
-  }
-  return bytes;
+  return build_ana_log(subsystem, Controller::listener(subsystem, *controller.queue()), controller.host().hostnqn, groups_only);
 }
 
 std::vector<std::byte> build_features(Controller& controller, const SubsystemSnapshot&, const SubmissionEntry&) {
@@ -141,6 +124,7 @@ constexpr LogPageEntry pages[] = {
     {nvme::LogPage::supported_features, true, true, build_features, {}},
     {nvme::LogPage::mi_effects, true, true, build_mi_effects, {}},
     {nvme::LogPage::discovery, false, true, build_discovery_log, Kind::discovery_log},
+    {nvme::LogPage::host_discovery, false, true, build_host_discovery_log, {}},
 };
 
 }  // namespace

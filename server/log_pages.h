@@ -44,5 +44,7 @@ CommandError check_log_page_request(const Controller& controller, const nvme::Su
 
 // Discovery log (70h): what this host may see, as reached through `local` (discovery_log.cpp).
 std::vector<std::byte> build_discovery_log(Controller& controller, const SubsystemSnapshot& subsystem, const nvme::SubmissionEntry& sqe);
+// Host discovery log (71h): hosts with controllers that this host may know of (discovery_log.cpp).
+std::vector<std::byte> build_host_discovery_log(Controller& controller, const SubsystemSnapshot& subsystem, const nvme::SubmissionEntry& sqe);
 
 }  // namespace catnap::server

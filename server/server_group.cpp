@@ -125,7 +125,12 @@ void ServerGroup::end_displaced_queues() {
     if (!admitted) displaced.emplace_back(queue, admitted.error().reason);
   }
   for (const auto& [queue, reason] : displaced) {
-    if (queue->queue() != nullptr) queue->queue()->disconnect(reason);
+    if (queue->queue() == nullptr) continue;
+    if (snapshot_->ending_grace_us != 0) {
+      queue->queue()->disconnect_within(reason, snapshot_->ending_grace_us);
+    } else {
+      queue->queue()->disconnect(reason);
+    }
   }
 }
 

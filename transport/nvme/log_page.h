@@ -27,6 +27,7 @@ enum class LogPage : std::uint8_t {
   supported_features = 0x12,
   mi_effects = 0x13,
   discovery = 0x70,
+  host_discovery = 0x71,
   reservation = 0x80,
 };
 
@@ -161,9 +162,30 @@ struct DiscoveryHeader {
   le64 genctr;                                // 7:0: generation counter
   le64 numrec;                                // 15:8
   le16 recfmt;                                // 17:16: 0
-  std::array<std::uint8_t, 1006> reserved{};  // 1023:18
+  std::uint8_t dlpf = 0;                      // 18: which bits of LSP the page heeds (Base 2.1 section 5.1.12.3.1)
+  std::uint8_t reserved0 = 0;                 // 19
+  le32 tdlpl;                                 // 23:20: bytes of the whole page when entries are extended
+  std::array<std::uint8_t, 1000> reserved{};  // 1023:24
 };
-static_assert(sizeof(DiscoveryHeader) == 1024);
+static_assert(sizeof(DiscoveryHeader) == 1024 && offsetof(DiscoveryHeader, tdlpl) == 20);
+// LSP and DLPF, and in the same places what page 00h says is supported (bits 31:16 of this LID's entry).
+inline constexpr std::uint8_t discovery_lsp_extended = 1U << 0;    // EXTDLPE
+inline constexpr std::uint8_t discovery_lsp_port_local = 1U << 1;  // PLEO
+inline constexpr std::uint8_t discovery_lsp_all = 1U << 2;         // ALLSUBE
+inline constexpr std::uint32_t discovery_log_lsp_supported = std::uint32_t{discovery_lsp_extended | discovery_lsp_port_local} << 16;
+// Behind each entry of the extended form.
+struct DiscoveryExtension {
+  le32 tel;        // 1027:1024: bytes of entry, this, and attributes
+  le16 numexat;    // 1029:1028: attributes
+  le16 reserved0;  // 1031:1030
+};
+static_assert(sizeof(DiscoveryExtension) == 8);
+struct DiscoveryAttribute {
+  le16 exattype;  // 1:0
+  le16 exatlen;   // 3:2: bytes that follow, a multiple of 4
+};
+static_assert(sizeof(DiscoveryAttribute) == 4);
+inline constexpr std::uint16_t discovery_attribute_admin_label = 0x02;  // ASCII
 
 enum class TransportType : std::uint8_t { rdma = 1, fibre_channel = 2, tcp = 3, loopback = 254 };
 enum class AddressFamily : std::uint8_t { ipv4 = 1, ipv6 = 2 };
@@ -199,5 +221,32 @@ struct DiscoveryEntry {
 };
 static_assert(sizeof(DiscoveryEntry) == 1024);
 static_assert(offsetof(DiscoveryEntry, trsvcid) == 32 && offsetof(DiscoveryEntry, subnqn) == 256 && offsetof(DiscoveryEntry, tsas) == 768);
+
+// Base 2.1 section 5.1.12.3.2, Host Discovery log: a header of 1024 bytes, then NUMREC entries of TEL bytes each.
+struct HostDiscoveryHeader {
+  le64 genctr;                                // 7:0
+  le64 numrec;                                // 15:8
+  le16 recfmt;                                // 17:16: 0
+  std::uint8_t hdlpf = 0;                     // 18: bit 0 ALLHOST: all hosts were asked for and are shown
+  std::uint8_t reserved0 = 0;                 // 19
+  le32 thdlpl;                                // 23:20: bytes of the whole page
+  std::array<std::uint8_t, 1000> reserved{};  // 1023:24
+};
+static_assert(sizeof(HostDiscoveryHeader) == 1024 && offsetof(HostDiscoveryHeader, thdlpl) == 20);
+struct HostDiscoveryEntry {
+  std::uint8_t trtype = 0;                    // 0: TransportType
+  std::uint8_t adrfam = 0;                    // 1: AddressFamily
+  std::array<std::uint8_t, 8> reserved0{};    // 9:2
+  le16 eflags;                                // 11:10
+  std::array<std::uint8_t, 244> reserved1{};  // 255:12
+  std::array<char, 256> hostnqn{};            // 511:256, NUL-terminated
+  std::array<char, 256> traddr{};             // 767:512: ASCII
+  std::array<std::uint8_t, 256> tsas{};       // 1023:768
+  le32 tel;                                   // 1027:1024
+  le16 numexat;                               // 1029:1028
+  le16 reserved2;                             // 1031:1030
+};
+static_assert(sizeof(HostDiscoveryEntry) == 1032);
+static_assert(offsetof(HostDiscoveryEntry, hostnqn) == 256 && offsetof(HostDiscoveryEntry, tsas) == 768 && offsetof(HostDiscoveryEntry, tel) == 1024);
 
 }  // namespace catnap::nvme
