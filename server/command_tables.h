@@ -13,6 +13,7 @@ inline constexpr std::uint32_t effect_scope_namespace = 1U << nvme::effect_scope
 inline constexpr std::uint32_t effect_scope_controller = 2U << nvme::effect_scope_shift;
 
 void fill_admin_effects(nvme::EffectsLog& log, bool discovery);
-void fill_io_effects(nvme::EffectsLog& log);
+// `masked_oncs`: commands that the transport's configuration takes away (bits of ONCS).
+void fill_io_effects(nvme::EffectsLog& log, std::uint16_t masked_oncs);
 
 }  // namespace catnap::server

@@ -1,14 +1,18 @@
 // The I/O commands (NVM Command Set 1.0 section 3.2): one table of small functions, checked in plan(), carried out in execute(). See io_queue.h; the
-// functions stand by family in io_transfers.cpp, io_ranges.cpp, io_flush.cpp, io_dataset.cpp and io_fabrics.cpp.
+// functions stand by family in io_transfers.cpp, io_ranges.cpp, io_copy.cpp, io_fused.cpp, io_flush.cpp, io_dataset.cpp and io_fabrics.cpp.
 // Owner: the queue's poll group thread. Left out: protection information.
+#include <algorithm>
 #include <array>
 #include <cstddef>
+#include <memory>
+#include <utility>
 
 #include "reactor/base/check.h"
 #include "server/command_tables.h"
 #include "server/controller.h"
 #include "server/io_context.h"
 #include "server/io_queue.h"
+#include "transport/nvme/identify.h"
 
 namespace catnap::server {
 
@@ -20,17 +24,25 @@ struct IoCommands {
   struct Entry {
     nvme::IoOpcode opcode;
     std::uint32_t effects;
+    std::uint16_t oncs;  // bit of Identify Controller that tells it; 0: mandatory
+    bool on_device;      // execute() works with a Context
     PlanAction (IoQueue::*plan)(Request& request);
     void (IoQueue::*execute)(Request& request);
   };
   static constexpr Entry table[] = {
-      {nvme::IoOpcode::flush, 0, &IoQueue::plan_flush, &IoQueue::execute_flush},
-      {nvme::IoOpcode::write, nvme::effect_content_change, &IoQueue::plan_write, &IoQueue::execute_transfer},
-      {nvme::IoOpcode::read, 0, &IoQueue::plan_read, &IoQueue::execute_transfer},
-      {nvme::IoOpcode::compare, 0, &IoQueue::plan_write, &IoQueue::execute_transfer},
-      {nvme::IoOpcode::write_zeroes, nvme::effect_content_change, &IoQueue::plan_write_zeroes, &IoQueue::execute_write_zeroes},
-      {nvme::IoOpcode::dataset_management, nvme::effect_content_change, &IoQueue::plan_dataset, &IoQueue::execute_dataset},
-      {nvme::IoOpcode::fabrics, 0, &IoQueue::plan_fabrics, &IoQueue::execute_fabrics},
+      {nvme::IoOpcode::flush, 0, 0, true, &IoQueue::plan_flush, &IoQueue::execute_flush},
+      {nvme::IoOpcode::write, nvme::effect_content_change, 0, true, &IoQueue::plan_write, &IoQueue::execute_transfer},
+      {nvme::IoOpcode::read, 0, 0, true, &IoQueue::plan_read, &IoQueue::execute_transfer},
+      {nvme::IoOpcode::write_uncorrectable, nvme::effect_content_change, nvme::oncs_write_uncorrectable, true, &IoQueue::plan_write_uncorrectable,
+       &IoQueue::execute_write_uncorrectable},
+      {nvme::IoOpcode::compare, 0, nvme::oncs_compare, true, &IoQueue::plan_write, &IoQueue::execute_transfer},
+      {nvme::IoOpcode::write_zeroes, nvme::effect_content_change, nvme::oncs_write_zeroes, true, &IoQueue::plan_write_zeroes,
+       &IoQueue::execute_write_zeroes},
+      {nvme::IoOpcode::dataset_management, nvme::effect_content_change, nvme::oncs_dataset_management, true, &IoQueue::plan_dataset,
+       &IoQueue::execute_dataset},
+      {nvme::IoOpcode::verify, 0, nvme::oncs_verify, true, &IoQueue::plan_verify, &IoQueue::execute_verify},
+      {nvme::IoOpcode::copy, nvme::effect_content_change, nvme::oncs_copy, true, &IoQueue::plan_copy, &IoQueue::execute_copy},
+      {nvme::IoOpcode::fabrics, 0, 0, false, &IoQueue::plan_fabrics, &IoQueue::execute_fabrics},
   };
   static constexpr std::size_t opcodes = 0x80;
   // Index in `table` plus one, by opcode.
@@ -45,8 +57,9 @@ struct IoCommands {
   static_assert(alignof(IoQueue::Context) <= 16);
 };
 
-void fill_io_effects(nvme::EffectsLog& log) {
+void fill_io_effects(nvme::EffectsLog& log, std::uint16_t masked_oncs) {
   for (const IoCommands::Entry& entry : IoCommands::table) {
+    if ((entry.oncs & masked_oncs) != 0) continue;
     const bool is_fabrics = entry.opcode == nvme::IoOpcode::fabrics;
     log.io[static_cast<std::size_t>(entry.opcode)] =
         nvme::effect_supported | entry.effects | (is_fabrics ? effect_scope_controller : effect_scope_namespace);
@@ -87,17 +100,65 @@ nvme::Status nvme_status_of(bdev::Status status) {
 PlanAction IoQueue::plan(Request& request) {
   request.cqe = {};
   shared_.note_traffic();
+  if (request.sqe.fuse() != nvme::Fuse::normal || before_ != Before::nothing) [[unlikely]]
+    return plan_in_pair(request);
+  return plan_command(request);
+}
+
+PlanAction IoQueue::plan_command(Request& request) {
   const IoCommands::Entry* command = IoCommands::find(request.sqe.opcode);
-  if (command == nullptr) return refuse(request, refusal(nvme::GenericStatus::invalid_opcode, 0));
+  if (command == nullptr || (command->oncs & group_.limits().masked_oncs) != 0)
+    return refuse(request, refusal(nvme::GenericStatus::invalid_opcode, 0));
   const CommandError error = check_common(request.sqe);
   if (!error.ok()) return refuse(request, error);
   return (this->*command->plan)(request);
 }
 
 void IoQueue::execute(Request& request) {
+  if (request.sqe.fuse() != nvme::Fuse::normal) [[unlikely]]
+    return execute_half(request);
   const IoCommands::Entry* command = IoCommands::find(request.sqe.opcode);
   CATNAP_DCHECK(command != nullptr);
   (this->*command->execute)(request);
+}
+
+void IoQueue::abandon(Request& request) {
+  if (request.sqe.fuse() != nvme::Fuse::normal) abandon_half(request);  // other commands hold nothing between plan() and execute()
+}
+
+// --- Abort ---
+
+// Base 2.0 section 5.1. What has not begun the transport takes back; what a block device has is asked back from it; what neither can give runs to its
+// end, and the answer says so.
+void IoQueue::abort_command(std::uint16_t cid, std::move_only_function<void(bool aborted)> done) {
+  const std::shared_ptr<ServedQueue> self = shared_from_this();  // the end of the command may be the end of the queue
+  if (queue_ == nullptr) return done(false);
+  const auto aborted = queue_->abort(cid);
+  if (aborted.outcome != transport::CommandQueue::AbortOutcome::executing) {
+    return done(aborted.outcome == transport::CommandQueue::AbortOutcome::taken_back);
+  }
+  Request& request = *aborted.request;
+  abort_watches_.push_back({&request, std::move(done)});
+  if (abort_executing(request)) return;
+  const auto watch = std::find_if(abort_watches_.begin(), abort_watches_.end(), [&](const AbortWatch& each) { return each.request == &request; });
+  if (watch == abort_watches_.end()) return;
+  auto refused = std::move(watch->done);
+  abort_watches_.erase(watch);
+  refused(false);
+}
+
+// False: nothing can be done about it any more.
+bool IoQueue::abort_executing(Request& request) {
+  const IoCommands::Entry* command = IoCommands::find(request.sqe.opcode);
+  if (command == nullptr || !command->on_device) return false;
+  Request& carrier = request.sqe.fuse() == nvme::Fuse::first ? second_of(request) : request;
+  Context& context = Context::of(carrier);
+  const auto opcode = static_cast<nvme::IoOpcode>(request.sqe.opcode);
+  const bool steps = opcode == nvme::IoOpcode::copy || opcode == nvme::IoOpcode::dataset_management ||
+                     (opcode == nvme::IoOpcode::flush && request.sqe.nsid == nvme::broadcast_nsid);
+  if (steps) context.steps.abort = true;
+  const bool given_back = context.slot().channel->abort(context.io);
+  return given_back || steps;
 }
 
 }  // namespace catnap::server

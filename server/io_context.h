@@ -21,7 +21,10 @@ struct IoQueue::Context {
       bdev::Status failure;
       bool submitting;
       bool done_inline;
+      bool abort;                   // no further step
+      std::uint64_t copied_blocks;  // Copy: of the destination
     } steps;
+    transport::Request* first;  // the second half of a fused pair: the other one
   };
 
   static Context& make(transport::Request& request) { return *new (request.sink_context) Context; }

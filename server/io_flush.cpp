@@ -19,7 +19,8 @@ void IoQueue::execute_flush(Request& request) {
   Context& context = Context::make(request);
   context.io.op = bdev::Op::flush;
   if (request.sqe.nsid == nvme::broadcast_nsid) {
-    context.steps = {1, bdev::Status::ok, false, false};
+    context.steps = {};
+    context.steps.next = 1;
     return next_flush(request);
   }
   NamespaceSlot* slot = nullptr;
@@ -31,7 +32,7 @@ void IoQueue::execute_flush(Request& request) {
 // Flush of all namespaces (VWC bits 2:1 = 11b), one after another; the first failure is told at the end.
 void IoQueue::next_flush(Request& request) {
   Context& context = Context::of(request);
-  while (context.steps.next < views_.size()) {
+  while (context.steps.next < views_.size() && !context.steps.abort) {
     NamespaceSlot* slot = views_[context.steps.next++].slot;
     if (slot == nullptr) continue;
     if (!slot->channel) {
@@ -45,6 +46,9 @@ void IoQueue::next_flush(Request& request) {
     submit(context, *slot, &IoQueue::step_done);
     context.steps.submitting = false;
     if (!context.steps.done_inline) return;
+  }
+  if (context.steps.abort && context.steps.next < views_.size() && context.steps.failure == bdev::Status::ok) {
+    context.steps.failure = bdev::Status::aborted;
   }
   finish(request, CommandError(nvme_status_of(context.steps.failure)));
 }

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "reactor/base/check.h"
+#include "server/ana.h"
 #include "server/controller.h"
 #include "server/identify.h"
 #include "server/io_context.h"
@@ -27,6 +28,8 @@ IoQueue::~IoQueue() { shared_.remove_queue(counters_); }
 void IoQueue::configuration_installed() {
   views_.clear();
   const auto subsystem = group_.subsystem(host().subnqn);
+  dmrsl_blocks_ = subsystem == nullptr ? 0 : subsystem->dmrsl_blocks;
+  wzsl_ = subsystem == nullptr ? std::uint8_t{0} : subsystem->wzsl;
   if (subsystem == nullptr || subsystem->namespaces.empty()) return;
   views_.resize(std::size_t{subsystem->namespaces.rbegin()->first} + 1);
   const SubsystemSnapshot::ListenerEntry* listener = Controller::listener(*subsystem, *queue_);
@@ -83,14 +86,23 @@ PlanAction IoQueue::transfer(Request& request, DataDirection direction, std::uin
 void IoQueue::finish(Request& request, CommandError error) {
   if (!error.ok()) refuse(request, error);
   group_.count_completed();
+  if (abort_watches_.empty()) [[likely]]
+    return request.queue->complete(request);
+  // The answer of the command goes out before the Abort's (Base 2.0 section 5.1), and may be this queue's last moment.
+  std::vector<AbortWatch> told;
+  for (AbortWatch& watch : abort_watches_) {
+    if (watch.request == &request) told.push_back(std::move(watch));
+  }
+  std::erase_if(abort_watches_, [&](const AbortWatch& watch) { return watch.request == &request; });
+  const bool aborted = error.status.same_code(nvme::GenericStatus::abort_requested);
   request.queue->complete(request);
+  for (AbortWatch& watch : told) watch.done(aborted);
 }
 
 // --- checks ---
 
 // What holds for every I/O command.
 CommandError IoQueue::check_common(const nvme::SubmissionEntry& sqe) const {
-  if (sqe.fuse() != nvme::Fuse::normal) return invalid_field(sqe_flags_byte);
   if (sqe.psdt() != nvme::Psdt::sgl) return invalid_field(sqe_flags_byte, 6);
   // A reset or shutdown is ending this queue.
   if (!shared_.accepting_io.load(std::memory_order_relaxed)) return nvme::Status(nvme::GenericStatus::aborted_sq_deletion);
@@ -158,10 +170,13 @@ void IoQueue::step_done(bdev::BdevIo& io) {
     context.steps.done_inline = true;
     return;
   }
-  if (io.op == bdev::Op::flush) {
-    self.next_flush(request);
-  } else {
-    self.next_range(request);
+  switch (io.op) {
+    case bdev::Op::flush:
+      return self.next_flush(request);
+    case bdev::Op::copy:
+      return self.next_copy(request);
+    default:
+      return self.next_range(request);
   }
 }
 

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "server/command_error.h"
@@ -26,10 +28,13 @@ class IoQueue final : public ServedQueue {
 
   transport::PlanAction plan(transport::Request& request) override;
   void execute(transport::Request& request) override;
-  void abandon(transport::Request&) override {}  // plan() holds nothing
+  void abandon(transport::Request& request) override;
   void queue_closed(transport::CommandQueue& queue) override;
   std::uint16_t qid() const override { return qid_; }
   void configuration_installed() override;
+  // The Abort command (Base 2.0 section 5.1): `done` gets whether the command ended with Command Abort Requested, after its completion was queued;
+  // within this call, or when the block device has given it back.
+  void abort_command(std::uint16_t cid, std::move_only_function<void(bool aborted)> done);
 
  private:
   friend struct IoCommands;  // the table of I/O commands (io_commands.cpp)
@@ -40,6 +45,7 @@ class IoQueue final : public ServedQueue {
     AnaState ana_state = AnaState::optimized;
   };
   struct Context;
+  struct FusedHalf;
   using Step = void (IoQueue::*)(transport::Request& request, Context& context);
 
   // Answers to plan().
@@ -54,18 +60,40 @@ class IoQueue final : public ServedQueue {
   CommandError check_range(const nvme::SubmissionEntry& sqe, const NamespaceSlot& slot) const;
   CommandError resolve(const nvme::SubmissionEntry& sqe, NamespaceSlot*& slot);
 
+  transport::PlanAction plan_command(transport::Request& request);
   transport::PlanAction plan_read(transport::Request& request);
   transport::PlanAction plan_write(transport::Request& request);  // Compare as well
   transport::PlanAction plan_write_zeroes(transport::Request& request);
+  transport::PlanAction plan_verify(transport::Request& request);
+  transport::PlanAction plan_write_uncorrectable(transport::Request& request);
   transport::PlanAction plan_flush(transport::Request& request);
   transport::PlanAction plan_dataset(transport::Request& request);
+  transport::PlanAction plan_copy(transport::Request& request);
   transport::PlanAction plan_fabrics(transport::Request& request);
 
   void execute_transfer(transport::Request& request);  // Read, Write, Compare
   void execute_write_zeroes(transport::Request& request);
+  void execute_verify(transport::Request& request);
+  void execute_write_uncorrectable(transport::Request& request);
+  void execute_range(transport::Request& request, bdev::Op op);
   void execute_flush(transport::Request& request);
   void execute_dataset(transport::Request& request);
+  void execute_copy(transport::Request& request);
   void execute_fabrics(transport::Request& request);
+
+  // Fused Compare and Write (io_fused.cpp).
+  transport::PlanAction plan_in_pair(transport::Request& request);
+  transport::PlanAction plan_first(transport::Request& request);
+  transport::PlanAction plan_second(transport::Request& request, transport::Request& first);
+  CommandError check_pair(const nvme::SubmissionEntry& first, const nvme::SubmissionEntry& second) const;
+  CommandError check_fused_length(const nvme::SubmissionEntry& sqe);
+  void execute_half(transport::Request& request);
+  void submit_pair(transport::Request& first, transport::Request& second);
+  void finish_pair(transport::Request& first, transport::Request& second, CommandError of_first, CommandError of_second);
+  void end_half(transport::Request& half, nvme::Status status);
+  void abandon_half(transport::Request& half);
+  static transport::Request& second_of(transport::Request& first);  // of a submitted pair
+  static void pair_done(bdev::BdevIo& io);
 
   void submit(Context& context, NamespaceSlot& slot, bdev::BdevIo::Done done);
   static void io_done(bdev::BdevIo& io);
@@ -73,13 +101,29 @@ class IoQueue final : public ServedQueue {
   static void step_done(bdev::BdevIo& io);
   void next_flush(transport::Request& request);
   void next_range(transport::Request& request);
+  void next_copy(transport::Request& request);
+  bool abort_executing(transport::Request& request);
   void count(const transport::Request& request);
 
   std::shared_ptr<Controller> controller_;
   ControllerShared& shared_;
   std::shared_ptr<IoCounters> counters_;
   std::uint16_t qid_;
-  std::vector<View> views_;  // by NSID; index 0 unused
+  std::vector<View> views_;         // by NSID; index 0 unused
+  std::uint32_t dmrsl_blocks_ = 0;  // the subsystem's limits, 0: none
+  std::uint8_t wzsl_ = 0;
+
+  // What the command before the next one was to it: a first half must be followed by its second.
+  enum class Before : std::uint8_t { nothing, first_half, failed_first_half };
+  Before before_ = Before::nothing;
+  transport::Request* unpaired_first_ = nullptr;  // with Before::first_half
+
+  // Aborts that wait for their command to end.
+  struct AbortWatch {
+    transport::Request* request;
+    std::move_only_function<void(bool aborted)> done;
+  };
+  std::vector<AbortWatch> abort_watches_;
 };
 
 }  // namespace catnap::server

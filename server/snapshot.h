@@ -15,6 +15,8 @@
 
 namespace catnap::server {
 
+class NamespaceReservations;
+
 inline constexpr const char* discovery_nqn = "nqn.2014-08.org.nvmexpress.discovery";
 
 enum class AnaState : std::uint8_t {
@@ -24,6 +26,9 @@ enum class AnaState : std::uint8_t {
   persistent_loss = 4,
   change = 15
 };  // wire values, Base 2.0 section 5.16.1.13
+
+// 0 would say that changes are not counted.
+inline constexpr std::uint64_t first_ana_change_count = 1;
 
 struct ListenAddress {
   std::string trtype = "TCP";
@@ -43,7 +48,9 @@ struct NamespaceConfig {
   std::array<std::uint8_t, 16> nguid{};  // all zero: none
   std::array<std::uint8_t, 8> eui64{};   // all zero: none
   std::uint32_t anagrpid = 0;
-  std::string ptpl_file;
+  std::string ptpl_file;  // empty: reservations do not outlive the process
+  // Registrations and reservation of this namespace; the same object as long as the namespace is there. Null only in tests.
+  std::shared_ptr<NamespaceReservations> reservations;
   bool no_auto_visible = false;
   std::vector<std::string> visible_hosts;   // only with no_auto_visible: the hosts that see it nevertheless, sorted
   std::uint64_t attributes_generation = 0;  // target generation at which anything of this namespace last changed (also its size)
@@ -62,15 +69,22 @@ struct SubsystemSnapshot {
   std::uint16_t min_cntlid = 1;
   std::uint16_t max_cntlid = 0xFFEF;
   bool ana_reporting = false;
+  // Limits of Dataset Management (blocks of a range, DMRSL) and Write Zeroes (2^WZSL pages of 4 KiB); 0: none.
+  std::uint32_t dmrsl_blocks = 0;
+  std::uint8_t wzsl = 0;
+  bool enable_nssr = false;  // hosts may reset the whole subsystem (property NSSR)
   bool one_controller_per_host = false;  // dup_host_policy restrict_per_listener: a HOSTID has at most one controller per listener
   struct ListenerEntry {
     ListenAddress address;
     std::uint16_t port_id = 0;                     // discovery log PORTID
-    std::map<std::uint32_t, AnaState> ana_states;  // by group; missing: optimized
+    AnaState ana_default = AnaState::optimized;
+    std::map<std::uint32_t, AnaState> ana_states;  // by group; missing: ana_default
+    // CHGCNT of the ANA log as hosts read it here (server/ana.h): of the whole page, and what it was when a group last changed (missing: first).
+    std::uint64_t ana_change_count = first_ana_change_count;
+    std::map<std::uint32_t, std::uint64_t> ana_group_changes;
   };
   std::vector<ListenerEntry> listeners;
   std::map<std::uint32_t, std::shared_ptr<const NamespaceConfig>> namespaces;  // by NSID
-  std::uint64_t ana_change_count = 0;
 
   // What Identify and the discovery log call it.
   const std::string& shown_nqn() const { return unique_nqn.empty() ? nqn : unique_nqn; }

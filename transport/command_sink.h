@@ -161,6 +161,10 @@ struct TransportLimits {
   std::uint16_t max_queue_depth = 128;              // entries of an I/O queue
   std::uint16_t max_aq_depth = 128;
   std::uint16_t max_io_qpairs_per_ctrlr = 127;
+  std::uint16_t keep_alive_granularity_100ms = 10;  // KAS: keep-alive times are rounded up to this; 1 s keeps a 5 s KATO what it says
+  std::uint32_t min_kato_ms = 1000;                 // a shorter keep-alive time is taken as this one
+  std::uint16_t masked_oncs = 0;                    // optional commands (bits of Identify Controller's ONCS) and…
+  std::uint16_t masked_fuses = 0;                   // …fused operations (FUSES) that are neither told nor taken
 };
 
 }  // namespace transport

@@ -106,6 +106,8 @@ inline constexpr std::uint16_t oncs_verify = 1U << 7;
 inline constexpr std::uint16_t oncs_copy = 1U << 8;
 // FUSES bits.
 inline constexpr std::uint16_t fuses_compare_and_write = 1U << 0;
+// CDFS bits: formats of source range entries that Copy takes.
+inline constexpr std::uint16_t cdfs_format0 = 1U << 0;
 // VWC: present in bit 0; bits 2:1 what Flush does with NSID FFFFFFFFh.
 inline constexpr std::uint8_t vwc_present = 1U << 0;
 inline constexpr std::uint8_t vwc_flush_all_not_supported = 2U << 1;

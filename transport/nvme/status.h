@@ -100,6 +100,7 @@ enum class CommandStatus : std::uint8_t {
   invalid_protection_information = 0x81,
   write_to_read_only_range = 0x82,
   command_size_limit_exceeded = 0x83,
+  overlapping_io_range = 0x87,  // NVM Command Set 1.1 section 3.1.2: a source of Copy overlaps its destination
 };
 
 // Command Specific Status of Fabrics commands, Base 2.0 section 3.3.3.2.1.2, figure "Fabrics Command Specific Status".
