@@ -28,8 +28,5 @@ const IdentifyPage* find_identify_page(std::uint8_t cns, bool discovery);
 
 // MDTS: the largest power of two of 4 KiB pages that a transfer may have.
 std::uint8_t mdts_for(std::uint32_t max_io_size_bytes);
-// The ANA group of a namespace: its own, or when none was given, one by itself.
-std::uint32_t ana_group_of(const NamespaceConfig& config);
-AnaState ana_state_of(const SubsystemSnapshot::ListenerEntry* listener, std::uint32_t group);
 
 }  // namespace catnap::server
