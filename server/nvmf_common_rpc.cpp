@@ -16,12 +16,15 @@ void register_nvmf_rpc_methods(rpc::MethodTable& table) {
   register_nvmf_namespace_methods(table);
   register_nvmf_listener_methods(table);
   register_nvmf_host_methods(table);
+  register_nvmf_visibility_methods(table);
+  register_nvmf_referral_methods(table);
+  register_nvmf_target_methods(table);
   register_nvmf_config_methods(table);
 }
 
 Param nqn_param() { return Param("nqn", ParamType::string, "NQN of the subsystem").required(); }
 
-Param tgt_name_param() { return Param("tgt_name", ParamType::string, "Name of the target; there is one, nvmf_tgt").one_of({"nvmf_tgt"}); }
+Param tgt_name_param() { return Param("tgt_name", ParamType::string, "Name of the target; there is one, nvmf_tgt").one_of({target_name}); }
 
 Param listen_address_param() {
   return Param("listen_address", ParamType::object, "Where to listen")
@@ -32,14 +35,24 @@ Param listen_address_param() {
                     Param("trsvcid", ParamType::string, "TCP port, 1 to 65535; always needed with TCP")});
 }
 
-ListenAddress listen_address(const rpc::Params& params) {
-  const rpc::Params given = params.object("listen_address");
+ListenAddress listen_address(const rpc::Params& params, const char* member) {
+  const rpc::Params given = params.object(member);
   ListenAddress address;
   address.trtype = given.string("trtype");
   address.adrfam = given.string("adrfam");
   address.traddr = given.string("traddr");
   address.trsvcid = given.string("trsvcid");
   return address;
+}
+
+Json::Value hosts_json(const std::vector<std::string>& hosts) {
+  Json::Value list(Json::arrayValue);
+  for (const std::string& host : hosts) {
+    Json::Value entry(Json::objectValue);
+    entry["nqn"] = host;
+    list.append(std::move(entry));
+  }
+  return list;
 }
 
 Json::Value address_json(const ListenAddress& address) {
@@ -53,7 +66,8 @@ Json::Value address_json(const ListenAddress& address) {
 
 std::string nqn_of(const rpc::Params& params) {
   std::string nqn = params.string("nqn");
-  return nqn == "discovery" ? std::string(discovery_nqn) : nqn;
+  const SubsystemSnapshot* found = nqn == "discovery" ? nullptr : target().current().find(nqn);
+  return nqn == "discovery" || (found != nullptr && found->discovery) ? std::string(discovery_nqn) : nqn;
 }
 
 Target& target() {

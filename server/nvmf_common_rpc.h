@@ -4,7 +4,9 @@
 
 #include <json/json.h>
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "reactor/task.h"
 #include "rpc/method.h"
@@ -15,6 +17,10 @@ namespace catnap::server {
 
 using Reply = rpc::RpcResult<Json::Value>;
 
+inline constexpr const char* target_name = "nvmf_tgt";        // SPDK's default
+inline constexpr std::uint64_t max_nsid = 0xFFFFFFFE;         // NVMe Base 2.0, section 3.2.1.2: FFFFFFFFh is the broadcast value
+inline constexpr std::uint64_t max_subsystems_limit = 65536;  // more than any caller asks for; each costs a few KiB
+
 // "nqn", required.
 rpc::Param nqn_param();
 // "tgt_name": there is one target, under SPDK's default name.
@@ -22,11 +28,13 @@ rpc::Param tgt_name_param();
 // "listen_address", required: trtype, adrfam, traddr, trsvcid. The members are checked by Target.
 rpc::Param listen_address_param();
 
-ListenAddress listen_address(const rpc::Params& params);
+ListenAddress listen_address(const rpc::Params& params, const char* member = "listen_address");
+// Array of {"nqn": …}.
+Json::Value hosts_json(const std::vector<std::string>& hosts);
 Json::Value address_json(const ListenAddress& address);
 // Options as nvmf_create_transport takes them and nvmf_get_transports shows them.
 Json::Value transport_json(const TransportConfig& config);
-// `nqn` of the call; "discovery" stands for the discovery NQN.
+// `nqn` of the call; "discovery", and the discovery subsystem's unique NQN, stand for the discovery NQN.
 std::string nqn_of(const rpc::Params& params);
 
 Target& target();

@@ -1,5 +1,5 @@
 // nvmf_set_config, nvmf_set_max_subsystems, and the calls that bring the present nvmf configuration about.
-// Owner: app_thread. Left out: admin command passthrough, referrals.
+// Owner: app_thread. Left out: admin command passthrough.
 #include <fmt/format.h>
 
 #include <map>
@@ -14,7 +14,7 @@ namespace {
 using rpc::Param;
 using rpc::ParamType;
 
-constexpr std::uint64_t max_subsystems_limit = 65536;  // more than any caller asks for; each costs a few KiB
+constexpr const char* restrict_policy_name = "restrict_per_listener";
 
 rpc::RpcResult<std::uint8_t> parse_filters(const std::string& text) {
   static const std::map<std::string, std::uint8_t, std::less<>> bits = {{"match_any", discovery_match_any},
@@ -63,6 +63,14 @@ Reply set_config(const rpc::Params& params) {
     if (!parsed) return std::unexpected(parsed.error());
     filters = *parsed;
   }
+  if (params.has("discovery_nqn")) {
+    const auto named = target().set_discovery_nqn(params.string("discovery_nqn"));
+    if (!named) return std::unexpected(rpc::RpcError(named.error()));
+  }
+  if (params.has("dup_host_policy")) {
+    const bool restricted = params.string("dup_host_policy") == restrict_policy_name;
+    target().set_dup_host_policy(restricted ? DupHostPolicy::restrict_per_listener : DupHostPolicy::allow);
+  }
   if (!mask.empty()) target().set_poll_groups_mask(mask);
   if (params.has("prefer_incoming_cpu")) target().set_prefer_incoming_cpu(params.boolean("prefer_incoming_cpu"));
   if (filters != target().current().discovery_filters) target().set_discovery_filters(filters);
@@ -97,6 +105,7 @@ Json::Value create_subsystem_params(const SubsystemSnapshot& subsystem) {
   params["allow_any_host"] = subsystem.allow_any_host;
   params["serial_number"] = subsystem.serial_number;
   params["model_number"] = subsystem.model_number;
+  if (!subsystem.admin_label.empty()) params["admin_label"] = subsystem.admin_label;
   params["max_namespaces"] = subsystem.max_namespaces;
   params["min_cntlid"] = subsystem.min_cntlid;
   params["max_cntlid"] = subsystem.max_cntlid;
@@ -119,6 +128,33 @@ Json::Value add_ns_params(const SubsystemSnapshot& subsystem, const NamespaceCon
   return params;
 }
 
+void append_visibility_calls(const SubsystemSnapshot& subsystem, const NamespaceConfig& config, Json::Value& calls) {
+  for (const auto& host : config.visible_hosts) {
+    Json::Value params(Json::objectValue);
+    params["nqn"] = subsystem.nqn;
+    params["nsid"] = config.nsid;
+    params["host"] = host;
+    calls.append(call("nvmf_ns_add_host", std::move(params)));
+  }
+}
+
+Json::Value add_referral_params(const Referral& referral) {
+  Json::Value params(Json::objectValue);
+  params["address"] = address_json(referral.address);
+  params["subnqn"] = referral.subnqn;
+  params["secure_channel"] = referral.secure_channel;
+  params["allow_any_host"] = referral.allow_any_host;
+  params["hosts"] = Json::Value(Json::arrayValue);
+  for (const auto& host : referral.hosts) params["hosts"].append(host);
+  return params;
+}
+
+Json::Value crdt_params(const TargetSnapshot& current) {
+  Json::Value params(Json::objectValue);
+  for (std::size_t i = 0; i < current.crdt_100ms.size(); ++i) params[fmt::format("crdt{}", i + 1)] = current.crdt_100ms[i];
+  return params;
+}
+
 void append_subsystem_calls(const SubsystemSnapshot& subsystem, Json::Value& calls) {
   if (!subsystem.discovery) calls.append(call("nvmf_create_subsystem", create_subsystem_params(subsystem)));
   for (const auto& host : subsystem.hosts) {
@@ -127,7 +163,16 @@ void append_subsystem_calls(const SubsystemSnapshot& subsystem, Json::Value& cal
     params["host"] = host;
     calls.append(call("nvmf_subsystem_add_host", std::move(params)));
   }
-  for (const auto& [nsid, config] : subsystem.namespaces) calls.append(call("nvmf_subsystem_add_ns", add_ns_params(subsystem, *config)));
+  if (subsystem.discovery && !subsystem.allow_any_host) {
+    Json::Value params(Json::objectValue);
+    params["nqn"] = subsystem.nqn;
+    params["allow_any_host"] = false;
+    calls.append(call("nvmf_subsystem_allow_any_host", std::move(params)));
+  }
+  for (const auto& [nsid, config] : subsystem.namespaces) {
+    calls.append(call("nvmf_subsystem_add_ns", add_ns_params(subsystem, *config)));
+    append_visibility_calls(subsystem, *config, calls);
+  }
   for (const auto& listener : subsystem.listeners) {
     Json::Value params(Json::objectValue);
     params["nqn"] = subsystem.nqn;
@@ -146,30 +191,39 @@ Json::Value nvmf_config_calls() {
   config["discovery_filters"] = filters_json(current.discovery_filters);
   if (!target().poll_groups_mask().empty()) config["poll_groups_mask"] = target().poll_groups_mask().hex();
   if (target().prefer_incoming_cpu()) config["prefer_incoming_cpu"] = true;
+  if (target().dup_host_policy() == DupHostPolicy::restrict_per_listener) config["dup_host_policy"] = restrict_policy_name;
+  const SubsystemSnapshot* discovery = current.find(discovery_nqn);
+  if (discovery != nullptr && !discovery->unique_nqn.empty()) config["discovery_nqn"] = discovery->unique_nqn;
   calls.append(call("nvmf_set_config", std::move(config)));
   Json::Value limits(Json::objectValue);
   limits["max_subsystems"] = target().limits().max_subsystems;
   calls.append(call("nvmf_set_max_subsystems", std::move(limits)));
   if (target().transport()) calls.append(call("nvmf_create_transport", transport_json(*target().transport())));
+  calls.append(call("nvmf_set_crdt", crdt_params(current)));
+  for (const Referral& referral : current.referrals) calls.append(call("nvmf_discovery_add_referral", add_referral_params(referral)));
   for (const auto& [nqn, subsystem] : current.subsystems) append_subsystem_calls(*subsystem, calls);
   return calls;
 }
 
 void register_nvmf_config_methods(rpc::MethodTable& table) {
-  table.add(rpc::Method("nvmf_set_config", "Set options of the whole target, before it is initialised")
-                .with({Param("poll_groups_mask", ParamType::string, "CPUs that get a poll group, of those of --cpumask; without it all"),
-                       Param("prefer_incoming_cpu", ParamType::boolean,
-                             "Of poll groups with equally few connections, choose one on or near the CPU where a new connection's packets arrive"),
-                       Param("discovery_filters", ParamType::any,
-                             "What a discovery log entry must share with the host's connection: match_any, or transport, address, svcid")
-                           .alias("discovery_filter"),
-                       Param("admin_cmd_passthru", ParamType::object, "Only false members: there are no NVMe bdevs"),
-                       Param("dhchap_digests", ParamType::any, "No effect: hosts are not authenticated").ignored(),
-                       Param("dhchap_dhgroups", ParamType::any, "No effect: hosts are not authenticated").ignored(),
-                       Param("dup_host_policy", ParamType::string, "What happens when a host connects twice").one_of({"allow"})})
-                .in_phase(rpc::Phase::startup_only)
-                .mutates()
-                .handler(set_config));
+  table.add(
+      rpc::Method("nvmf_set_config", "Set options of the whole target, before it is initialised")
+          .with({Param("poll_groups_mask", ParamType::string, "CPUs that get a poll group, of those of --cpumask; without it all"),
+                 Param("prefer_incoming_cpu", ParamType::boolean,
+                       "Of poll groups with equally few connections, choose one on or near the CPU where a new connection's packets arrive"),
+                 Param("discovery_filters", ParamType::any,
+                       "What a discovery log entry must share with the host's connection: match_any, or transport, address, svcid")
+                     .alias("discovery_filter"),
+                 Param("admin_cmd_passthru", ParamType::object, "Only false members: there are no NVMe bdevs"),
+                 Param("dhchap_digests", ParamType::any, "No effect: hosts are not authenticated").ignored(),
+                 Param("dhchap_dhgroups", ParamType::any, "No effect: hosts are not authenticated").ignored(),
+                 Param("dup_host_policy", ParamType::string,
+                       "What happens when a HOSTID connects again: allow, or restrict_per_listener: Controller Busy while it has a controller there")
+                     .one_of({"allow", restrict_policy_name}),
+                 Param("discovery_nqn", ParamType::string, "What the discovery subsystem calls itself, besides the well-known NQN")})
+          .in_phase(rpc::Phase::startup_only)
+          .mutates()
+          .handler(set_config));
   table.add(rpc::Method("nvmf_set_max_subsystems", "Set how many subsystems there may be, before the target is initialised")
                 .with({Param("max_subsystems", ParamType::integer, "Most subsystems, the discovery subsystem not counted")
                            .required()

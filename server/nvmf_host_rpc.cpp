@@ -25,11 +25,18 @@ Task<Reply> add_host(rpc::Params params) {
   co_return reply;
 }
 
+// Waits until the host's controllers are gone, which is when their I/O in flight is done: at most timeout_ms.
 Task<Reply> remove_host(rpc::Params params) {
   const std::string nqn = nqn_of(params);
-  Target::Change change = target().remove_host(nqn, params.string("host"));
-  Reply reply = co_await reply_when_settled(change);
-  co_return reply;
+  const std::string host = params.string("host");
+  const std::uint64_t given_ms = params.integer("timeout_ms");
+  const std::uint64_t timeout_us = (given_ms == 0 ? default_host_removal_ms : given_ms) * 1000;
+  Target::Change change = target().remove_host(nqn, host, timeout_us);
+  if (!change) co_return std::unexpected(rpc::RpcError(change.error()));
+  const std::uint64_t generation = *change;
+  Result<void> gone = co_await target().host_gone(generation, nqn, host, timeout_us);
+  if (!gone) co_return std::unexpected(rpc::RpcError(gone.error()));
+  co_return Reply(Json::Value(true));
 }
 
 Task<Reply> allow_any_host(rpc::Params params) {
@@ -56,9 +63,11 @@ void register_nvmf_host_methods(rpc::MethodTable& table) {
                        Param("dhchap_ctrlr_key", ParamType::string, "Not supported: there is no authentication")})
                 .mutates()
                 .coroutine(add_host));
-  table.add(rpc::Method("nvmf_subsystem_remove_host", "Take a host from the list; its connections end")
+  table.add(rpc::Method("nvmf_subsystem_remove_host", "Take a host from the list; its connections end after their I/O in flight")
                 .with({nqn_param(), host_param(), tgt_name_param(),
-                       Param("timeout_ms", ParamType::any, "No effect: connections end at once, I/O in flight is waited for").ignored()})
+                       Param("timeout_ms", ParamType::integer, "How long I/O in flight may take before connections are closed all the same; 0: 15 s")
+                           .or_default(0)
+                           .range(0, max_host_removal_ms)})
                 .mutates()
                 .coroutine(remove_host));
   table.add(rpc::Method("nvmf_subsystem_allow_any_host", "Allow every host, or only those of the list")

@@ -12,8 +12,6 @@ namespace {
 using rpc::Param;
 using rpc::ParamType;
 
-constexpr std::uint64_t max_nsid = 0xFFFFFFFE;  // NVMe Base 2.0, section 3.2.1.2: FFFFFFFFh is the broadcast value
-
 Param namespace_param() {
   return Param("namespace", ParamType::object, "The namespace")
       .required()

@@ -15,12 +15,15 @@ inline constexpr int transport_exists_code = rpc::internal_error;
 // All of the below. The handlers work on Target::instance().
 void register_nvmf_rpc_methods(rpc::MethodTable& table);
 
-void register_nvmf_transport_methods(rpc::MethodTable& table);  // nvmf_create_transport, nvmf_get_transports
-void register_nvmf_subsystem_methods(rpc::MethodTable& table);  // nvmf_create_subsystem, nvmf_delete_subsystem, nvmf_get_subsystems
-void register_nvmf_namespace_methods(rpc::MethodTable& table);  // nvmf_subsystem_add_ns, nvmf_subsystem_remove_ns
-void register_nvmf_listener_methods(rpc::MethodTable& table);   // nvmf_subsystem_add_listener, …_remove_listener, …_get_listeners
-void register_nvmf_host_methods(rpc::MethodTable& table);       // nvmf_subsystem_add_host, …_remove_host, …_allow_any_host
-void register_nvmf_config_methods(rpc::MethodTable& table);     // nvmf_set_config, nvmf_set_max_subsystems
+void register_nvmf_transport_methods(rpc::MethodTable& table);   // nvmf_create_transport, nvmf_get_transports
+void register_nvmf_subsystem_methods(rpc::MethodTable& table);   // nvmf_create_subsystem, nvmf_delete_subsystem, nvmf_get_subsystems
+void register_nvmf_namespace_methods(rpc::MethodTable& table);   // nvmf_subsystem_add_ns, nvmf_subsystem_remove_ns
+void register_nvmf_listener_methods(rpc::MethodTable& table);    // nvmf_subsystem_add_listener, …_remove_listener, …_get_listeners
+void register_nvmf_host_methods(rpc::MethodTable& table);        // nvmf_subsystem_add_host, …_remove_host, …_allow_any_host
+void register_nvmf_visibility_methods(rpc::MethodTable& table);  // nvmf_ns_add_host, nvmf_ns_remove_host, nvmf_ns_visible
+void register_nvmf_referral_methods(rpc::MethodTable& table);    // nvmf_discovery_add_referral, …_remove_referral, …_get_referrals, …_referral_*
+void register_nvmf_target_methods(rpc::MethodTable& table);      // nvmf_create_target, …_delete_target, …_get_targets, nvmf_set_crdt, …
+void register_nvmf_config_methods(rpc::MethodTable& table);      // nvmf_set_config, nvmf_set_max_subsystems
 
 // For rpc::ConfigRegistry, subsystem "nvmf": calls that bring the present configuration about.
 Json::Value nvmf_config_calls();

@@ -27,9 +27,10 @@ std::vector<Param> create_params() {
       Param("min_cntlid", ParamType::integer, "Lowest controller id").or_default(defaults.min_cntlid).range(min_cntlid_limit, max_cntlid_limit));
   params.push_back(
       Param("max_cntlid", ParamType::integer, "Highest controller id").or_default(defaults.max_cntlid).range(min_cntlid_limit, max_cntlid_limit));
+  params.push_back(Param("admin_label", ParamType::string, "4 to 256 printable ASCII characters, shown in extended discovery entries"));
   params.push_back(Param("passthrough", ParamType::boolean, "Only false: there are no NVMe bdevs to pass commands to"));
   params.push_back(Param("enable_nssr", ParamType::boolean, "Only false: NVM subsystem reset is not supported"));
-  for (const char* name : {"admin_label", "dmrsl", "wzsl", "max_discard_size_kib", "max_write_zeroes_size_kib"}) {
+  for (const char* name : {"dmrsl", "wzsl", "max_discard_size_kib", "max_write_zeroes_size_kib"}) {
     params.push_back(Param(name, ParamType::any, "No effect here").ignored());
   }
   return params;
@@ -43,6 +44,7 @@ Task<Reply> create_subsystem(rpc::Params params) {
   options.nqn = params.string("nqn");
   options.serial_number = params.string("serial_number");
   options.model_number = params.string("model_number");
+  options.admin_label = params.string("admin_label");
   options.allow_any_host = params.boolean("allow_any_host");
   options.ana_reporting = params.boolean("ana_reporting");
   options.max_namespaces = static_cast<std::uint32_t>(params.integer("max_namespaces"));
@@ -70,6 +72,10 @@ Json::Value namespace_json(const NamespaceConfig& config, bool with_ana) {
   if (config.eui64 != std::array<std::uint8_t, 8>{}) json["eui64"] = hex_text(config.eui64);
   json["uuid"] = uuid_text(config.uuid);
   if (with_ana) json["anagrpid"] = config.anagrpid;
+  if (config.no_auto_visible) {
+    json["no_auto_visible"] = true;
+    json["hosts"] = hosts_json(config.visible_hosts);
+  }
   return json;
 }
 
@@ -80,15 +86,12 @@ Json::Value subsystem_json(const SubsystemSnapshot& subsystem) {
   json["listen_addresses"] = Json::Value(Json::arrayValue);
   for (const auto& listener : subsystem.listeners) json["listen_addresses"].append(address_json(listener.address));
   json["allow_any_host"] = subsystem.allow_any_host;
-  json["hosts"] = Json::Value(Json::arrayValue);
-  for (const auto& host : subsystem.hosts) {
-    Json::Value entry(Json::objectValue);
-    entry["nqn"] = host;
-    json["hosts"].append(std::move(entry));
-  }
+  json["hosts"] = hosts_json(subsystem.hosts);
+  if (!subsystem.unique_nqn.empty()) json["unique_nqn"] = subsystem.unique_nqn;
   if (subsystem.discovery) return json;
   json["serial_number"] = subsystem.serial_number;
   json["model_number"] = subsystem.model_number;
+  if (!subsystem.admin_label.empty()) json["admin_label"] = subsystem.admin_label;
   json["max_namespaces"] = subsystem.max_namespaces;
   json["min_cntlid"] = subsystem.min_cntlid;
   json["max_cntlid"] = subsystem.max_cntlid;
