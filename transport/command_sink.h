@@ -34,11 +34,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <vector>
 
 #include "reactor/base/error.h"
 #include "reactor/buffer_pool.h"
 #include "transport/nvme/command.h"
+#include "transport/nvme/status.h"
 
 namespace catnap {
 
@@ -128,7 +131,11 @@ class CommandQueue {
     AbortOutcome outcome = AbortOutcome::not_found;
     Request* request = nullptr;
   };
-  virtual Aborted abort(std::uint16_t cid) = 0;
+  Aborted abort(std::uint16_t cid) { return abort_as(cid, nvme::GenericStatus::abort_requested); }
+  // The same with another status for the host, when it is not the host that wants the command aborted.
+  virtual Aborted abort_as(std::uint16_t cid, nvme::Status status) = 0;
+  // CIDs of the outstanding commands that `chosen` picks.
+  virtual std::vector<std::uint16_t> outstanding(const std::function<bool(const nvme::SubmissionEntry&)>& chosen) const = 0;
   // Ends the connection from the target's side after what is queued has gone out (removed listener, association loss, keep-alive expiry).
   virtual void disconnect(const std::string& reason) = 0;
   // The same, with a time of one's own for what is in execution; after it the connection is closed all the same. Ends an ending connection no later.

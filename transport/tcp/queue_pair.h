@@ -42,7 +42,7 @@ inline constexpr std::size_t receive_buffer_bytes = std::size_t{256} << 10;
 
 class QueuePair final : public transport::CommandQueue {
  public:
-  QueuePair(GroupContext& group, int fd);
+  QueuePair(GroupContext& group, int fd, Admission::Ticket ticket);
   ~QueuePair() override;
 
   // Registers the socket. False: it could not be (the caller frees the queue pair).
@@ -58,7 +58,8 @@ class QueuePair final : public transport::CommandQueue {
   void replan(transport::Request& request) override;
   void hold(transport::Request& request) override;
   void resume(transport::Request& request) override;
-  Aborted abort(std::uint16_t cid) override;
+  Aborted abort_as(std::uint16_t cid, nvme::Status status) override;
+  std::vector<std::uint16_t> outstanding(const std::function<bool(const nvme::SubmissionEntry&)>& chosen) const override;
   void disconnect(const std::string& reason) override;
   void disconnect_within(const std::string& reason, std::uint64_t grace_us) override;
   void set_connected(std::uint16_t qid, std::uint16_t entries, bool sq_flow_control_disabled) override;
@@ -87,6 +88,10 @@ class QueuePair final : public transport::CommandQueue {
   void finish_if_idle();
   void on_io_deadline();
   void watch_deadlines();
+  void expect_by(std::uint64_t deadline_ns);
+  bool end_if_too_slow(std::uint64_t now_ns);
+  bool end_if_stalled(std::uint64_t now_ns);
+  void trim_slots();
   Slot* take_slot();
   void free_slot(Slot& slot);
   Slot* slot_at(std::uint32_t index);
@@ -104,9 +109,10 @@ class QueuePair final : public transport::CommandQueue {
   void fail(Slot& slot, nvme::Status status);
   void abandon(Slot& slot, nvme::Status status);
   void use_heap(Slot& slot, std::size_t size_bytes);
+  void release_heap(Slot& slot);
 
   // --- held back and aborted (take_back.cpp) ---
-  bool take_back(Slot& slot);
+  bool take_back(Slot& slot, nvme::Status status);
   bool stop_asking(Slot& slot);
   void answer_aborted(Slot& slot);
   bool owes_data(const Slot& slot) const { return slot.aborted && slot.received_bytes < slot.asked_bytes; }
@@ -118,6 +124,7 @@ class QueuePair final : public transport::CommandQueue {
   void on_event(std::uint32_t events);
   void on_readable();
   void discard_readable();
+  void note_begun_pdu();
   std::size_t parse(std::byte* bytes, std::size_t size);
   std::size_t take_header(std::byte* bytes, std::size_t size);
   std::size_t take_payload(std::byte* bytes, std::size_t size);
@@ -142,6 +149,7 @@ class QueuePair final : public transport::CommandQueue {
   void want_flush() { group_.thread.at_turn_end(flush_); }
   void flush();
   void watch_writable(bool on);
+  void update_interest();
 
   GroupContext& group_;
   transport::CommandSink* sink_;
@@ -149,6 +157,7 @@ class QueuePair final : public transport::CommandQueue {
   State state_ = State::expecting_ic_req;
   Receive receive_ = Receive::header;
   bool watching_writable_ = false;
+  bool paused_ = false;  // not read from: heap_bytes_ is above TcpOptions::max_buffered_bytes
   bool c2h_success_ = false;
   bool sq_flow_control_disabled_ = false;
   bool connected_ = false;
@@ -180,6 +189,8 @@ class QueuePair final : public transport::CommandQueue {
   std::uint32_t waiting_data_ = 0;
   std::uint32_t kept_ = 0;
   std::uint32_t draining_ = 0;
+  std::uint64_t heap_bytes_ = 0;
+  std::uint64_t discarded_bytes_ = 0;  // since C2HTermReq
   std::unique_ptr<std::bitset<65536>> cids_in_use_;
 
   SendQueue send_queue_;
@@ -187,8 +198,12 @@ class QueuePair final : public transport::CommandQueue {
   SendItem control_item_;
   Deferred flush_;
   Deferred freed_;
-  Timer io_timer_;  // handshake, unanswered R2Ts, a host that does not read, lingering
-  std::uint64_t handshake_deadline_ns_ = 0;
+  Admission::Ticket ticket_;
+  Timer io_timer_;  // handshake, half a PDU, unanswered R2Ts, a host that does not read, lingering, slots to give back
+  std::uint64_t accepted_ns_ = 0;
+  std::uint64_t handshake_deadline_ns_ = 0;  // ICReq's, then Connect's
+  std::uint64_t pdu_since_ns_ = 0;           // when half a PDU was first found at the end of what had arrived; 0: there is none
+  std::uint64_t trim_at_ns_ = 0;
   std::uint64_t linger_deadline_ns_ = 0;
   std::uint64_t data_progress_ns_ = 0;  // while data is owed for R2Ts, or a request is kept: when some last came, or was last looked for
   std::uint64_t stalled_since_ns_ = 0;  // while writable is watched: when the socket last took bytes, or was last looked at

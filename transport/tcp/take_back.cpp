@@ -9,7 +9,6 @@
 
 namespace catnap::tcp {
 
-using nvme::GenericStatus;
 using nvme::Status;
 
 namespace {
@@ -33,7 +32,7 @@ void QueuePair::hold(transport::Request& request) {
     return finish_if_idle();
   }
   if (kept_++ == 0 && waiting_data_ == 0) data_progress_ns_ = group_.thread.now_ns();
-  if (!io_timer_.armed()) watch_deadlines();
+  expect_by(data_progress_ns_ + group_.options.send_stall_us * ns_per_us);
 }
 
 void QueuePair::resume(transport::Request& request) {
@@ -44,19 +43,28 @@ void QueuePair::resume(transport::Request& request) {
   slot.state = SlotState::executing;
 }
 
-transport::CommandQueue::Aborted QueuePair::abort(std::uint16_t cid) {
-  if (state_ != State::ready) return {};
+transport::CommandQueue::Aborted QueuePair::abort_as(std::uint16_t cid, Status status) {
   for (const auto& slot : slots_) {
     if (slot->state == SlotState::free || slot->state == SlotState::draining || slot->sqe.cid != cid || !slot->owns_cid) continue;
     if (slot->state == SlotState::executing) return {AbortOutcome::executing, slot.get()};
-    if (!take_back(*slot)) return {};
+    if (state_ != State::ready) return {};  // it is ending, and answers nobody any more
+    if (!take_back(*slot, status)) return {};
     return {AbortOutcome::taken_back, nullptr};
   }
   return {};
 }
 
+std::vector<std::uint16_t> QueuePair::outstanding(const std::function<bool(const nvme::SubmissionEntry&)>& chosen) const {
+  std::vector<std::uint16_t> cids;
+  for (const auto& slot : slots_) {
+    if (slot->state == SlotState::free || slot->state == SlotState::draining || !slot->owns_cid) continue;
+    if (chosen(slot->sqe)) cids.push_back(slot->sqe.cid);
+  }
+  return cids;
+}
+
 // False: it is answered already, or would leave more transfer tags to keep than max_draining.
-bool QueuePair::take_back(Slot& slot) {
+bool QueuePair::take_back(Slot& slot, Status status) {
   switch (slot.state) {
     case SlotState::receiving:
     case SlotState::held:
@@ -75,6 +83,7 @@ bool QueuePair::take_back(Slot& slot) {
   }
   const bool asked = slot.state == SlotState::waiting_data;
   sink_->abandon(slot);
+  nvme::set_status(slot.cqe, status);
   if (asked && !stop_asking(slot)) {
     slot.state = SlotState::taking_back;
   } else {
@@ -101,7 +110,6 @@ void QueuePair::answer_aborted(Slot& slot) {
   if (payload_slot_ == &slot) payload_slot_ = nullptr;
   slot.state = SlotState::receiving;
   slot.tx.clear();
-  nvme::set_status(slot.cqe, Status(GenericStatus::abort_requested));
   queue_response(slot);
 }
 

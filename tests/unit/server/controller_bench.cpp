@@ -128,7 +128,7 @@ void FakeQueue::resume(transport::Request& request) {
   executing_.push_back(&command_of(request));
 }
 
-transport::CommandQueue::Aborted FakeQueue::abort(std::uint16_t cid) {
+transport::CommandQueue::Aborted FakeQueue::abort_as(std::uint16_t cid, nvme::Status status) {
   for (Command* command : executing_) {
     if (command->request.sqe.cid == cid) return {AbortOutcome::executing, &command->request};
   }
@@ -136,11 +136,21 @@ transport::CommandQueue::Aborted FakeQueue::abort(std::uint16_t cid) {
     if (command->request.sqe.cid != cid) continue;
     std::erase(waiting_, command);
     sink_->abandon(command->request);
-    nvme::set_status(command->request.cqe, nvme::GenericStatus::abort_requested);
+    nvme::set_status(command->request.cqe, status);
     answered(*command);
     return {AbortOutcome::taken_back, nullptr};
   }
   return {};
+}
+
+std::vector<std::uint16_t> FakeQueue::outstanding(const std::function<bool(const nvme::SubmissionEntry&)>& chosen) const {
+  std::vector<std::uint16_t> cids;
+  for (const auto& list : {waiting_, executing_}) {
+    for (const Command* command : list) {
+      if (chosen(command->request.sqe)) cids.push_back(command->request.sqe.cid);
+    }
+  }
+  return cids;
 }
 
 void FakeQueue::plan_only(Command& command) {

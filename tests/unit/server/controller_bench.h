@@ -79,7 +79,8 @@ class FakeQueue final : public transport::CommandQueue {
   void replan(transport::Request& request) override;
   void hold(transport::Request& request) override;
   void resume(transport::Request& request) override;
-  Aborted abort(std::uint16_t cid) override;
+  Aborted abort_as(std::uint16_t cid, nvme::Status status) override;
+  std::vector<std::uint16_t> outstanding(const std::function<bool(const nvme::SubmissionEntry&)>& chosen) const override;
   void disconnect(const std::string& reason) override { disconnected = reason; }
   void set_connected(std::uint16_t new_qid, std::uint16_t new_entries, bool flow_control_disabled) override;
   void set_sink(transport::CommandSink& sink) override { sink_ = &sink; }
