@@ -96,7 +96,33 @@ namespace detail {
 
 bool log_wanted(LogLevel level) { return level <= log_print_level(); }
 
-void log_line(LogLevel level, const char* flag, std::string_view text) {
+namespace {
+
+bool is_control(std::string_view text, std::size_t at) {
+  const auto byte = static_cast<unsigned char>(text[at]);
+  if (byte < 0x20 || byte == 0x7F) return true;
+  // U+0080 to U+009F in UTF-8, of which terminals take some for the beginning of an escape sequence.
+  return byte >= 0x80 && byte <= 0x9F && at > 0 && static_cast<unsigned char>(text[at - 1]) == 0xC2;
+}
+
+// Names come from hosts and files: none of them may forge a second line or speak to a terminal.
+std::string visible(std::string_view text) {
+  std::string shown;
+  shown.reserve(text.size());
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (is_control(text, i)) {
+      shown += fmt::format("\\x{:02x}", static_cast<unsigned>(static_cast<unsigned char>(text[i])));
+    } else {
+      shown += text[i];
+    }
+  }
+  return shown;
+}
+
+}  // namespace
+
+void log_line(LogLevel level, const char* flag, std::string_view given) {
+  const std::string text = visible(given);
   if (flag != nullptr) {
     sink().info("{}: {}: {}", log_level_name(level), flag, text);
   } else {

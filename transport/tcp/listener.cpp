@@ -1,11 +1,15 @@
 // Accepting sockets on app_thread. See poll_group.h.
+#include <fcntl.h>
 #include <fmt/core.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <utility>
+
 #include "reactor/base/check.h"
-#include "reactor/base/log.h"
+#include "reactor/base/log_limit.h"
 #include "transport/tcp/address.h"
 #include "transport/tcp/poll_group.h"
 
@@ -16,8 +20,13 @@ namespace {
 constexpr int accept_budget = 64;
 // Waiting connections the kernel keeps: a host with 128 queues connects them all at once.
 constexpr int backlog = 1024;
-// Out of fds: try again after this. Waking up for each refused connection would spin, as the listening socket stays readable.
-constexpr std::uint64_t resume_after_us = 100'000;
+// Neither a connection nor the spare fd can be had (the whole machine has none, or no memory): accepting pauses this long, twice as long each time up
+// to the most. Without a pause the listening socket, which stays readable, would make the loop spin.
+constexpr std::uint64_t first_pause_us = 100'000, longest_pause_us = 10'000'000;
+
+LogLimit no_fds_log(1);
+
+int open_spare() { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
 
 }  // namespace
 
@@ -44,6 +53,7 @@ Result<std::unique_ptr<Listener>> Listener::open(const std::string& traddr, cons
   listener->port_ = static_cast<std::uint16_t>(std::stoul(local_address_of(listener->fd_).trsvcid));
 
   Listener* self = listener.get();
+  listener->spare_fd_ = open_spare();
   listener->resume_ = std::make_unique<Timer>([self] { (void)self->thread_->fds().modify(self->fd_, EPOLLIN); });
   auto added = listener->thread_->fds().add(listener->fd_, EPOLLIN, fmt::format("listener {}:{}", traddr, trsvcid),
                                             [self](std::uint32_t) { self->accept_ready(); });
@@ -55,24 +65,52 @@ Listener::~Listener() {
   if (fd_ < 0) return;
   (void)thread_->fds().remove(fd_);
   close(fd_);
+  if (spare_fd_ >= 0) close(spare_fd_);
 }
 
 void Listener::accept_ready() {
   for (int i = 0; i < accept_budget; ++i) {
     const int fd = accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-      out_of_fds_.reset();
+      ++accept_stats().accepted;
+      pause_us_ = 0;
       on_accept_(fd);
       continue;
     }
     if (errno == EINTR || errno == ECONNABORTED) continue;
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-      if (out_of_fds_.first()) log_error("accepting connections on port {} pauses: {}", port_, errno_text(errno));
-      (void)thread_->fds().modify(fd_, 0);
-      thread_->arm_in_us(*resume_, resume_after_us);
+      log_limited(no_fds_log, LogLevel::error, "", "connections on port {} are refused: {}", port_, errno_text(errno));
+      if (refuse_one()) continue;
+      pause();
     }
     return;
   }
+}
+
+// Takes the first waiting connection in with the fd that is kept for this, and closes it: its host learns at once, and the socket is not readable for
+// it any more. False: there is no such fd.
+bool Listener::refuse_one() {
+  if (spare_fd_ < 0) spare_fd_ = open_spare();
+  if (spare_fd_ < 0) return false;
+  close(std::exchange(spare_fd_, -1));
+  const int fd = accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (fd >= 0) {
+    ++accept_stats().refused_no_fds;
+    close(fd);
+  }
+  spare_fd_ = open_spare();
+  return fd >= 0;
+}
+
+void Listener::pause() {
+  pause_us_ = pause_us_ == 0 ? first_pause_us : std::min(2 * pause_us_, longest_pause_us);
+  (void)thread_->fds().modify(fd_, 0);
+  thread_->arm_in_us(*resume_, pause_us_);
+}
+
+AcceptStats& accept_stats() {
+  static AcceptStats stats;
+  return stats;
 }
 
 }  // namespace catnap::tcp

@@ -9,10 +9,37 @@
 #include <unordered_map>
 
 #include "reactor/base/check.h"
-#include "reactor/base/log.h"
+#include "reactor/base/log_limit.h"
+#include "transport/tcp/address.h"
 #include "transport/tcp/queue_pair.h"
 
 namespace catnap::tcp {
+
+namespace {
+
+// Connections that are not taken: per cause, not per host, as hosts can be many.
+LogLimit refusal_log(1);
+
+const char* text_of(Refusal refusal) {
+  switch (refusal) {
+    case Refusal::none:
+      break;
+    case Refusal::half_open:
+      return "too many connections have not finished their handshake (max_half_open)";
+    case Refusal::half_open_per_host:
+      return "too many of this host's connections have not finished their handshake (max_half_open_per_host)";
+    case Refusal::connections_per_host:
+      return "this host has as many connections as it may (max_connections_per_host)";
+  }
+  return "";
+}
+
+Counter& counter_of(TcpStats& stats, Refusal refusal) {
+  if (refusal == Refusal::half_open) return stats.refused_half_open;
+  return refusal == Refusal::half_open_per_host ? stats.refused_half_open_per_host : stats.refused_connections_per_host;
+}
+
+}  // namespace
 
 struct PollGroup::Impl {
   GroupContext context;
@@ -42,11 +69,23 @@ void PollGroup::add_connection(int fd) {
     return;
   }
   const TcpOptions& options = impl_->context.options;
+  Admission::Ticket ticket;
+  if (options.admission != nullptr) {
+    const std::string host = peer_address_of(fd).traddr;
+    const Refusal refusal = options.admission->enter(host, ticket);
+    if (refusal != Refusal::none) {
+      log_limited(refusal_log, LogLevel::warning, text_of(refusal), "NVMe/TCP connection from {} refused: {}", host, text_of(refusal));
+      ++counter_of(impl_->context.stats, refusal);
+      finished_count_.fetch_add(1, std::memory_order_relaxed);
+      close(fd);
+      return;
+    }
+  }
   const int one = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   if (options.sock_priority != 0) setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &options.sock_priority, sizeof options.sock_priority);
   if (options.send_buffer_bytes != 0) setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &options.send_buffer_bytes, sizeof options.send_buffer_bytes);
-  auto queue_pair = std::make_unique<QueuePair>(impl_->context, fd);
+  auto queue_pair = std::make_unique<QueuePair>(impl_->context, fd, std::move(ticket));
   if (!queue_pair->start()) {
     finished_count_.fetch_add(1, std::memory_order_relaxed);
     return;

@@ -13,6 +13,7 @@
 #include "reactor/base/log.h"
 #include "reactor/thread.h"
 #include "transport/command_sink.h"
+#include "transport/tcp/admission.h"
 
 namespace catnap::tcp {
 
@@ -25,13 +26,25 @@ struct TcpOptions {
   // Largest piece asked for by one R2T; 0: all of a command's data at once, which costs the fewest round trips. Smaller pieces let a host with MAXR2T
   // > 0 have several outstanding for one command.
   std::uint32_t max_r2t_bytes = 0;
-  // A peer that has not finished ICReq and Connect by then is dropped: long enough for a slow WAN handshake, short enough against slow-loris.
+  // From accept(): ICReq is the first thing a host sends, 128 bytes without waiting for anybody; a peer that has not sent it by then is none.
+  std::uint64_t ic_timeout_us = 10'000'000;
+  // From accept(): Connect answered with success. Long enough for a host that authenticates by hand of a slow server, short against slow-loris.
   std::uint64_t handshake_timeout_us = 30'000'000;
+  // A PDU that was begun is there as a whole by then, or the connection ends: 128 KiB in 30 s are 35 kbit/s, and after 30 s Linux gives up on an I/O.
+  std::uint64_t pdu_timeout_us = 30'000'000;
+  // After a C2HTermReq the host closes the connection (TCP Transport 1.0c, section 3.5.2); when it keeps its end open, it ends here. One round trip
+  // and a retransmission or two; nothing that arrives meanwhile counts.
+  std::uint64_t term_linger_us = 5'000'000;
+  // In-capsule data beside the buffer pool (when that is at its cap), per connection: above it the connection is not read from until commands are
+  // done. A queue of 128 commands with 4 KiB each never gets there.
+  std::uint32_t max_buffered_bytes = 1U << 20;
   // An R2T not answered fully by then ends the connection, as its buffer is held meanwhile.
   std::uint64_t r2t_timeout_us = 60'000'000;
   // A host that takes nothing, or sends nothing of the data it owes, for this long loses its connection when others wait for buffers that such
   // connections hold; otherwise it may take its time. Well below the 30 s after which Linux gives up on an I/O.
   std::uint64_t send_stall_us = 5'000'000;
+  // Shared by all groups; null: every connection is taken (until the server's own limit).
+  std::shared_ptr<Admission> admission;
 };
 
 // Written by the group's thread alone, read by any: a plain add without a locked instruction.
@@ -58,7 +71,18 @@ class Counter {
 struct TcpStats {
   Counter pdus_received, pdus_sent, bytes_received, bytes_sent;
   Counter receive_calls, send_calls, header_digest_errors, data_digest_errors, connections_total, terminations_sent;
+  // Connections that were not taken, and those that were ended for being too slow.
+  Counter refused_half_open, refused_half_open_per_host, refused_connections_per_host;
+  Counter timed_out_icreq, timed_out_connect, timed_out_pdu, timed_out_r2t, timed_out_term, stalled;
+  Counter receive_pauses;  // a connection was not read from for a while, as it had max_buffered_bytes
 };
+
+// What listening could not take, ever, in this process; any OS thread.
+struct AcceptStats {
+  std::atomic<std::uint64_t> accepted{0};
+  std::atomic<std::uint64_t> refused_no_fds{0};  // the process or the machine had no file descriptor (or memory) for it
+};
+AcceptStats& accept_stats();
 
 class QueuePair;
 
@@ -109,8 +133,11 @@ class Listener {
   std::uint16_t port_ = 0;
   Thread* thread_ = nullptr;
   std::function<void(int)> on_accept_;
-  LogOnce out_of_fds_;
-  std::unique_ptr<Timer> resume_;  // after EMFILE: accepting pauses, and resumes on this deadline
+  bool refuse_one();
+  void pause();
+  int spare_fd_ = -1;              // given up for a moment, to take a connection in and close it when there is no other fd
+  std::unique_ptr<Timer> resume_;  // without even that accepting pauses, and resumes on this deadline
+  std::uint64_t pause_us_ = 0;
 };
 
 }  // namespace catnap::tcp

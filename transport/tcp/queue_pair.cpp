@@ -10,7 +10,7 @@
 #include <algorithm>
 
 #include "reactor/base/check.h"
-#include "reactor/base/log.h"
+#include "reactor/base/log_limit.h"
 #include "reactor/reactor.h"
 #include "transport/nvme/status.h"
 #include "transport/tcp/address.h"
@@ -25,13 +25,19 @@ using nvme::Status;
 
 // Lent memory queued on one connection: beyond it reads take buffers of the pool, as a socket that is full makes us copy what is lent.
 constexpr std::uint64_t max_lent_bytes = std::uint64_t{1} << 20;
-// After a C2HTermReq the host gets this long to close (TCP Transport 1.0c, section 3.5.2), after a disconnect to take its last answers.
-constexpr std::uint64_t linger_ns = 30 * ns_per_s;
+// Connections that end otherwise than their host wished, or that the target ends: each host address may say so a few times.
+LogLimit ending_log;
+// After a disconnect the host gets this long to take its last answers.
 constexpr std::uint64_t disconnect_linger_ns = 2 * ns_per_s;
+// Slots (some 600 bytes) an idle connection keeps of those it once needed; the rest goes when it did not need them for so long.
+constexpr std::size_t kept_slots = 32;
+constexpr std::uint64_t trim_after_ns = 10 * ns_per_s;
+
+double seconds(std::uint64_t us) { return static_cast<double>(us) / 1e6; }
 
 }  // namespace
 
-QueuePair::QueuePair(GroupContext& group, int fd)
+QueuePair::QueuePair(GroupContext& group, int fd, Admission::Ticket ticket)
     : group_(group),
       sink_(&group.new_queue_sink),
       fd_(fd),
@@ -41,6 +47,7 @@ QueuePair::QueuePair(GroupContext& group, int fd)
         sink_->queue_closed(*this);
         group_.on_freed(*this);
       }),
+      ticket_(std::move(ticket)),
       io_timer_([this] { on_io_deadline(); }) {
   negotiated_.max_h2c_data_bytes = group.options.max_h2c_data_bytes;
   local_ = local_address_of(fd);
@@ -58,7 +65,8 @@ bool QueuePair::start() {
     log_error("{}: {}", label(), added.error().message);
     return false;
   }
-  handshake_deadline_ns_ = group_.thread.now_ns() + group_.options.handshake_timeout_us * ns_per_us;
+  accepted_ns_ = group_.thread.now_ns();
+  handshake_deadline_ns_ = accepted_ns_ + std::min(group_.options.ic_timeout_us, group_.options.handshake_timeout_us) * ns_per_us;
   watch_deadlines();
   log_info(log_tcp, "{}: accepted", label());
   return true;
@@ -81,6 +89,8 @@ void QueuePair::watch_deadlines() {
   std::uint64_t nearest = TimerHeap::never_ns;
   if (handshake_deadline_ns_ != 0) nearest = std::min(nearest, handshake_deadline_ns_);
   if (linger_deadline_ns_ != 0) nearest = std::min(nearest, linger_deadline_ns_);
+  if (pdu_since_ns_ != 0) nearest = std::min(nearest, pdu_since_ns_ + group_.options.pdu_timeout_us * ns_per_us);
+  if (trim_at_ns_ != 0) nearest = std::min(nearest, trim_at_ns_);
   if (watching_writable_) nearest = std::min(nearest, stalled_since_ns_ + group_.options.send_stall_us * ns_per_us);
   if (waiting_data_ + kept_ > 0) nearest = std::min(nearest, data_progress_ns_ + group_.options.send_stall_us * ns_per_us);
   if (waiting_data_ + draining_ > 0) {
@@ -96,29 +106,72 @@ void QueuePair::watch_deadlines() {
   }
 }
 
+// For what begins now and would otherwise find the timer set to something later.
+void QueuePair::expect_by(std::uint64_t deadline_ns) {
+  if (!io_timer_.armed() || deadline_ns < io_timer_.deadline_ns()) group_.thread.arm_at(io_timer_, deadline_ns);
+}
+
 void QueuePair::on_io_deadline() {
   const std::uint64_t now = group_.thread.now_ns();
-  if (handshake_deadline_ns_ != 0 && now >= handshake_deadline_ns_)
-    return close(fmt::format("no Connect within {} s", group_.options.handshake_timeout_us / 1'000'000));
-  if (linger_deadline_ns_ != 0 && now >= linger_deadline_ns_) return close(close_reason_, true);
-  if (watching_writable_ && now >= stalled_since_ns_ + group_.options.send_stall_us * ns_per_us) {
-    if (Reactor::current()->buffers().stats().waiting > 0)
-      return close(fmt::format("the host took nothing for {} s while others wait for buffers", group_.options.send_stall_us / 1'000'000));
-    stalled_since_ns_ = now;
+  if (linger_deadline_ns_ != 0 && now >= linger_deadline_ns_) {
+    if (state_ == State::terminating) ++group_.stats.timed_out_term;
+    return close(close_reason_, true);
   }
-  if (waiting_data_ + kept_ > 0 && now >= data_progress_ns_ + group_.options.send_stall_us * ns_per_us) {
-    if (Reactor::current()->buffers().stats().waiting > 0)
-      return close(fmt::format("the host owed data for {} s while others wait for buffers", group_.options.send_stall_us / 1'000'000));
-    data_progress_ns_ = now;
-  }
+  if (end_if_too_slow(now) || end_if_stalled(now)) return;
+  if (trim_at_ns_ != 0 && now >= trim_at_ns_) trim_slots();
   for (const auto& slot : slots_) {
     if (now < slot->data_since_ns + group_.options.r2t_timeout_us * ns_per_us) continue;
     if (slot->state == SlotState::draining) free_slot(*slot);  // the host will not send it any more: the transfer tag may be used again
-    if (slot->state == SlotState::waiting_data)
-      return close(
-          fmt::format("no data for the R2T of command {:#x} within {} s", std::uint16_t{slot->sqe.cid}, group_.options.r2t_timeout_us / 1'000'000));
+    if (slot->state != SlotState::waiting_data) continue;
+    ++group_.stats.timed_out_r2t;
+    return close(
+        fmt::format("no data for the R2T of command {:#x} within {} s", std::uint16_t{slot->sqe.cid}, seconds(group_.options.r2t_timeout_us)));
   }
   watch_deadlines();
+}
+
+// A handshake, or a PDU, that does not come to its end. True: closed.
+bool QueuePair::end_if_too_slow(std::uint64_t now_ns) {
+  if (handshake_deadline_ns_ != 0 && now_ns >= handshake_deadline_ns_) {
+    const bool no_ic = state_ == State::expecting_ic_req;
+    ++(no_ic ? group_.stats.timed_out_icreq : group_.stats.timed_out_connect);
+    close(fmt::format("no {} within {} s", no_ic ? "ICReq" : "Connect",
+                      seconds(no_ic ? group_.options.ic_timeout_us : group_.options.handshake_timeout_us)));
+    return true;
+  }
+  if (pdu_since_ns_ != 0 && now_ns >= pdu_since_ns_ + group_.options.pdu_timeout_us * ns_per_us) {
+    if (paused_) {  // our own doing
+      pdu_since_ns_ = now_ns;
+      return false;
+    }
+    ++group_.stats.timed_out_pdu;
+    close(fmt::format("half a PDU for {} s", seconds(group_.options.pdu_timeout_us)));
+    return true;
+  }
+  return false;
+}
+
+// Memory that a host keeps from others by taking or sending nothing. True: closed.
+bool QueuePair::end_if_stalled(std::uint64_t now_ns) {
+  const std::uint64_t stall_ns = group_.options.send_stall_us * ns_per_us;
+  const bool others_wait = Reactor::current()->buffers().stats().waiting > 0;
+  if (watching_writable_ && now_ns >= stalled_since_ns_ + stall_ns) {
+    if (others_wait) {
+      ++group_.stats.stalled;
+      close(fmt::format("the host took nothing for {} s while others wait for buffers", seconds(group_.options.send_stall_us)));
+      return true;
+    }
+    stalled_since_ns_ = now_ns;
+  }
+  if (waiting_data_ + kept_ > 0 && now_ns >= data_progress_ns_ + stall_ns) {
+    if (others_wait && !paused_) {
+      ++group_.stats.stalled;
+      close(fmt::format("the host owed data for {} s while others wait for buffers", seconds(group_.options.send_stall_us)));
+      return true;
+    }
+    data_progress_ns_ = now_ns;
+  }
+  return false;
 }
 
 // --- ending ---
@@ -133,8 +186,10 @@ void QueuePair::leave_buffer_line() {
 void QueuePair::linger(State next, const std::string& reason) {
   enter(next);
   close_reason_ = reason;
-  handshake_deadline_ns_ = 0;
-  linger_deadline_ns_ = group_.thread.now_ns() + (next == State::terminating ? linger_ns : disconnect_linger_ns);
+  handshake_deadline_ns_ = pdu_since_ns_ = trim_at_ns_ = 0;
+  linger_deadline_ns_ = group_.thread.now_ns() + (next == State::terminating ? group_.options.term_linger_us * ns_per_us : disconnect_linger_ns);
+  ticket_.finished();
+  if (std::exchange(paused_, false)) update_interest();
   payload_slot_ = nullptr;
   partial_.clear();
   leave_buffer_line();
@@ -163,7 +218,7 @@ void QueuePair::abandon_all() {
 
 void QueuePair::disconnect(const std::string& reason) {
   if (state_ != State::ready && state_ != State::expecting_ic_req) return;
-  log_notice("{}: disconnected by the target: {}", label(), reason);
+  log_limited(ending_log, LogLevel::notice, peer_.traddr, "{}: disconnected by the target: {}", label(), reason);
   linger(State::disconnecting, reason);
   want_flush();
 }
@@ -192,11 +247,12 @@ void QueuePair::close(const std::string& reason, bool expected) {
   if (expected) {
     log_info(log_tcp, "{}: closed: {}", label(), reason);
   } else {
-    log_warning("{}: closed: {}", label(), reason);
+    log_limited(ending_log, LogLevel::warning, peer_.traddr, "{}: closed: {}", label(), reason);
   }
   enter(State::closed);
   (void)group_.thread.fds().remove(fd_);
   ::close(std::exchange(fd_, -1));
+  ticket_.give_back();
   io_timer_.disarm();
   flush_.cancel();
   send_queue_.drop_all();
@@ -228,11 +284,25 @@ void QueuePair::free_slot(Slot& slot) {
   if (payload_slot_ == &slot) payload_slot_ = nullptr;
   slot.waiter.reset();
   slot.tx.clear();
-  slot.heap.reset();
+  if (slot.heap != nullptr) release_heap(slot);
   slot.aborted = false;
   slot.state = SlotState::free;
   slot.next_free = std::exchange(free_, &slot);
+  if (slots_.size() > kept_slots && trim_at_ns_ == 0 && in_use_ < kept_slots && state_ == State::ready) {
+    trim_at_ns_ = group_.thread.now_ns() + trim_after_ns;
+    expect_by(trim_at_ns_);
+  }
   slot.buffer.reset();  // last: it may serve a waiter, which may be a slot of this queue pair
+}
+
+// After a burst an idle connection has no use for a queue's worth of slots. Only the last ones can go: the index is the transfer tag.
+void QueuePair::trim_slots() {
+  trim_at_ns_ = 0;
+  while (slots_.size() > kept_slots && slots_.back()->state == SlotState::free) slots_.pop_back();
+  free_ = nullptr;
+  for (auto slot = slots_.rbegin(); slot != slots_.rend(); ++slot) {
+    if ((*slot)->state == SlotState::free) (*slot)->next_free = std::exchange(free_, slot->get());
+  }
 }
 
 // --- commands ---
@@ -246,6 +316,7 @@ void QueuePair::set_connected(std::uint16_t qid, std::uint16_t entries, bool sq_
   c2h_success_ = sq_flow_control_disabled && group_.options.c2h_success;
   if (qid != 0) negotiated_.max_in_capsule_bytes = group_.options.limits.in_capsule_data_size_bytes;
   handshake_deadline_ns_ = 0;
+  ticket_.finished();
   watch_deadlines();
 }
 
@@ -342,8 +413,20 @@ void QueuePair::have_buffer(Slot& slot, Buffer buffer) {
 void QueuePair::use_heap(Slot& slot, std::size_t size_bytes) {
   constexpr std::size_t alignment = 4096;  // devices opened with O_DIRECT want it
   slot.heap = std::make_unique_for_overwrite<std::byte[]>(size_bytes + alignment);
+  slot.heap_bytes = static_cast<std::uint32_t>(size_bytes + alignment);
+  heap_bytes_ += slot.heap_bytes;
   const auto address = reinterpret_cast<std::uintptr_t>(slot.heap.get());
   slot.data = slot.heap.get() + (alignment - address % alignment) % alignment;
+}
+
+void QueuePair::release_heap(Slot& slot) {
+  heap_bytes_ -= slot.heap_bytes;
+  slot.heap_bytes = 0;
+  slot.heap.reset();
+  if (!paused_ || state_ == State::closed || heap_bytes_ > group_.options.max_buffered_bytes / 2) return;
+  paused_ = false;
+  data_progress_ns_ = group_.thread.now_ns();
+  update_interest();
 }
 
 void QueuePair::have_memory(Slot& slot) {

@@ -10,7 +10,7 @@
 
 #include "reactor/base/check.h"
 #include "reactor/base/crc32c.h"
-#include "reactor/base/log.h"
+#include "reactor/base/log_limit.h"
 #include "reactor/reactor.h"
 #include "transport/nvme/status.h"
 #include "transport/tcp/queue_pair.h"
@@ -20,6 +20,11 @@ namespace {
 
 using nvme::GenericStatus;
 using nvme::Status;
+
+// What hosts do wrong: each address may say so a few times.
+LogLimit fault_log;
+// A host that goes on sending after C2HTermReq is read only so far: what was on its way fits, a flood does not.
+constexpr std::uint64_t max_discarded_bytes = std::uint64_t{4} << 20;
 
 constexpr std::uint32_t offset_cccid = 8, offset_ttag = 10;
 
@@ -74,12 +79,30 @@ void QueuePair::on_readable() {
   const std::size_t consumed = parse(buffer, size);
   if (state_ == State::expecting_ic_req || state_ == State::ready) {
     partial_.assign(buffer + consumed, buffer + size);
+    note_begun_pdu();
+  }
+}
+
+// The host owes the rest of a PDU, and this connection may have had enough for now.
+void QueuePair::note_begun_pdu() {
+  if (pdu_since_ns_ == 0 && (receive_ != Receive::header || !partial_.empty())) {
+    pdu_since_ns_ = group_.thread.now_ns();
+    expect_by(pdu_since_ns_ + group_.options.pdu_timeout_us * ns_per_us);
+  }
+  if (heap_bytes_ > group_.options.max_buffered_bytes && !paused_) {
+    paused_ = true;
+    ++group_.stats.receive_pauses;
+    update_interest();
   }
 }
 
 // After a fault or a disconnect: reads on, so that the close is seen and the last PDU sent is not destroyed by a reset (unread data at close).
 void QueuePair::discard_readable() {
   const ssize_t got = recv(fd_, group_.receive_buffer.get(), receive_buffer_bytes, MSG_DONTWAIT);
+  if (got > 0 && state_ == State::terminating) {
+    discarded_bytes_ += static_cast<std::uint64_t>(got);
+    if (discarded_bytes_ > max_discarded_bytes) return close(close_reason_, true);
+  }
   if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR))) return;
   close(close_reason_, true);
 }
@@ -128,6 +151,7 @@ std::size_t QueuePair::take_header(std::byte* bytes, std::size_t size) {
     }
   }
   ++group_.stats.pdus_received;
+  pdu_since_ns_ = 0;  // of the one before; a new one may begin with its data
   handle_header(bytes, layout_);
   if (layout_.payload_bytes > 0) {
     receive_ = Receive::payload;
@@ -159,6 +183,7 @@ void QueuePair::handle_ic_req(const std::byte* header) {
   hpda_ = request.hpda;
   max_r2ts_ = std::min<std::uint32_t>(request.maxr2t, 0xFFFE) + 1;
   enter(State::ready);
+  handshake_deadline_ns_ = accepted_ns_ + group_.options.handshake_timeout_us * ns_per_us;
   queue_ic_resp(request.dgst & (dgst_header_enable | dgst_data_enable));
   negotiated_.header_digest = (request.dgst & dgst_header_enable) != 0;
   negotiated_.data_digest = (request.dgst & dgst_data_enable) != 0;
@@ -204,8 +229,8 @@ void QueuePair::handle_h2c_data(const std::byte* header, const Layout& layout) {
 
 void QueuePair::handle_term_req(const std::byte* header, const Layout& layout) {
   const auto request = read_as<TermReq>(header);
-  log_warning("{}: the host ends the connection: H2CTermReq FES {:#x} FEI {:#x} ({} bytes)", label(), std::uint16_t{request.fes},
-              std::uint32_t{request.fei}, layout.header_bytes);
+  log_limited(fault_log, LogLevel::warning, peer_.traddr, "{}: the host ends the connection: H2CTermReq FES {:#x} FEI {:#x} ({} bytes)", label(),
+              std::uint16_t{request.fes}, std::uint32_t{request.fei}, layout.header_bytes);
   close("H2CTermReq", true);
 }
 
@@ -275,6 +300,7 @@ std::size_t QueuePair::take_digest(const std::byte* bytes, std::size_t size) {
 // The data of a PDU is there, and was checked. A wrong data digest ends the command, not the connection (section 3.3.2.1).
 void QueuePair::payload_done(bool digest_ok) {
   receive_ = Receive::header;
+  pdu_since_ns_ = 0;
   Slot* slot = std::exchange(payload_slot_, nullptr);
   if (!digest_ok) ++group_.stats.data_digest_errors;
   if (slot == nullptr) return;

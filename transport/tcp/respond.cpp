@@ -7,11 +7,14 @@
 
 #include "reactor/base/check.h"
 #include "reactor/base/crc32c.h"
-#include "reactor/base/log.h"
+#include "reactor/base/log_limit.h"
 #include "transport/tcp/queue_pair.h"
 
 namespace catnap::tcp {
 namespace {
+
+// What hosts do wrong: each address may say so a few times.
+LogLimit termination_log;
 
 // Appends a PDU header, with its digest when agreed on; returns the bytes written.
 template <typename Pdu>
@@ -73,7 +76,7 @@ void QueuePair::queue_response(Slot& slot) {
     }
     ++group_.stats.pdus_sent;
   } else {
-    slot.heap.reset();
+    if (slot.heap != nullptr) release_heap(slot);
   }
   if (with_capsule) {
     CapsuleResp pdu;
@@ -109,7 +112,7 @@ void QueuePair::queue_r2t(Slot& slot) {
   ++group_.stats.pdus_sent;
   send_queue_.push(slot.tx);
   want_flush();
-  if (!io_timer_.armed()) watch_deadlines();
+  expect_by(slot.data_since_ns + std::min(group_.options.r2t_timeout_us, group_.options.send_stall_us) * ns_per_us);
 }
 
 void QueuePair::queue_ic_resp(std::uint8_t dgst) {
@@ -131,7 +134,8 @@ void QueuePair::queue_ic_resp(std::uint8_t dgst) {
 
 // Ends the connection as section 3.5.2 says: C2HTermReq with the header at fault, then the host closes.
 void QueuePair::terminate(const Fault& fault, const std::byte* header, std::size_t header_bytes) {
-  log_warning("{}: connection ended: {} (FES {:#x}, FEI {:#x})", label(), fault.reason, static_cast<unsigned>(fault.fes), fault.fei);
+  log_limited(termination_log, LogLevel::warning, peer_.traddr, "{}: connection ended: {} (FES {:#x}, FEI {:#x})", label(), fault.reason,
+              static_cast<unsigned>(fault.fes), fault.fei);
   ++group_.stats.terminations_sent;
   send_queue_.drop_unstarted();
   if (control_item_.queued) return close(fault.reason, true);  // ICResp is half out: nothing else can be said
@@ -168,7 +172,13 @@ void QueuePair::watch_writable(bool on) {
   if (on == watching_writable_) return;
   watching_writable_ = on;
   watch_deadlines();
-  auto changed = group_.thread.fds().modify(fd_, on ? EPOLLIN | EPOLLOUT : EPOLLIN);
+  update_interest();
+}
+
+void QueuePair::update_interest() {
+  const std::uint32_t wanted =
+      (paused_ ? 0U : static_cast<std::uint32_t>(EPOLLIN)) | (watching_writable_ ? static_cast<std::uint32_t>(EPOLLOUT) : 0U);
+  auto changed = group_.thread.fds().modify(fd_, wanted);
   if (!changed) log_error("{}: {}", label(), changed.error().message);
 }
 

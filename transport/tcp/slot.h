@@ -42,6 +42,7 @@ struct Slot : transport::Request {
   std::uint32_t r2t_bytes = 0;       // each R2T but the last asks for this much
   std::uint64_t data_since_ns = 0;   // when the oldest outstanding R2T was queued, or its data last went on
   Buffer buffer;
+  std::uint32_t heap_bytes = 0;
   std::unique_ptr<std::byte[]> heap;  // in-capsule data that found the buffer pool at its cap: bounded by queue depth times IOCCSZ
   std::unique_ptr<BufferWaiter> waiter;
   SendItem tx;
