@@ -9,99 +9,17 @@ import sys
 
 from guest import HOST_ADDRESS, Guest, missing_prerequisite
 from harness import Cases, options, skip
+from linux_host import FRIEND, STRANGER, FioRounds, Host, explain, judge, present, tidy
 from targets import CatnapTarget, KernelTarget
 
 DISK_NQN = "nqn.2026-11.io.catnap:e2e"        # any host; namespaces 1 malloc, 2 uring, 3 aio
 PRIVATE_NQN = "nqn.2026-11.io.catnap:private"  # only FRIEND may connect
 DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
-FRIEND = "nqn.2014-08.org.nvmexpress:uuid:11111111-2222-3333-4444-555555555555"
-STRANGER = "nqn.2014-08.org.nvmexpress:uuid:66666666-7777-8888-9999-aaaaaaaaaaaa"
 SIZE_MIB = 96
-# Kernel messages that no case may cause.
-KERNEL_TROUBLE = re.compile(r"BUG:|WARNING:|Oops|blocked for more than|I/O error|I/O Error|timeout, |data digest error|Invalid |starting error recovery|Reconnecting in")
-
-# With the kernel's multipathing, nvme0n1 is the disk that people use, and nvme0c0n1 the hidden path to it.
-DISK_NAMES = "nvme[0-9]*n[0-9]*"
-
+# Refusals are what two cases ask for.
+EXPECTED = "Connect Invalid Data Parameter|is not allowed"
 cases = Cases("host_test")
 case = cases.case
-
-
-class Host:
-  """The guest seen as an NVMe host, and the target that it talks to."""
-
-  def __init__(self, guest, target):
-    self.guest = guest
-    self.target = target
-    self.where = f"-t tcp -a {HOST_ADDRESS} -s {target.port}"
-    self.dmesg_seen = ""
-    self.last_messages = ""
-
-  def connect(self, nqn=DISK_NQN, more="", host=FRIEND):
-    """Connects and waits for the namespaces' disks; returns the controller's name, such as nvme0."""
-    self.guest.check(f"nvme connect {self.where} -n {nqn} -q {host} -I {host[-36:]} {more}", 40)
-    name = self.guest.check("ls /sys/class/nvme").split()
-    assert len(name) == 1, f"one controller expected, there are {name}"
-    return name[0]
-
-  def disk(self, nsid):
-    """Waits for the disk of a namespace id of the only controller and returns its path."""
-    self.guest.wait_until(present(nsid), 20, f"the disk of namespace {nsid}")
-    return "/dev/" + self.guest.check(f"cd /sys/block; for d in $(ls | grep -x '{DISK_NAMES}'); do [ $(cat $d/nsid) != {nsid} ] || echo $d; done").strip()
-
-  def refused(self, nqn, host):
-    """An attempt to connect that must fail; returns what nvme-cli and the kernel said about it."""
-    before = len(self.guest.check("dmesg"))
-    code, output = self.guest.run(f"nvme connect {self.where} -n {nqn} -q {host} -I {host[-36:]}", 40)
-    assert code != 0, f"connecting {host} to {nqn} succeeded"
-    assert self.guest.check("ls /sys/class/nvme").strip() == "", "a controller is left after the refusal"
-    return output, self.guest.check("dmesg")[before:]
-
-  def disconnect(self):
-    self.guest.check("nvme disconnect-all; until [ -z \"$(ls /sys/class/nvme)\" ]; do sleep 0.1; done", 60)
-
-  def new_messages(self):
-    """Kernel messages since the last call."""
-    whole = self.guest.check("dmesg")
-    new = whole[len(self.dmesg_seen) :] if whole.startswith(self.dmesg_seen) else whole
-    self.dmesg_seen = whole
-    self.last_messages = new
-    return new
-
-  def fio(self, name, disk, arguments, timeout_s=90):
-    """Runs fio on a disk; what it wrote is verified by crc32c unless the arguments say otherwise."""
-    return self.guest.check(f"fio --name={name} --filename={disk} --ioengine=libaio --direct=1 --verify=crc32c --verify_fatal=1 --randrepeat=1 "
-                            f"--group_reporting --output-format=terse {arguments}", timeout_s)
-
-  def checksum(self, disk, mebibytes):
-    return self.guest.check(f"echo 3 >/proc/sys/vm/drop_caches; head -c {mebibytes << 20} {disk} | sha256sum", 60)
-
-
-def present(nsid):
-  """A shell condition: there is a disk of this namespace id."""
-  return f"for d in $(ls /sys/block | grep -x '{DISK_NAMES}'); do cat /sys/block/$d/nsid; done 2>/dev/null | grep -qx {nsid}"
-
-
-def tidy(host):
-  """Leaves nothing connected; both sides must still be well."""
-  host.target.check_alive()
-  host.disconnect()
-
-
-def judge(host):
-  """Looks for trouble that the case caused in the kernel."""
-  trouble = [line for line in host.new_messages().splitlines() if KERNEL_TROUBLE.search(line) and not line_is_expected(line)]
-  assert not trouble, "the host's kernel complains:\n" + "\n".join(trouble)
-
-
-def explain(host):
-  """What the kernel said during a case that failed."""
-  return "--- the host's kernel during this case\n" + (host.new_messages() or host.last_messages)[-4000:]
-
-
-def line_is_expected(line):
-  # Refusals are what two cases ask for.
-  return "Connect Invalid Data Parameter" in line or "is not allowed" in line
 
 
 @case("discover lists both subsystems and the discovery service asks for no TLS")
@@ -209,22 +127,12 @@ def zeroes(host):
 def reset(host):
   controller = host.connect(more="-i 2")
   disk = host.disk(1)
-  # Rounds of writing and verifying, one after another until the resets are over.
-  host.guest.check(f"""(
-    rm -f /tmp/fio.stop /tmp/fio.end
-    while [ ! -e /tmp/fio.stop ]; do
-      fio --name=under --filename={disk} --ioengine=libaio --direct=1 --verify=crc32c --verify_fatal=1 --rw=randwrite --bs=4k --size=2m --iodepth=8 || break
-      echo round >>/tmp/fio.rounds
-    done >/tmp/fio.out 2>&1
-    [ -e /tmp/fio.stop ] && echo well >/tmp/fio.end || echo badly >/tmp/fio.end) &""")
+  fio = FioRounds(host, disk)
   for _ in range(2):
     writes = "$(cat /sys/block/nvme*c*n*/stat | awk '{ n += $5 } END { print n }')"
     host.guest.check(f"before={writes}; until [ {writes} -gt $((before + 20)) ]; do sleep 0.05; done; nvme reset /dev/{controller}", 60)
     host.guest.wait_until(f'[ "$(cat /sys/class/nvme/{controller}/state)" = live ]', 30, "the controller to be live after the reset")
-  host.guest.check("touch /tmp/fio.stop")
-  host.guest.wait_until("[ -e /tmp/fio.end ]", 90, "fio's end")
-  assert "well" in host.guest.check("cat /tmp/fio.end"), "fio failed across the reset:\n" + host.guest.check("cat /tmp/fio.out")
-  assert "round" in host.guest.check("cat /tmp/fio.rounds"), "no round of fio ended"
+  fio.finish()
 
 
 @case("disconnect and reconnect: the data is still there")
@@ -302,7 +210,7 @@ def main():
     target.add_subsystem(PRIVATE_NQN, any_host=False)
     target.allow_host(PRIVATE_NQN, FRIEND)
     guest.check("modprobe nvme-tcp; modprobe ext4; modprobe crc32c-intel; modprobe crc32c_generic; nvme version")
-    host = Host(guest, target)
+    host = Host(guest, target, DISK_NQN, EXPECTED)
     host.new_messages()
     code = cases.run(host, chosen.only, tidy, judge, explain)
     if chosen.logs:
