@@ -5,12 +5,15 @@
 #include <algorithm>
 #include <utility>
 
+#include "reactor/base/log_limit.h"
 #include "server/server_log.h"
 #include "transport/nvme/identify.h"
 
 namespace catnap::server {
 
 namespace {
+
+LogLimit keep_alive_log;  // hosts may let controllers die as fast as they make them
 
 // CC bits without meaning (Base 2.0 section 3.1.3.5).
 constexpr std::uint32_t cc_reserved_bits = 0xFE00'000E;
@@ -88,7 +91,8 @@ void Controller::check_silence() {
     group_.thread().arm_coarse(silence_timer_, (limit_ns - silent_ns + 999) / 1000, std::uint64_t{keep_alive_granularity_ms} * 1000);
     return;
   }
-  log_notice("Controller {} of {}: nothing heard from host {} for {} ms, ending it", cntlid_, host().subnqn, host().hostnqn, silent_ns / ns_per_ms);
+  log_limited(keep_alive_log, LogLevel::notice, host().hostnqn, "Controller {} of {}: nothing heard from host {} for {} ms, ending it", cntlid_,
+              host().subnqn, host().hostnqn, silent_ns / ns_per_ms);
   if (queue_ != nullptr) queue_->disconnect("keep-alive time-out");
 }
 

@@ -10,6 +10,7 @@
 #include "server/names.h"
 #include "server/nvmf_common_rpc.h"
 #include "server/server_group.h"
+#include "server/transport_limits_rpc.h"
 
 namespace catnap::server {
 
@@ -62,6 +63,7 @@ Json::Value transport_stats(const tcp::TcpStats& stats) {
   json["data_digest_errors"] = number(stats.data_digest_errors);
   json["connections_total"] = number(stats.connections_total);
   json["terminations_sent"] = number(stats.terminations_sent);
+  show_refusals(stats, json);
   return json;
 }
 
@@ -109,10 +111,12 @@ void register_controllers_methods(rpc::MethodTable& table, ControllerTable& cont
                 }));
   table.add(rpc::Method("nvmf_get_stats", "Counters of every poll group")
                 .with({tgt_name_param()})
-                .result("object {tick_rate, poll_groups: array of counters}")
+                .result("object {tick_rate, connections: what came and was refused, poll_groups: array of counters}")
                 .handler([&groups](const rpc::Params&) -> Reply {
                   Json::Value json(Json::objectValue);
                   json["tick_rate"] = number(ns_per_s);
+                  json["connections"] = accept_counters(target().transport() ? &target().transport()->tcp : nullptr);
+                  json["connections"]["current"] = target().connection_count();
                   json["poll_groups"] = Json::Value(Json::arrayValue);
                   for (const ServerGroup* group : groups) json["poll_groups"].append(as_json(*group));
                   return json;

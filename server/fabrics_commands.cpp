@@ -3,7 +3,7 @@
 #include <cstring>
 #include <utility>
 
-#include "reactor/base/log.h"
+#include "reactor/base/log_limit.h"
 #include "server/connect.h"
 #include "server/controller.h"
 #include "server/io_queue.h"
@@ -16,6 +16,8 @@ using transport::PlanAction;
 using transport::Request;
 
 namespace {
+
+LogLimit refused_connect_log;  // by the address of the host, which says what it wants as often as it likes
 
 bool is_connect(const Request& request) {
   return request.sqe.opcode == static_cast<std::uint8_t>(nvme::AdminOpcode::fabrics) &&
@@ -48,7 +50,8 @@ void ServerGroup::abandon(Request&) {}
 void ServerGroup::queue_closed(transport::CommandQueue&) {}
 
 void ServerGroup::refuse_connect(Request& request, const ConnectFailure& failure) {
-  log_notice("Connect refused: {}", failure.reason);
+  const std::string& from = request.queue->peer_address().traddr;
+  log_limited(refused_connect_log, LogLevel::notice, from, "Connect from {} refused: {}", from, failure.reason);
   request.cqe.dw0 = failure.dw0;
   nvme::set_status(request.cqe, failure.status);
   request.queue->complete(request);

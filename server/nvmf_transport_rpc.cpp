@@ -5,6 +5,7 @@
 #include "server/names.h"
 #include "server/nvmf_common_rpc.h"
 #include "server/nvmf_rpc.h"
+#include "server/transport_limits_rpc.h"
 
 namespace catnap::server {
 namespace {
@@ -49,6 +50,7 @@ std::vector<Param> transport_params() {
   params.push_back(
       Param("sock_priority", ParamType::integer, "SO_PRIORITY of connections").or_default(defaults.sock_priority).range(0, max_sock_priority));
   params.push_back(Param("abort_timeout_sec", ParamType::integer, "Kept and shown; an Abort is answered at once").or_default(1).range(0, no_bound));
+  for (Param& limit : transport_limit_params()) params.push_back(std::move(limit));
   const char* buffers = "No effect: every reactor has a buffer pool of its own that grows as needed";
   for (const char* name : {"io_unit_size", "num_shared_buffers", "buf_cache_size", "iobuf_small_cache_size", "iobuf_large_cache_size", "zcopy"}) {
     params.push_back(ignored(name, buffers));
@@ -89,6 +91,7 @@ rpc::RpcResult<TransportConfig> transport_config(const rpc::Params& params) {
   config.tcp.c2h_success = params.boolean("c2h_success");
   config.tcp.sock_priority = static_cast<std::uint32_t>(params.integer("sock_priority"));
   config.abort_timeout_sec = static_cast<std::uint32_t>(params.integer("abort_timeout_sec"));
+  read_transport_limits(params, config.tcp);
   return config;
 }
 
@@ -130,6 +133,7 @@ Json::Value transport_json(const TransportConfig& config) {
   json["c2h_success"] = config.tcp.c2h_success;
   json["sock_priority"] = config.tcp.sock_priority;
   json["abort_timeout_sec"] = config.abort_timeout_sec;
+  show_transport_limits(config.tcp, json);
   return json;
 }
 

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "reactor/base/check.h"
-#include "reactor/base/log.h"
+#include "reactor/base/log_limit.h"
 #include "server/connect.h"
 #include "server/io_queue.h"
 
@@ -188,7 +188,10 @@ void ServerGroup::open_channel(NamespaceSlot& slot) {
   if (channel) {
     slot.channel = std::move(*channel);
   } else {
-    log_error("Namespace {} on bdev {}: no channel on {}: {}", slot.config->nsid, slot.config->bdev_name, thread_.name(), channel.error().message);
+    // Tried again with each connection, so a host can ask for it.
+    static LogLimit no_channel_log;
+    log_limited(no_channel_log, LogLevel::error, slot.config->bdev_name, "Namespace {} on bdev {}: no channel on {}: {}", slot.config->nsid,
+                slot.config->bdev_name, thread_.name(), channel.error().message);
   }
 }
 

@@ -11,6 +11,7 @@
 #include <set>
 
 #include "reactor/base/check.h"
+#include "reactor/base/log_limit.h"
 #include "server/discovery_view.h"
 #include "server/draft.h"
 #include "server/names.h"
@@ -282,9 +283,11 @@ GroupPort* Target::choose_group(int fd) {
 
 void Target::place(int fd) {
   const bool full = connection_count() >= limits_.max_connections;
-  if (full && connections_said_.first())
-    log_warning("{} connections are open, the most there may be: further ones are refused", limits_.max_connections);
-  if (!full) connections_said_.reset();
+  if (full) {
+    static LogLimit full_log(1);
+    log_limited(full_log, LogLevel::warning, "", "{} connections are open, the most there may be: further ones are refused", limits_.max_connections);
+    ++tcp::accept_stats().refused_max_connections;
+  }
   GroupPort* const group = stopping_ || full ? nullptr : choose_group(fd);
   if (group == nullptr) {
     ::close(fd);

@@ -224,7 +224,6 @@ class Target {
   bool prefer_incoming_cpu_ = false;
   DupHostPolicy dup_host_policy_ = DupHostPolicy::allow;
   std::size_t rotation_ = 0;  // the group after the one chosen last
-  LogOnce connections_said_;
   bool stopping_ = false;
 };
 

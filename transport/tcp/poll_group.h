@@ -45,6 +45,7 @@ struct TcpOptions {
   std::uint64_t send_stall_us = 5'000'000;
   // Shared by all groups; null: every connection is taken (until the server's own limit).
   std::shared_ptr<Admission> admission;
+  AdmissionLimits admission_limits;  // what `admission` was made with
 };
 
 // Written by the group's thread alone, read by any: a plain add without a locked instruction.
@@ -80,7 +81,8 @@ struct TcpStats {
 // What listening could not take, ever, in this process; any OS thread.
 struct AcceptStats {
   std::atomic<std::uint64_t> accepted{0};
-  std::atomic<std::uint64_t> refused_no_fds{0};  // the process or the machine had no file descriptor (or memory) for it
+  std::atomic<std::uint64_t> refused_max_connections{0};  // the server's own limit (Target counts it)
+  std::atomic<std::uint64_t> refused_no_fds{0};           // the process or the machine had no file descriptor (or memory) for it
 };
 AcceptStats& accept_stats();
 
