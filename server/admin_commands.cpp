@@ -1,5 +1,6 @@
 // The admin commands of a controller: one table of small functions, checked in plan(), carried out in execute(). See controller.h.
-// Owner: the admin queue's thread. Left out: Connect (fabrics_commands.cpp), namespace management, firmware, security, sanitize, format.
+// Owner: the admin queue's thread. Left out: Connect (fabrics_commands.cpp), Abort (admin_async.cpp), namespace management, firmware, security,
+// sanitize, format.
 #include <algorithm>
 #include <cstring>
 #include <span>
@@ -10,6 +11,7 @@
 #include "server/features.h"
 #include "server/identify.h"
 #include "server/log_pages.h"
+#include "server/reservations/reservation_features.h"
 
 namespace catnap::server {
 
@@ -32,8 +34,8 @@ struct AdminCommands {
       {nvme::AdminOpcode::identify, true, false, &Controller::plan_identify, &Controller::execute_identify},
       {nvme::AdminOpcode::get_log_page, true, false, &Controller::plan_get_log_page, &Controller::execute_get_log_page},
       {nvme::AdminOpcode::get_features, true, false, &Controller::plan_get_features, &Controller::execute_get_features},
-      {nvme::AdminOpcode::set_features, true, false, &Controller::plan_set_features, nullptr},
-      {nvme::AdminOpcode::abort, false, false, &Controller::plan_abort, nullptr},
+      {nvme::AdminOpcode::set_features, true, false, &Controller::plan_set_features, &Controller::execute_set_features},
+      {nvme::AdminOpcode::abort, false, false, &Controller::plan_abort, &Controller::execute_abort},
       {nvme::AdminOpcode::async_event_request, true, false, &Controller::plan_async_event, nullptr},
       {nvme::AdminOpcode::keep_alive, true, false, &Controller::plan_keep_alive, nullptr},
   };
@@ -131,6 +133,7 @@ PlanAction Controller::plan_identify(Request& request) {
 
 void Controller::execute_identify(Request& request) {
   const IdentifyPage* page = find_identify_page(static_cast<std::uint8_t>(request.sqe.cdw10), discovery_);
+  if (page->build == nullptr) return list_controllers(request);
   const auto snapshot = subsystem();
   const std::span<std::byte> data(request.data, nvme::identify_bytes);
   std::fill(data.begin(), data.end(), std::byte{0});
@@ -188,20 +191,17 @@ PlanAction Controller::plan_set_features(Request& request) {
   FeatureAnswer answer;
   CommandError error = set_feature(*this, *snapshot, request.sqe, answer);
   if (!error.ok()) return refuse(request, error);
+  if (answer.deferred) return PlanAction::execute;
+  if (answer.data_bytes != 0) return transfer(request, DataDirection::host_to_controller, answer.data_bytes);
   return succeed(request, answer.dw0);
 }
 
-// --- Abort, Asynchronous Event Request, Keep Alive ---
-
-// Base 2.0 section 5.1. Only requests that wait here can be taken back; what a block device or the network has in hand runs to its end, and DW0 bit
-// 0 says so.
-PlanAction Controller::plan_abort(Request& request) {
-  constexpr std::uint32_t not_aborted = 1;
-  const auto sqid = static_cast<std::uint16_t>(request.sqe.cdw10);
-  const auto cid = static_cast<std::uint16_t>(request.sqe.cdw10 >> 16);
-  const bool aborted = sqid == 0 && abort_async_event(cid);
-  return succeed(request, aborted ? 0 : not_aborted);
+void Controller::execute_set_features(Request& request) {
+  if (request.data_length != 0) return finish(request, set_feature_data(*this, request.sqe, std::span(request.data, request.data_length)));
+  carry_out_persistence(*this, request.sqe, [this, &request](CommandError error) { finish(request, error); });
 }
+
+// --- Asynchronous Event Request, Keep Alive ---
 
 PlanAction Controller::plan_async_event(Request& request) {
   if (waiting_events_.size() >= max_async_event_requests) {

@@ -11,14 +11,22 @@ namespace {
 
 struct Notice {
   std::uint32_t bit;
-  nvme::AsyncNoticeInfo info;
+  nvme::AsyncEventType type;
+  std::uint8_t info;
   nvme::LogPage page;
 };
 
+constexpr Notice notice_of(std::uint32_t bit, nvme::AsyncNoticeInfo info, nvme::LogPage page) {
+  return {bit, nvme::AsyncEventType::notice, static_cast<std::uint8_t>(info), page};
+}
+
 constexpr std::array<Notice, AsyncEvents::kinds> notices = {{
-    {nvme::aec_namespace_attribute, nvme::AsyncNoticeInfo::namespace_attribute_changed, nvme::LogPage::changed_namespaces},
-    {nvme::aec_ana_change, nvme::AsyncNoticeInfo::ana_changed, nvme::LogPage::ana},
-    {nvme::aec_discovery_change, nvme::AsyncNoticeInfo::discovery_log_changed, nvme::LogPage::discovery},
+    {0, nvme::AsyncEventType::error, static_cast<std::uint8_t>(nvme::AsyncErrorInfo::transient_internal), nvme::LogPage::error},
+    {nvme::smart_warning_reliability, nvme::AsyncEventType::smart, nvme::async_smart_reliability, nvme::LogPage::smart},
+    notice_of(nvme::aec_namespace_attribute, nvme::AsyncNoticeInfo::namespace_attribute_changed, nvme::LogPage::changed_namespaces),
+    notice_of(nvme::aec_ana_change, nvme::AsyncNoticeInfo::ana_changed, nvme::LogPage::ana),
+    notice_of(nvme::aec_discovery_change, nvme::AsyncNoticeInfo::discovery_log_changed, nvme::LogPage::discovery),
+    {0, nvme::AsyncEventType::io_command_set, static_cast<std::uint8_t>(nvme::AsyncIoInfo::reservation_log_available), nvme::LogPage::reservation},
 }};
 
 const Notice& notice(AsyncEvents::Kind kind) { return notices[static_cast<std::size_t>(kind)]; }
@@ -29,18 +37,18 @@ std::uint32_t AsyncEvents::bit(Kind kind) { return notice(kind).bit; }
 
 std::uint32_t AsyncEvents::dw0(Kind kind) {
   const Notice& told = notice(kind);
-  return nvme::async_event_dw0(nvme::AsyncEventType::notice, static_cast<std::uint8_t>(told.info), static_cast<std::uint8_t>(told.page));
+  return nvme::async_event_dw0(told.type, told.info, static_cast<std::uint8_t>(told.page));
 }
 
 void AsyncEvents::configure(std::uint32_t enabled) {
   enabled_ = enabled;
   for (std::size_t i = 0; i < kinds; ++i) {
-    if ((enabled & notices[i].bit) == 0 && states_[i] == State::pending) states_[i] = State::idle;
+    if (!is_on(static_cast<Kind>(i)) && states_[i] == State::pending) states_[i] = State::idle;
   }
 }
 
 void AsyncEvents::raise(Kind kind) {
-  if ((enabled_ & bit(kind)) != 0 && state(kind) == State::idle) state(kind) = State::pending;
+  if (is_on(kind) && state(kind) == State::idle) state(kind) = State::pending;
 }
 
 std::optional<AsyncEvents::Kind> AsyncEvents::take() {

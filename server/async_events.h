@@ -1,5 +1,5 @@
 // Asynchronous events of one controller: which are pending, which are told and wait for their log page to be read.
-// Owner: the admin queue's thread. Left out: the outstanding requests (controller.h), error and SMART events (nothing raises them).
+// Owner: the admin queue's thread. Left out: the outstanding requests (controller.h).
 #pragma once
 
 #include <array>
@@ -12,10 +12,17 @@ namespace catnap::server {
 class AsyncEvents {
  public:
   // In the order of delivery.
-  enum class Kind : std::uint8_t { namespace_attribute, ana_change, discovery_log };
-  static constexpr std::size_t kinds = 3;
+  enum class Kind : std::uint8_t {
+    error,   // a transient internal error, told by log page 01h; cannot be switched off (Base 2.0 section 5.2)
+    health,  // a critical warning of log page 02h: reliability
+    namespace_attribute,
+    ana_change,
+    discovery_log,
+    reservation_log,  // always on: feature 82h says what gets into the log
+  };
+  static constexpr std::size_t kinds = 6;
 
-  // The bit of OAES and of feature 0Bh.
+  // The bit of OAES (but for health) and of feature 0Bh; 0: always on.
   static std::uint32_t bit(Kind kind);
 
   // Asynchronous Event Configuration (feature 0Bh). What is switched off is not told any more, pending or not.
@@ -36,6 +43,7 @@ class AsyncEvents {
 
  private:
   enum class State : std::uint8_t { idle, pending, told };
+  bool is_on(Kind kind) const { return bit(kind) == 0 || (enabled_ & bit(kind)) != 0; }
   State& state(Kind kind) { return states_[static_cast<std::size_t>(kind)]; }
 
   std::uint32_t enabled_ = 0;

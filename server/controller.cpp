@@ -18,20 +18,26 @@ LogLimit keep_alive_log;  // hosts may let controllers die as fast as they make 
 // CC bits without meaning (Base 2.0 section 3.1.3.5).
 constexpr std::uint32_t cc_reserved_bits = 0xFE00'000E;
 constexpr unsigned property_value_byte = 48;
+// Timers of all controllers fire on this grid, so that many share a wake-up.
+constexpr std::uint32_t silence_grid_ms = 1000;
 
 std::uint64_t round_up(std::uint64_t value, std::uint64_t step) { return (value + step - 1) / step * step; }
 
 }  // namespace
 
-std::uint32_t Controller::round_kato_ms(std::uint32_t kato_ms) {
-  constexpr std::uint64_t most = std::uint64_t{0xFFFFFFFF} / keep_alive_granularity_ms * keep_alive_granularity_ms;
-  return static_cast<std::uint32_t>(std::min(round_up(kato_ms, keep_alive_granularity_ms), most));
+std::uint32_t Controller::round_kato_ms(std::uint32_t kato_ms, const transport::TransportLimits& limits) {
+  if (kato_ms == 0) return 0;
+  const std::uint64_t granularity_ms = std::uint64_t{limits.keep_alive_granularity_100ms} * 100;
+  const std::uint64_t most = std::uint64_t{0xFFFFFFFF} / granularity_ms * granularity_ms;
+  return static_cast<std::uint32_t>(std::min(round_up(std::max(kato_ms, limits.min_kato_ms), granularity_ms), most));
 }
 
 Controller::Controller(ServerGroup& group, std::uint64_t queue_id, HostIdentity host, std::uint16_t cntlid, bool discovery, std::uint32_t kato_ms)
-    : ServedQueue(group, queue_id, std::move(host)), cntlid_(cntlid), discovery_(discovery), kato_ms_(round_kato_ms(kato_ms)), silence_timer_([this] {
-        check_silence();
-      }) {
+    : ServedQueue(group, queue_id, std::move(host)),
+      cntlid_(cntlid),
+      discovery_(discovery),
+      kato_ms_(round_kato_ms(kato_ms, group.limits())),
+      silence_timer_([this] { check_silence(); }) {
   shared_.granted_io_queues.store(group.limits().max_io_qpairs_per_ctrlr);
 }
 
@@ -57,16 +63,23 @@ void Controller::start() {
 }
 
 void Controller::set_kato_ms(std::uint32_t kato_ms) {
-  kato_ms_ = round_kato_ms(kato_ms);
+  kato_ms_ = round_kato_ms(kato_ms, group_.limits());
   last_activity_ns_ = group_.thread().now_ns();
   rearm();
+}
+
+void Controller::set_advanced_command_retry(bool on) {
+  features_.advanced_command_retry = on;
+  const auto& target = group_.snapshot();
+  const bool delay = on && target != nullptr && target->crdt_100ms[0] != 0;
+  shared_.retry_delay_index.store(delay ? 1 : 0, std::memory_order_relaxed);
 }
 
 // How long this host may say nothing; 0: for ever.
 std::uint64_t Controller::silence_limit_ms() const {
   if (!csts_.rdy || csts_.shst != nvme::ShutdownStatus::normal) return association_timeout_ms;
   // A granule more than agreed: the host's own timers and the way here take time.
-  if (kato_ms_ != 0) return std::uint64_t{kato_ms_} + keep_alive_granularity_ms;
+  if (kato_ms_ != 0) return std::uint64_t{kato_ms_} + silence_grid_ms;
   return discovery_ ? discovery_activity_timeout_ms : 0;
 }
 
@@ -76,7 +89,7 @@ void Controller::rearm() {
     silence_timer_.disarm();
     return;
   }
-  group_.thread().arm_coarse(silence_timer_, limit_ms * 1000, std::uint64_t{keep_alive_granularity_ms} * 1000);
+  group_.thread().arm_coarse(silence_timer_, limit_ms * 1000, std::uint64_t{silence_grid_ms} * 1000);
 }
 
 // Commands leave only a time stamp or a flag behind; this looks at them when the first moment of expiry has come.
@@ -88,7 +101,7 @@ void Controller::check_silence() {
   if (limit_ns == 0) return;
   const std::uint64_t silent_ns = now_ns - last_activity_ns_;
   if (silent_ns < limit_ns) {
-    group_.thread().arm_coarse(silence_timer_, (limit_ns - silent_ns + 999) / 1000, std::uint64_t{keep_alive_granularity_ms} * 1000);
+    group_.thread().arm_coarse(silence_timer_, (limit_ns - silent_ns + 999) / 1000, std::uint64_t{silence_grid_ms} * 1000);
     return;
   }
   log_limited(keep_alive_log, LogLevel::notice, host().hostnqn, "Controller {} of {}: nothing heard from host {} for {} ms, ending it", cntlid_,
@@ -97,6 +110,23 @@ void Controller::check_silence() {
 }
 
 // --- asynchronous events ---
+
+void Controller::raise(AsyncEvents::Kind kind) {
+  if (closed_) return;
+  events_.raise(kind);
+  deliver_events();
+}
+
+// Base 2.0 section 5.2: an error of the controller's own makes an event of type error, many of the medium's one of type SMART / health.
+void Controller::note_error(nvme::Status status) {
+  const auto tell = [this](AsyncEvents::Kind kind) {
+    group_.thread().send([self = std::static_pointer_cast<Controller>(shared_from_this()), kind] { self->raise(kind); });
+  };
+  if (status.same_code(nvme::MediaStatus::write_fault) || status.same_code(nvme::MediaStatus::unrecovered_read_error)) {
+    if (shared_.media_errors.fetch_add(1, std::memory_order_relaxed) + 1 == media_error_warning) tell(AsyncEvents::Kind::health);
+  }
+  if (status.same_code(nvme::GenericStatus::internal_error)) tell(AsyncEvents::Kind::error);
+}
 
 void Controller::namespaces_changed(const std::vector<std::uint32_t>& nsids) {
   if (closed_ || discovery_ || nsids.empty()) return;
@@ -108,6 +138,12 @@ void Controller::namespaces_changed(const std::vector<std::uint32_t>& nsids) {
 void Controller::ana_changed() {
   if (closed_ || discovery_) return;
   events_.raise(AsyncEvents::Kind::ana_change);
+  deliver_events();
+}
+
+void Controller::reservation_notice(std::uint32_t nsid, nvme::ReservationNotice type) {
+  if (closed_ || discovery_ || !notifications_.add(nsid, type)) return;
+  events_.raise(AsyncEvents::Kind::reservation_log);
   deliver_events();
 }
 
@@ -135,16 +171,6 @@ void Controller::answer_async_event(transport::Request& request, nvme::Status st
   request.queue->replan(request);
 }
 
-bool Controller::abort_async_event(std::uint16_t cid) {
-  const auto found =
-      std::find_if(waiting_events_.begin(), waiting_events_.end(), [cid](const transport::Request* request) { return request->sqe.cid == cid; });
-  if (found == waiting_events_.end()) return false;
-  transport::Request* request = *found;
-  waiting_events_.erase(found);
-  answer_async_event(*request, nvme::GenericStatus::abort_requested, 0);
-  return true;
-}
-
 void Controller::release_async_events(nvme::Status status) {
   const std::vector<transport::Request*> released = std::exchange(waiting_events_, {});
   for (transport::Request* request : released) answer_async_event(*request, status, 0);
@@ -154,6 +180,8 @@ void Controller::release_async_events(nvme::Status status) {
 
 nvme::Cap Controller::cap() const {
   nvme::Cap cap;
+  const auto here = subsystem();
+  cap.nssrs = !discovery_ && here != nullptr && here->enable_nssr;
   cap.mqes = static_cast<std::uint16_t>(group_.limits().max_queue_depth - 1);
   cap.to = ready_timeout_500ms;
   cap.crwms = true;  // Base 2.0 section 3.1.3.1: CRMS; ready means that namespaces take commands
@@ -167,7 +195,7 @@ std::expected<std::uint64_t, CommandError> Controller::read_property(nvme::Prope
   if (size != nvme::PropertySize::four_bytes && !eight_bytes) return std::unexpected(invalid_field(attrib_byte));
   if (eight_bytes != (property == nvme::Property::cap)) {
     const bool known = property == nvme::Property::cap || property == nvme::Property::vs || property == nvme::Property::cc ||
-                       property == nvme::Property::csts || property == nvme::Property::crto;
+                       property == nvme::Property::csts || property == nvme::Property::crto || (property == nvme::Property::nssr && cap().nssrs);
     return std::unexpected(invalid_field(known ? attrib_byte : offset_byte));
   }
   switch (property) {
@@ -179,6 +207,9 @@ std::expected<std::uint64_t, CommandError> Controller::read_property(nvme::Prope
       return cc_.value();
     case nvme::Property::csts:
       return csts_.value();
+    case nvme::Property::nssr:  // reads as 0 (Base 2.0 section 3.1.3.7), where there is one
+      if (!cap().nssrs) return std::unexpected(invalid_field(offset_byte));
+      return std::uint64_t{0};
     case nvme::Property::crto: {
       nvme::Crto crto;
       crto.crwmt = ready_timeout_500ms;
@@ -190,9 +221,38 @@ std::expected<std::uint64_t, CommandError> Controller::read_property(nvme::Prope
 }
 
 CommandError Controller::write_property(nvme::Property property, nvme::PropertySize size, std::uint64_t value) {
-  if (property != nvme::Property::cc) return invalid_field(44);  // all others are read only or not there
+  const bool nssr = property == nvme::Property::nssr && cap().nssrs;
+  const bool csts = property == nvme::Property::csts && cap().nssrs;               // for NSSRO alone
+  if (property != nvme::Property::cc && !nssr && !csts) return invalid_field(44);  // all others are read only or not there
   if (size != nvme::PropertySize::four_bytes) return invalid_field(40);
-  return write_cc(static_cast<std::uint32_t>(value));
+  const auto written = static_cast<std::uint32_t>(value);
+  if (nssr) return write_nssr(written);
+  if (csts) {
+    if (nvme::Csts::from_value(written).nssro) csts_.nssro = false;  // written 1 to clear (Base 2.0 section 3.1.3.6)
+    return {};
+  }
+  return write_cc(written);
+}
+
+// Base 2.0 section 3.1.3.7: any other value has no effect.
+CommandError Controller::write_nssr(std::uint32_t value) {
+  if (value != nvme::nssr_reset_value) return {};
+  ControllerTable& table = group_.table();
+  table.app_thread().send([&table, nqn = host().subnqn] { table.reset_subsystem(nqn); });
+  return {};
+}
+
+// Base 2.0 section 3.7.1: a controller level reset of every controller, remembered in CSTS.NSSRO. Associations stay, as with CC.EN.
+void Controller::subsystem_reset() {
+  if (closed_) return;
+  const bool was_enabled = std::exchange(cc_, {}).en;
+  nssr_occurred_ = true;
+  if (was_enabled) {
+    disable();
+  } else {
+    csts_ = idle_csts();
+  }
+  rearm();
 }
 
 // Base 2.0 sections 3.1.3.5 (CC), 3.5 (initialisation), 3.6 (shutdown), 3.7.2 (controller reset).
@@ -228,21 +288,30 @@ CommandError Controller::write_cc(std::uint32_t value) {
 
 void Controller::enable() {
   log_info(log_nvmf, "Controller {} of {}: enabled by {}", cntlid_, host().subnqn, host().hostnqn);
-  csts_ = {};
+  csts_ = idle_csts();
   csts_.rdy = true;
   last_activity_ns_ = group_.thread().now_ns();
   if (!discovery_ && cc_.shn == nvme::ShutdownNotification::none) shared_.accepting_io.store(true);
 }
 
+// Not ready, and no word of anything but a subsystem reset that the host has not taken note of.
+nvme::Csts Controller::idle_csts() {
+  nvme::Csts csts;
+  csts.nssro = csts_.nssro || std::exchange(nssr_occurred_, false);
+  return csts;
+}
+
 void Controller::disable() {
   log_info(log_nvmf, "Controller {} of {}: reset by {}", cntlid_, host().subnqn, host().hostnqn);
   features_ = {};
+  shared_.retry_delay_index.store(0);
   events_.reset();
+  notifications_.reset();
   changed_namespaces_.clear();
   shared_.granted_io_queues.store(group_.limits().max_io_qpairs_per_ctrlr);
   last_activity_ns_ = group_.thread().now_ns();
   release_async_events(nvme::GenericStatus::aborted_sq_deletion);
-  if (!end_io_queues("controller reset")) csts_ = {};
+  if (!end_io_queues("controller reset")) csts_ = idle_csts();
 }
 
 void Controller::begin_shutdown() {
@@ -262,7 +331,7 @@ bool Controller::end_io_queues(const char* reason) {
 void Controller::io_queues_ended() {
   if (closed_) return;
   if (!cc_.en) {
-    csts_ = {};
+    csts_ = idle_csts();
   } else if (csts_.shst == nvme::ShutdownStatus::occurring) {
     csts_.shst = nvme::ShutdownStatus::complete;
   }

@@ -17,21 +17,23 @@
 #include "server/command_error.h"
 #include "server/controller_shared.h"
 #include "server/features.h"
+#include "server/reservations/notification_log.h"
 #include "server/server_group.h"
 #include "server/snapshot.h"
 #include "transport/nvme/fabrics.h"
 
 namespace catnap::server {
 
-// KAS: keep-alive times are rounded up to this, and timers of all controllers fire on this grid. 1 s keeps a 5 s KATO what it says.
-inline constexpr std::uint32_t keep_alive_granularity_ms = 1000;
 // Discovery controllers connected without KATO end after this much silence (Base 2.0 section 3.1.2.2: two minutes).
 inline constexpr std::uint32_t discovery_activity_timeout_ms = 120'000;
 // A controller that is not enabled (never, reset, or shut down) ends after this: its host is gone or has forgotten it. Linux connects again within 10
 // s.
 inline constexpr std::uint32_t association_timeout_ms = 120'000;
 inline constexpr std::size_t max_async_event_requests = 4;  // AERL + 1
-inline constexpr std::size_t max_abort_commands = 4;        // ACL + 1; aborts end at once, so it is never reached
+inline constexpr std::size_t max_abort_commands = 4;        // ACL + 1; more than one is unusual, and each may wait for a block device
+// Errors of the medium after which the reliability of the subsystem is reported as degraded: a block or two that were marked uncorrectable, or lost,
+// are no trend.
+inline constexpr std::uint64_t media_error_warning = 32;
 // CAP.TO and CRTO.CRWMT in 500 ms: reset waits for I/O in flight, which a slow disk may keep for seconds.
 inline constexpr std::uint8_t ready_timeout_500ms = 30;
 // Base 2.0c. What it makes mandatory for an I/O controller over Fabrics is there.
@@ -61,7 +63,12 @@ class Controller final : public ServedQueue {
   // --- configuration changes, by message from the table ---
   void namespaces_changed(const std::vector<std::uint32_t>& nsids);
   void ana_changed();
+  void reservation_notice(std::uint32_t nsid, nvme::ReservationNotice type);
   void discovery_changed();
+  // A command ended with an error that is none of the host's: counted, and told to hosts that asked. Any OS thread.
+  void note_error(nvme::Status status);
+  // The whole subsystem is reset (property NSSR of any of its controllers).
+  void subsystem_reset();
   // No I/O queue is left after ControllerTable::end_io_queues().
   void io_queues_ended();
 
@@ -73,9 +80,14 @@ class Controller final : public ServedQueue {
   FeatureValues& features() { return features_; }
   std::uint32_t supported_events(const SubsystemSnapshot& subsystem) const;  // OAES
   AsyncEvents& events() { return events_; }
+  NotificationLog& notifications() { return notifications_; }
   std::uint32_t kato_ms() const { return kato_ms_; }
   void set_kato_ms(std::uint32_t kato_ms);  // rounded up
-  static std::uint32_t round_kato_ms(std::uint32_t kato_ms);
+  // To what a controller of this transport keeps: 0, or at least the least, rounded up to the granularity.
+  static std::uint32_t round_kato_ms(std::uint32_t kato_ms, const transport::TransportLimits& limits);
+  // Feature 16h: from now on the host heeds command retry delays, where any are configured.
+  void set_advanced_command_retry(bool on);
+  bool health_warning() const { return shared_.media_errors.load(std::memory_order_relaxed) >= media_error_warning; }
   std::set<std::uint32_t>& changed_namespaces() { return changed_namespaces_; }
   std::uint64_t age_ns() const;
   // Tells pending events to waiting requests.
@@ -104,19 +116,25 @@ class Controller final : public ServedQueue {
   transport::PlanAction plan_get_features(transport::Request& request);
   void execute_get_features(transport::Request& request);
   transport::PlanAction plan_set_features(transport::Request& request);
+  void execute_set_features(transport::Request& request);  // what was deferred
   transport::PlanAction plan_abort(transport::Request& request);
+  void execute_abort(transport::Request& request);
+  void finish_abort(transport::Request& request, bool aborted);
+  void list_controllers(transport::Request& request);
   transport::PlanAction plan_async_event(transport::Request& request);
   transport::PlanAction plan_keep_alive(transport::Request& request);
 
   // The state machine.
   CommandError write_cc(std::uint32_t value);
+  CommandError write_nssr(std::uint32_t value);
+  void raise(AsyncEvents::Kind kind);
   void enable();
   void disable();
   void begin_shutdown();
   bool end_io_queues(const char* reason);  // false: there were none
   nvme::Cap cap() const;
+  nvme::Csts idle_csts();
 
-  bool abort_async_event(std::uint16_t cid);
   void release_async_events(nvme::Status status);
   void answer_async_event(transport::Request& request, nvme::Status status, std::uint32_t dw0);
 
@@ -130,16 +148,19 @@ class Controller final : public ServedQueue {
 
   nvme::Cc cc_;
   nvme::Csts csts_;
+  bool nssr_occurred_ = false;  // CSTS.NSSRO as soon as the reset is over
   FeatureValues features_;
   std::set<std::uint32_t> changed_namespaces_;
 
   AsyncEvents events_;
+  NotificationLog notifications_;
   std::vector<transport::Request*> waiting_events_;   // outstanding, oldest first
   std::vector<transport::Request*> answered_events_;  // their cqe is set; plan() is asked again for them
 
   std::uint32_t kato_ms_;
   std::uint64_t created_ns_ = 0;
   std::uint64_t last_activity_ns_ = 0;
+  std::size_t aborts_ = 0;  // Abort commands that wait for an answer
   bool closed_ = false;
   Timer silence_timer_;
 };

@@ -31,6 +31,10 @@ class ControllerShared {
   // Some queue has seen a command since the keep-alive timer looked last (traffic based keep alive, Base 2.0 section 3.9).
   std::atomic<bool> traffic{false};
   ErrorLog errors;
+  // Commands that ended because the medium lost or refused data (SMART, Media and Data Integrity Errors).
+  std::atomic<std::uint64_t> media_errors{0};
+  // Command retry delay index (CRD) for what the host may try again; 0 while it has not enabled advanced command retry, or no delay is configured.
+  std::atomic<std::uint8_t> retry_delay_index{0};
 
   // Writes only when the flag is down: queues on several CPUs do not fight for the line.
   void note_traffic() {

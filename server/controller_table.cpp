@@ -120,6 +120,36 @@ void ControllerTable::end_io_queues(const std::string& nqn, std::uint16_t cntlid
   settle(found);
 }
 
+void ControllerTable::reset_subsystem(const std::string& nqn) {
+  for (auto at = entries_.lower_bound(Key(nqn, 0)); at != entries_.end() && at->first.first == nqn; ++at) {
+    if (at->second.admin_gone) continue;
+    at->second.controller->group().thread().send([controller = at->second.controller] { controller->subsystem_reset(); });
+  }
+}
+
+void ControllerTable::abort_command(const std::string& nqn, std::uint16_t cntlid, std::uint16_t qid, std::uint16_t cid,
+                                    std::move_only_function<void(bool)> done) {
+  const auto found = entries_.find(Key(nqn, cntlid));
+  if (found == entries_.end()) return done(false);
+  const auto& queues = found->second.io_queues;
+  const auto record = std::find_if(queues.begin(), queues.end(), [qid](const IoRecord& each) { return each.info.qid == qid && !each.ending; });
+  if (record == queues.end()) return done(false);
+  auto answer = [this, done = std::move(done)](bool aborted) mutable {
+    app_thread_.send([done = std::move(done), aborted]() mutable { done(aborted); });
+  };
+  record->group->abort_command(record->queue_id, cid, std::move(answer));
+}
+
+std::vector<std::uint16_t> ControllerTable::controller_ids(const std::string& nqn, const SubsystemSnapshot& subsystem, std::uint32_t nsid) const {
+  std::vector<std::uint16_t> ids;
+  for (auto at = entries_.lower_bound(Key(nqn, 0)); at != entries_.end() && at->first.first == nqn; ++at) {
+    if (at->second.admin_gone) continue;
+    if (nsid != 0 && subsystem.visible_namespace(nsid, at->second.admin.hostnqn) == nullptr) continue;
+    ids.push_back(at->first.second);
+  }
+  return ids;
+}
+
 void ControllerTable::admin_closed(const std::string& nqn, std::uint16_t cntlid) {
   const auto found = entries_.find(Key(nqn, cntlid));
   if (found == entries_.end()) return;

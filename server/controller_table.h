@@ -14,6 +14,7 @@
 #include "reactor/thread.h"
 #include "server/host_directory.h"
 #include "server/host_identity.h"
+#include "server/reservations/rules.h"
 #include "server/snapshot.h"
 #include "transport/nvme/status.h"
 
@@ -43,6 +44,8 @@ class ControllerTable {
   // --- for the configuration ---
   // After the commit of `next` (every group has acknowledged it): raises the asynchronous events that hosts asked for.
   void configuration_changed(const std::shared_ptr<const TargetSnapshot>& old, const std::shared_ptr<const TargetSnapshot>& next);
+  // Notices of a reservation command to all controllers of the hosts concerned (reservations/target_hub.cpp).
+  void tell_reservation(const std::string& nqn, std::uint32_t nsid, const std::vector<HostNotice>& notices);
   // By cntlid.
   std::vector<ControllerInfo> controllers(const std::string& nqn) const;
   // By cntlid and qid, admin queues included.
@@ -73,6 +76,12 @@ class ControllerTable {
   void admin_closed(const std::string& nqn, std::uint16_t cntlid);
   void io_closed(const std::string& nqn, std::uint16_t cntlid, std::uint16_t qid, std::uint64_t queue_id);
   // Reset or shutdown: ends all I/O queues; Controller::io_queues_ended() (by message) when none is left.
+  // NVM subsystem reset (Base 2.0 section 3.7.1): every controller of the subsystem.
+  void reset_subsystem(const std::string& nqn);
+  // The Abort command: asks the queue's group, `done` here, on app_thread.
+  void abort_command(const std::string& nqn, std::uint16_t cntlid, std::uint16_t qid, std::uint16_t cid, std::move_only_function<void(bool)> done);
+  // Controller ids of the subsystem, ascending (Identify CNS 12h and 13h); `nsid` not 0: only of hosts that see this namespace.
+  std::vector<std::uint16_t> controller_ids(const std::string& nqn, const SubsystemSnapshot& subsystem, std::uint32_t nsid) const;
   void end_io_queues(const std::string& nqn, std::uint16_t cntlid, const std::string& reason);
 
  private:

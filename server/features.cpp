@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "server/ana.h"
 #include "server/controller.h"
+#include "server/reservations/reservation_features.h"
 
 namespace catnap::server {
 
@@ -113,7 +115,7 @@ CommandError get_events(Controller& controller, const SubsystemSnapshot&, const 
   answer.dw0 = select == FeatureSelect::current ? controller.events().enabled() : 0;
   return {};
 }
-// SMART warnings (7:0) may be asked for, though none ever comes; of the notices only what OAES offers.
+// Of the SMART warnings (7:0) all may be asked for, though only that of reliability ever comes; of the notices only what OAES offers.
 CommandError set_events(Controller& controller, const SubsystemSnapshot& subsystem, const SubmissionEntry& sqe, FeatureAnswer&) {
   const std::uint32_t wanted = sqe.cdw11;
   const std::uint32_t unsupported = wanted & ~(controller.supported_events(subsystem) | nvme::aec_smart_mask);
@@ -144,6 +146,14 @@ CommandError get_host_identifier(Controller&, const SubsystemSnapshot&, const Su
 
 constexpr std::uint32_t host_identifier_bytes = 16;
 
+// Host Behavior Support (Base 2.0 section 5.27.1.18): ACRE alone has an effect here; the other bytes belong to features that are not offered and read
+// back as 0.
+CommandError get_host_behavior(Controller&, const SubsystemSnapshot&, const SubmissionEntry&, FeatureSelect, FeatureAnswer&) { return {}; }
+CommandError set_host_behavior(Controller&, const SubsystemSnapshot&, const SubmissionEntry&, FeatureAnswer& answer) {
+  answer.data_bytes = nvme::host_behavior_bytes;
+  return {};
+}
+
 //  feature                           discovery  ns     change data
 constexpr FeatureEntry features[] = {
     {Feature::arbitration, false, false, true, 0, get_arbitration, set_arbitration},
@@ -155,11 +165,28 @@ constexpr FeatureEntry features[] = {
     {Feature::write_atomicity, false, false, true, 0, get_write_atomicity, set_write_atomicity},
     {Feature::async_event_configuration, true, false, true, 0, get_events, set_events},
     {Feature::keep_alive_timer, true, false, true, 0, get_keep_alive, set_keep_alive},
+    {Feature::host_behavior, false, false, true, nvme::host_behavior_bytes, get_host_behavior, set_host_behavior},
+    {Feature::reservation_notification_mask, false, true, true, 0, get_reservation_mask, set_reservation_mask},
+    {Feature::reservation_persistence, false, true, true, 0, get_reservation_persistence, set_reservation_persistence},
     {Feature::host_identifier, true, false, false, host_identifier_bytes, get_host_identifier, nullptr},
 };
 
 std::uint32_t capabilities(const FeatureEntry& feature) {
   return (feature.changeable ? nvme::feature_changeable : 0U) | (feature.namespace_specific ? nvme::feature_namespace_specific : 0U);
+}
+
+// Features of namespaces are not available where their namespaces are not (Base 2.0 section 8.1.3.3 to 8.1.3.5).
+CommandError check_access(const Controller& controller, const SubsystemSnapshot& subsystem, const NamespaceConfig& config) {
+  if (!subsystem.ana_reporting) return {};
+  return ana_refusal(ana_state_of(Controller::listener(subsystem, *controller.queue()), ana_group_of(config)));
+}
+CommandError check_access_to_all(const Controller& controller, const SubsystemSnapshot& subsystem) {
+  for (const auto& [nsid, config] : subsystem.namespaces) {
+    if (subsystem.visible_namespace(nsid, controller.host().hostnqn) == nullptr) continue;
+    const CommandError error = check_access(controller, subsystem, *config);
+    if (!error.ok()) return error;
+  }
+  return {};
 }
 
 // The NSID of a namespace-specific feature: one of the namespaces, or (Set Features) all of them.
@@ -171,12 +198,11 @@ CommandError check_nsid(const Controller& controller, const SubsystemSnapshot& s
     return {};
   }
   if (nsid == nvme::broadcast_nsid) {
-    return set ? CommandError() : refusal(nvme::GenericStatus::invalid_namespace_or_format, sqe_nsid_byte);
+    return set ? check_access_to_all(controller, subsystem) : refusal(nvme::GenericStatus::invalid_namespace_or_format, sqe_nsid_byte);
   }
-  if (subsystem.visible_namespace(nsid, controller.host().hostnqn) == nullptr) {
-    return refusal(nvme::GenericStatus::invalid_namespace_or_format, sqe_nsid_byte);
-  }
-  return {};
+  const NamespaceConfig* config = subsystem.visible_namespace(nsid, controller.host().hostnqn);
+  if (config == nullptr) return refusal(nvme::GenericStatus::invalid_namespace_or_format, sqe_nsid_byte);
+  return check_access(controller, subsystem, *config);
 }
 
 }  // namespace
@@ -210,10 +236,21 @@ CommandError get_feature(Controller& controller, const SubsystemSnapshot& subsys
   return error;
 }
 
-void feature_data(const Controller& controller, const SubmissionEntry& sqe, std::span<std::byte> data) {
-  if (static_cast<std::uint8_t>(sqe.cdw10) != static_cast<std::uint8_t>(Feature::host_identifier)) return;
+void feature_data(Controller& controller, const SubmissionEntry& sqe, std::span<std::byte> data) {
   const bool current = (sqe.cdw10 >> 8 & 0x7) == static_cast<std::uint32_t>(FeatureSelect::current);
-  if (current) std::memcpy(data.data(), controller.host().hostid.data(), std::min(data.size(), controller.host().hostid.size()));
+  if (!current) return;
+  const auto fid = static_cast<Feature>(static_cast<std::uint8_t>(sqe.cdw10));
+  if (fid == Feature::host_behavior) data[nvme::host_behavior_acre_offset] = std::byte{controller.features().advanced_command_retry};
+  if (fid == Feature::host_identifier)
+    std::memcpy(data.data(), controller.host().hostid.data(), std::min(data.size(), controller.host().hostid.size()));
+}
+
+// Of the data there is no place in the submission entry to point to.
+CommandError set_feature_data(Controller& controller, const SubmissionEntry&, std::span<const std::byte> data) {
+  const std::byte acre = data[nvme::host_behavior_acre_offset];
+  if (acre > std::byte{1}) return nvme::Status(nvme::GenericStatus::invalid_field).with_dnr();
+  controller.set_advanced_command_retry(acre == std::byte{1});
+  return {};
 }
 
 CommandError set_feature(Controller& controller, const SubsystemSnapshot& subsystem, const SubmissionEntry& sqe, FeatureAnswer& answer) {

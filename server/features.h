@@ -22,10 +22,13 @@ struct FeatureValues {
   std::uint16_t error_recovery_time_100ms = 0;               // 05h: TLER, 0: no limit
   std::array<std::uint16_t, 2> temperature_k = {0xFFFF, 0};  // 04h: over, under; of the composite temperature, which is not reported
   std::uint32_t write_atomicity = 0;                         // 0Ah: DN; AWUN is one block either way
+  bool advanced_command_retry = false;                       // 16h: ACRE, the host heeds command retry delays
 };
 
 struct FeatureAnswer {
   std::uint32_t dw0 = 0;
+  std::uint32_t data_bytes = 0;  // Set Features: data to be fetched, then set_feature_data()
+  bool deferred = false;         // checked only: what is asked for takes time (Controller::execute_set_features)
 };
 
 struct FeatureEntry {
@@ -37,7 +40,7 @@ struct FeatureEntry {
   // Current value in DW0. `select` is current or default_value.
   CommandError (*get)(Controller& controller, const SubsystemSnapshot& subsystem, const nvme::SubmissionEntry& sqe, nvme::FeatureSelect select,
                       FeatureAnswer& answer);
-  // Null: not changeable.
+  // Null: not changeable. With data (FeatureAnswer::data_bytes): what can be checked before it is there.
   CommandError (*set)(Controller& controller, const SubsystemSnapshot& subsystem, const nvme::SubmissionEntry& sqe, FeatureAnswer& answer);
 };
 
@@ -48,8 +51,9 @@ std::span<const FeatureEntry> feature_table();
 // Checks FID, SEL, NSID and the rest of Get Features. `data_bytes`: what has to be transferred.
 CommandError get_feature(Controller& controller, const SubsystemSnapshot& subsystem, const nvme::SubmissionEntry& sqe, FeatureAnswer& answer,
                          std::uint32_t& data_bytes);
-// The bytes of a feature that has any (Host Identifier).
-void feature_data(const Controller& controller, const nvme::SubmissionEntry& sqe, std::span<std::byte> data);
+// The bytes of a feature that has any (Host Identifier, Host Behavior Support).
+void feature_data(Controller& controller, const nvme::SubmissionEntry& sqe, std::span<std::byte> data);
+CommandError set_feature_data(Controller& controller, const nvme::SubmissionEntry& sqe, std::span<const std::byte> data);
 CommandError set_feature(Controller& controller, const SubsystemSnapshot& subsystem, const nvme::SubmissionEntry& sqe, FeatureAnswer& answer);
 
 }  // namespace catnap::server

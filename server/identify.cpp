@@ -12,6 +12,8 @@
 #include "server/controller.h"
 #include "server/error_log.h"
 #include "server/firmware.h"
+#include "server/io_limits.h"
+#include "server/reservations/namespace_reservations.h"
 
 namespace catnap::server {
 
@@ -46,9 +48,14 @@ void fill_common(const Controller& controller, const SubsystemSnapshot& subsyste
   data.ver = nvme_version;
   data.oaes = controller.supported_events(subsystem);
   data.ctratt = nvme::ctratt_host_id_128 | nvme::ctratt_traffic_based_keep_alive;
+  if (const auto& target = controller.group().snapshot(); target != nullptr) {
+    data.crdt1 = target->crdt_100ms[0];
+    data.crdt2 = target->crdt_100ms[1];
+    data.crdt3 = target->crdt_100ms[2];
+  }
   data.aerl = max_async_event_requests - 1;
   data.elpe = ErrorLog::capacity - 1;
-  data.kas = static_cast<std::uint16_t>(keep_alive_granularity_ms / 100);
+  data.kas = limits.keep_alive_granularity_100ms;
   data.sqes = 0x66;
   data.cqes = 0x44;
   data.maxcmd = limits.max_queue_depth;
@@ -60,7 +67,7 @@ void fill_common(const Controller& controller, const SubsystemSnapshot& subsyste
   data.msdbd = 1;
 }
 
-void fill_io_controller(const SubsystemSnapshot& subsystem, nvme::IdentifyController& data) {
+void fill_io_controller(const SubsystemSnapshot& subsystem, const transport::TransportLimits& limits, nvme::IdentifyController& data) {
   data.cntrltype = static_cast<std::uint8_t>(nvme::ControllerType::io);
   data.cmic = nvme::cmic_multi_port | nvme::cmic_multi_controller;
   data.acl = max_abort_commands - 1;
@@ -68,7 +75,12 @@ void fill_io_controller(const SubsystemSnapshot& subsystem, nvme::IdentifyContro
   data.lpa = nvme::lpa_effects | nvme::lpa_extended_data | nvme::lpa_supported_pages;
   data.nn = subsystem.max_namespaces;
   data.mnan = subsystem.max_namespaces;
-  data.oncs = nvme::oncs_compare | nvme::oncs_dataset_management | nvme::oncs_write_zeroes | nvme::oncs_save_select;
+  data.oncs =
+      static_cast<std::uint16_t>((nvme::oncs_compare | nvme::oncs_write_uncorrectable | nvme::oncs_dataset_management | nvme::oncs_write_zeroes |
+                                  nvme::oncs_save_select | nvme::oncs_reservations | nvme::oncs_verify | nvme::oncs_copy) &
+                                 ~limits.masked_oncs);
+  data.fuses = static_cast<std::uint16_t>(nvme::fuses_compare_and_write & ~limits.masked_fuses);
+  data.cdfs = (data.oncs & nvme::oncs_copy) != 0 ? nvme::cdfs_format0 : std::uint16_t{0};
   // Present whatever the namespaces are now: one with a cache may be added, and a host asks only once.
   data.vwc = nvme::vwc_present | nvme::vwc_flush_all_supported;
   data.ofcs = nvme::ofcs_disconnect;
@@ -88,7 +100,7 @@ CommandError build_controller(const Controller& controller, const SubsystemSnaps
     data.cntrltype = static_cast<std::uint8_t>(nvme::ControllerType::discovery);
     data.lpa = nvme::lpa_extended_data | nvme::lpa_supported_pages;
   } else {
-    fill_io_controller(subsystem, data);
+    fill_io_controller(subsystem, controller.group().limits(), data);
   }
   put(page, data);
   return {};
@@ -103,6 +115,24 @@ CommandError find_namespace(const Controller& controller, const SubsystemSnapsho
   return {};
 }
 
+// Bytes, 128 bits little-endian: 2^64 - 1 blocks of 64 KiB do not fit 64 bits.
+void put_capacity(std::array<std::uint8_t, 16>& field, std::uint64_t blocks, std::uint32_t block_size) {
+  const unsigned shift = log2_of(block_size);
+  const le64 low = blocks << shift;
+  const le64 high = shift == 0 ? std::uint64_t{0} : blocks >> (64 - shift);
+  std::memcpy(field.data(), &low, sizeof(low));
+  std::memcpy(field.data() + sizeof(low), &high, sizeof(high));
+}
+
+std::uint8_t reservation_capabilities(const NamespaceConfig& config) {
+  if (config.reservations == nullptr) return 0;
+  return nvme::rescap_all_types | nvme::rescap_iekey_1_3 | (config.reservations->can_persist() ? nvme::rescap_persist : std::uint8_t{0});
+}
+
+AnaState ana_state_for(const Controller& controller, const SubsystemSnapshot& subsystem, const NamespaceConfig& config) {
+  return ana_state_of(Controller::listener(subsystem, *controller.queue()), ana_group_of(config));
+}
+
 CommandError build_namespace(const Controller& controller, const SubsystemSnapshot& subsystem, const SubmissionEntry& sqe,
                              std::span<std::byte> page) {
   const NamespaceConfig* config = nullptr;
@@ -114,8 +144,9 @@ CommandError build_namespace(const Controller& controller, const SubsystemSnapsh
   data.nsze = blocks;
   data.ncap = blocks;
   data.nuse = blocks;
-  data.nsfeat = nvme::nsfeat_preferred_sizes;
+  data.nsfeat = nvme::nsfeat_preferred_sizes | nvme::nsfeat_atomics;
   data.nmic = nvme::nmic_shared;
+  data.rescap = reservation_capabilities(*config);
   const bool zeroes = info.unmap_reads_zeroes;
   data.dlfeat = zeroes ? nvme::dlfeat_reads_zeroes | nvme::dlfeat_write_zeroes_deallocates : nvme::dlfeat_reads_not_reported;
   data.noiob = static_cast<std::uint16_t>(std::min<std::uint32_t>(info.optimal_io_boundary_blocks, 0xFFFF));
@@ -126,7 +157,14 @@ CommandError build_namespace(const Controller& controller, const SubsystemSnapsh
   data.npdg = physical;
   data.npda = physical;
   data.nows = physical;
+  // A write is whole per block, or larger (NAWUN and NAWUPF 0: as AWUN, one block); a fused pair is whole up to this.
+  data.nacwu = static_cast<std::uint16_t>(fused_blocks(info.block_size) - 1);
+  data.mssrl = copy_range_blocks(info.block_size);
+  data.mcl = copy_blocks(info.block_size);
+  data.msrc = max_copy_ranges - 1;
+  put_capacity(data.nvmcap, blocks, info.block_size);
   data.anagrpid = subsystem.ana_reporting ? ana_group_of(*config) : 0;
+  if (subsystem.ana_reporting && ana_hides_capacity(ana_state_for(controller, subsystem, *config))) data.nuse = std::uint64_t{0};
   data.nguid = config->nguid;
   data.eui64 = config->eui64;
   data.lbaf[0].lbads = log2_of(info.block_size);
@@ -190,9 +228,19 @@ CommandError build_csi_namespace(const Controller& controller, const SubsystemSn
   return error;
 }
 
-CommandError build_csi_controller(const Controller&, const SubsystemSnapshot&, const SubmissionEntry& sqe, std::span<std::byte> page) {
+CommandError build_csi_controller(const Controller&, const SubsystemSnapshot& subsystem, const SubmissionEntry& sqe, std::span<std::byte> page) {
   if (csi_of(sqe) != static_cast<std::uint32_t>(nvme::Csi::nvm)) return invalid_command_set();
-  put(page, nvme::NvmController());
+  // Dataset Management takes 256 ranges of any length unless the subsystem limits them; then all three limits are told.
+  nvme::NvmController data;
+  data.vsl = verify_size_limit;
+  data.wzsl = subsystem.wzsl;
+  data.wusl = write_uncorrectable_size_limit;
+  if (subsystem.dmrsl_blocks != 0) {
+    data.dmrl = limited_dataset_ranges;
+    data.dmrsl = subsystem.dmrsl_blocks;
+    data.dmsl = std::uint64_t{limited_dataset_ranges} * subsystem.dmrsl_blocks;
+  }
+  put(page, data);
   return {};
 }
 
@@ -203,12 +251,25 @@ CommandError build_independent(const Controller& controller, const SubsystemSnap
   if (!error.ok() || config == nullptr) return error;
   nvme::IndependentNamespace data;
   data.nmic = nvme::nmic_shared;
+  data.rescap = reservation_capabilities(*config);
   data.anagrpid = subsystem.ana_reporting ? ana_group_of(*config) : 0;
   data.nstat = 1;
   put(page, data);
   return {};
 }
 
+// Base 2.0 section 5.17.2.21: the combinations of command sets there are, which is one. CNTID: this controller, or FFFFh for the one that asks.
+CommandError build_command_sets(const Controller& controller, const SubsystemSnapshot&, const SubmissionEntry& sqe, std::span<std::byte> page) {
+  const std::uint32_t cntid = sqe.cdw10 >> 16;
+  if (cntid != 0xFFFF && cntid != controller.cntlid()) return refusal(nvme::CommandStatus::invalid_controller_identifier, sqe_cdw10_byte + 2);
+  nvme::IoCommandSets sets;
+  sets.vector[0] = std::uint64_t{1} << static_cast<unsigned>(nvme::Csi::nvm);
+  put(page, sets);
+  return {};
+}
+
+// A namespace is attached to the controllers of every host that may see it, and allocated as long as it is there: what is allocated is what is active
+// (CNS 10h and 11h).
 constexpr IdentifyPage pages[] = {
     {nvme::Cns::namespace_data, false, build_namespace},
     {nvme::Cns::controller, true, build_controller},
@@ -218,6 +279,13 @@ constexpr IdentifyPage pages[] = {
     {nvme::Cns::csi_controller, false, build_csi_controller},
     {nvme::Cns::csi_active_namespaces, false, build_csi_active_list},
     {nvme::Cns::independent_namespace, false, build_independent},
+    {nvme::Cns::allocated_namespaces, false, build_active_list},
+    {nvme::Cns::allocated_namespace_data, false, build_namespace},
+    {nvme::Cns::namespace_controllers, false, nullptr},
+    {nvme::Cns::subsystem_controllers, false, nullptr},
+    {nvme::Cns::csi_allocated_namespaces, false, build_csi_active_list},
+    {nvme::Cns::csi_allocated_namespace_data, false, build_csi_namespace},
+    {nvme::Cns::io_command_sets, false, build_command_sets},
 };
 
 }  // namespace

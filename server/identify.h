@@ -18,7 +18,7 @@ class Controller;
 struct IdentifyPage {
   nvme::Cns cns;
   bool on_discovery;
-  // `page` is 4096 zero bytes.
+  // `page` is 4096 zero bytes. Null: Controller::list_controllers() answers.
   CommandError (*build)(const Controller& controller, const SubsystemSnapshot& subsystem, const nvme::SubmissionEntry& sqe,
                         std::span<std::byte> page);
 };

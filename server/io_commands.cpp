@@ -41,6 +41,11 @@ struct IoCommands {
       {nvme::IoOpcode::dataset_management, nvme::effect_content_change, nvme::oncs_dataset_management, true, &IoQueue::plan_dataset,
        &IoQueue::execute_dataset},
       {nvme::IoOpcode::verify, 0, nvme::oncs_verify, true, &IoQueue::plan_verify, &IoQueue::execute_verify},
+      {nvme::IoOpcode::reservation_register, 0, nvme::oncs_reservations, false, &IoQueue::plan_reservation, &IoQueue::execute_reservation},
+      {nvme::IoOpcode::reservation_report, 0, nvme::oncs_reservations, false, &IoQueue::plan_reservation_report,
+       &IoQueue::execute_reservation_report},
+      {nvme::IoOpcode::reservation_acquire, 0, nvme::oncs_reservations, false, &IoQueue::plan_reservation, &IoQueue::execute_reservation},
+      {nvme::IoOpcode::reservation_release, 0, nvme::oncs_reservations, false, &IoQueue::plan_reservation, &IoQueue::execute_reservation},
       {nvme::IoOpcode::copy, nvme::effect_content_change, nvme::oncs_copy, true, &IoQueue::plan_copy, &IoQueue::execute_copy},
       {nvme::IoOpcode::fabrics, 0, 0, false, &IoQueue::plan_fabrics, &IoQueue::execute_fabrics},
   };

@@ -9,7 +9,9 @@ using transport::PlanAction;
 using transport::Request;
 
 PlanAction IoQueue::plan_flush(Request& request) {
-  if (request.sqe.nsid == nvme::broadcast_nsid) return PlanAction::execute;
+  if (request.sqe.nsid == nvme::broadcast_nsid) {
+    return any_denied(deny_write) ? refuse(request, nvme::Status(nvme::GenericStatus::reservation_conflict).with_dnr()) : PlanAction::execute;
+  }
   NamespaceSlot* slot = nullptr;
   const CommandError error = find_slot(request.sqe.nsid, slot);
   return error.ok() ? PlanAction::execute : refuse(request, error);

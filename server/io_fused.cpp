@@ -66,7 +66,7 @@ PlanAction IoQueue::plan_in_pair(Request& request) {
 // NACWU (Identify Namespace) bounds a pair: NVM Command Set 1.0 section 2.1.4.1, "Atomic Compare and Write".
 CommandError IoQueue::check_fused_length(const nvme::SubmissionEntry& sqe) {
   NamespaceSlot* slot = nullptr;
-  CommandError error = find_slot(sqe.nsid, slot);
+  CommandError error = find_slot(sqe.nsid, slot, access_of(sqe.opcode));
   if (!error.ok()) return error;
   if (sqe.block_count() > fused_blocks(1U << slot->block_shift)) return refusal(GenericStatus::atomic_write_unit_exceeded, sqe_cdw12_byte);
   return {};

@@ -2,6 +2,7 @@
 // Owner: the queue's poll group thread. Left out: the commands (io_commands.cpp).
 #include "server/io_queue.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "reactor/base/check.h"
@@ -9,6 +10,7 @@
 #include "server/controller.h"
 #include "server/identify.h"
 #include "server/io_context.h"
+#include "server/reservations/namespace_reservations.h"
 
 namespace catnap::server {
 
@@ -37,6 +39,7 @@ void IoQueue::configuration_installed() {
     if (subsystem->visible_namespace(nsid, host().hostnqn) == nullptr) continue;
     views_[nsid].slot = group_.slot(host().subnqn, nsid);
     if (subsystem->ana_reporting) views_[nsid].ana_state = ana_state_of(listener, ana_group_of(*config));
+    if (config->reservations != nullptr) views_[nsid].denied = config->reservations->denied_to(host().hostid);
   }
 }
 
@@ -61,6 +64,7 @@ void IoQueue::record_error(const Request& request, CommandError error) {
   entry.nsid = request.sqe.nsid;
   entry.trtype = static_cast<std::uint8_t>(nvme::TransportType::tcp);
   shared_.errors.record(entry);
+  controller_->note_error(error.status);
 }
 
 PlanAction IoQueue::refuse(Request& request, CommandError error) {
@@ -69,6 +73,9 @@ PlanAction IoQueue::refuse(Request& request, CommandError error) {
     error.status.more = true;
     record_error(request, error);
   }
+  // CRD (Base 2.0 section 3.3.3.2.1): after which delay to try again, for hosts that asked for it.
+  const bool aborted = error.status.same_code(nvme::GenericStatus::abort_requested) || error.status.same_code(nvme::GenericStatus::failed_fused);
+  if (!error.status.dnr && !aborted) error.status.crd = shared_.retry_delay_index.load(std::memory_order_relaxed);
   nvme::set_status(request.cqe, error.status);
   return PlanAction::complete;
 }
@@ -84,17 +91,24 @@ PlanAction IoQueue::transfer(Request& request, DataDirection direction, std::uin
 }
 
 void IoQueue::finish(Request& request, CommandError error) {
+  if (!abort_watches_.empty()) [[unlikely]]
+    return finish_watched(request, error);
   if (!error.ok()) refuse(request, error);
   group_.count_completed();
-  if (abort_watches_.empty()) [[likely]]
-    return request.queue->complete(request);
-  // The answer of the command goes out before the Abort's (Base 2.0 section 5.1), and may be this queue's last moment.
+  request.queue->complete(request);
+}
+
+// The answer of the command goes out before the Abort's (Base 2.0 section 5.1), and may be this queue's last moment.
+void IoQueue::finish_watched(Request& request, CommandError error) {
   std::vector<AbortWatch> told;
   for (AbortWatch& watch : abort_watches_) {
     if (watch.request == &request) told.push_back(std::move(watch));
   }
   std::erase_if(abort_watches_, [&](const AbortWatch& watch) { return watch.request == &request; });
   const bool aborted = error.status.same_code(nvme::GenericStatus::abort_requested);
+  if (aborted && !told.empty()) error.status = told.front().as;
+  if (!error.ok()) refuse(request, error);
+  group_.count_completed();
   request.queue->complete(request);
   for (AbortWatch& watch : told) watch.done(aborted);
 }
@@ -109,23 +123,20 @@ CommandError IoQueue::check_common(const nvme::SubmissionEntry& sqe) const {
   return {};
 }
 
-CommandError IoQueue::find_slot(std::uint32_t nsid, NamespaceSlot*& slot) {
+CommandError IoQueue::find_slot(std::uint32_t nsid, NamespaceSlot*& slot, std::uint8_t access) {
   const View view = nsid < views_.size() ? views_[nsid] : View();
   if (view.slot == nullptr) return refusal(nvme::GenericStatus::invalid_namespace_or_format, sqe_nsid_byte);
-  switch (view.ana_state) {
-    case AnaState::optimized:
-    case AnaState::non_optimized:
-      break;
-    case AnaState::inaccessible:
-      return nvme::Status(nvme::PathStatus::ana_inaccessible);
-    case AnaState::persistent_loss:
-      return nvme::Status(nvme::PathStatus::ana_persistent_loss);
-    case AnaState::change:
-      return nvme::Status(nvme::PathStatus::ana_transition);
-  }
+  const CommandError refused = ana_refusal(view.ana_state);
+  if (!refused.ok()) return refused;
+  if ((view.denied & access) != 0) [[unlikely]]
+    return nvme::Status(nvme::GenericStatus::reservation_conflict).with_dnr();
   if (!view.slot->channel) return nvme::Status(nvme::GenericStatus::namespace_not_ready);
   slot = view.slot;
   return {};
+}
+
+bool IoQueue::any_denied(std::uint8_t access) const {
+  return std::any_of(views_.begin(), views_.end(), [access](const View& view) { return (view.denied & access) != 0; });
 }
 
 // SLBA and NLB within the namespace as it is now.
@@ -138,7 +149,7 @@ CommandError IoQueue::check_range(const nvme::SubmissionEntry& sqe, const Namesp
 
 // Read, Write, Compare, Write Zeroes: the namespace, the range, and fields of features that no namespace has.
 CommandError IoQueue::resolve(const nvme::SubmissionEntry& sqe, NamespaceSlot*& slot) {
-  CommandError error = find_slot(sqe.nsid, slot);
+  CommandError error = find_slot(sqe.nsid, slot, access_of(sqe.opcode));
   if (!error.ok()) return error;
   constexpr std::uint32_t directive_mask = 0xF0'0000;  // DTYPE: directives are not supported
   if ((sqe.cdw12 & nvme::cdw12_prinfo_mask) != 0) return refusal(nvme::CommandStatus::invalid_protection_information, sqe_cdw12_byte + 3, 2);

@@ -11,6 +11,7 @@
 
 #include "server/command_error.h"
 #include "server/controller_shared.h"
+#include "server/reservations/rules.h"
 #include "server/server_group.h"
 #include "transport/nvme/command.h"
 
@@ -36,6 +37,13 @@ class IoQueue final : public ServedQueue {
   // within this call, or when the block device has given it back.
   void abort_command(std::uint16_t cid, std::move_only_function<void(bool aborted)> done);
 
+  // --- reservations (reservations/reservation_commands.cpp) ---
+  // The published state of this namespace differs.
+  void reservation_changed(std::uint32_t nsid);
+  // Preempt and abort: ends the I/O outstanding on this namespace with Command Aborted due to Preempt and Abort. `holds` is kept until the last of it is
+  // done, so that its end tells.
+  void abort_preempted(std::uint32_t nsid, const std::shared_ptr<void>& holds);
+
  private:
   friend struct IoCommands;  // the table of I/O commands (io_commands.cpp)
 
@@ -43,6 +51,7 @@ class IoQueue final : public ServedQueue {
   struct View {
     NamespaceSlot* slot = nullptr;  // null: not active, or hidden from this host
     AnaState ana_state = AnaState::optimized;
+    std::uint8_t denied = 0;  // by a reservation: deny_read, deny_write (server/reservations/rules.h)
   };
   struct Context;
   struct FusedHalf;
@@ -52,10 +61,13 @@ class IoQueue final : public ServedQueue {
   transport::PlanAction refuse(transport::Request& request, CommandError error);
   transport::PlanAction transfer(transport::Request& request, transport::DataDirection direction, std::uint64_t length_bytes);
   void finish(transport::Request& request, CommandError error);
+  void finish_watched(transport::Request& request, CommandError error);
   void record_error(const transport::Request& request, CommandError error);
 
   // Checks, each with the refusal it leads to; ok() when all is well.
-  CommandError find_slot(std::uint32_t nsid, NamespaceSlot*& slot);
+  // `access`: deny_read or deny_write, what a reservation must not forbid; 0: it has no say.
+  CommandError find_slot(std::uint32_t nsid, NamespaceSlot*& slot, std::uint8_t access = deny_write);
+  bool any_denied(std::uint8_t access) const;  // in any namespace that this queue sees
   CommandError check_common(const nvme::SubmissionEntry& sqe) const;
   CommandError check_range(const nvme::SubmissionEntry& sqe, const NamespaceSlot& slot) const;
   CommandError resolve(const nvme::SubmissionEntry& sqe, NamespaceSlot*& slot);
@@ -70,6 +82,8 @@ class IoQueue final : public ServedQueue {
   transport::PlanAction plan_dataset(transport::Request& request);
   transport::PlanAction plan_copy(transport::Request& request);
   transport::PlanAction plan_fabrics(transport::Request& request);
+  transport::PlanAction plan_reservation(transport::Request& request);
+  transport::PlanAction plan_reservation_report(transport::Request& request);
 
   void execute_transfer(transport::Request& request);  // Read, Write, Compare
   void execute_write_zeroes(transport::Request& request);
@@ -80,6 +94,8 @@ class IoQueue final : public ServedQueue {
   void execute_dataset(transport::Request& request);
   void execute_copy(transport::Request& request);
   void execute_fabrics(transport::Request& request);
+  void execute_reservation(transport::Request& request);
+  void execute_reservation_report(transport::Request& request);
 
   // Fused Compare and Write (io_fused.cpp).
   transport::PlanAction plan_in_pair(transport::Request& request);
@@ -122,6 +138,7 @@ class IoQueue final : public ServedQueue {
   struct AbortWatch {
     transport::Request* request;
     std::move_only_function<void(bool aborted)> done;
+    nvme::Status as = nvme::GenericStatus::abort_requested;  // what the host of a command that was given back gets
   };
   std::vector<AbortWatch> abort_watches_;
 };

@@ -59,7 +59,9 @@ std::uint64_t data_units(std::uint64_t bytes) { return (bytes + 511'999) / 512'0
 std::vector<std::byte> build_smart(Controller& controller, const SubsystemSnapshot&, const SubmissionEntry&) {
   const ControllerShared::Totals totals = controller.shared().totals();
   nvme::SmartLog log;
+  log.critical_warning = controller.health_warning() ? nvme::smart_warning_reliability : std::uint8_t{0};
   log.available_spare = 100;
+  log.media_errors.low = controller.shared().media_errors.load(std::memory_order_relaxed);
   log.data_units_read.low = data_units(totals.bytes_read);
   log.data_units_written.low = data_units(totals.bytes_written);
   log.host_read_commands.low = totals.read_commands;
@@ -109,20 +111,26 @@ std::vector<std::byte> build_features(Controller& controller, const SubsystemSna
   return bytes_of(list);
 }
 
+// One notification; with RAE 0 the next read gives the next.
+std::vector<std::byte> build_reservation(Controller& controller, const SubsystemSnapshot&, const SubmissionEntry& sqe) {
+  return bytes_of(controller.notifications().read(!decode_log_page_request(sqe).retain_event));
+}
+
 // No NVMe-MI command is taken in band; the page belongs to LPA bit 5.
 std::vector<std::byte> build_mi_effects(Controller&, const SubsystemSnapshot&, const SubmissionEntry&) { return std::vector<std::byte>(4096); }
 
 using Kind = AsyncEvents::Kind;
 constexpr LogPageEntry pages[] = {
     {nvme::LogPage::supported_pages, true, true, build_supported, {}},
-    {nvme::LogPage::error, true, true, build_error, {}},
-    {nvme::LogPage::smart, true, false, build_smart, {}},
+    {nvme::LogPage::error, true, true, build_error, Kind::error},
+    {nvme::LogPage::smart, true, false, build_smart, Kind::health},
     {nvme::LogPage::firmware, true, false, build_firmware, {}},
     {nvme::LogPage::changed_namespaces, true, false, build_changed, Kind::namespace_attribute},
     {nvme::LogPage::effects, true, true, build_effects, {}},
     {nvme::LogPage::ana, true, false, build_ana, Kind::ana_change},
     {nvme::LogPage::supported_features, true, true, build_features, {}},
     {nvme::LogPage::mi_effects, true, true, build_mi_effects, {}},
+    {nvme::LogPage::reservation, true, false, build_reservation, Kind::reservation_log},
     {nvme::LogPage::discovery, false, true, build_discovery_log, Kind::discovery_log},
     {nvme::LogPage::host_discovery, false, true, build_host_discovery_log, {}},
 };

@@ -71,6 +71,14 @@ void ServerGroup::end_queue(std::uint64_t queue_id, std::string reason) {
   });
 }
 
+void ServerGroup::abort_command(std::uint64_t queue_id, std::uint16_t cid, std::move_only_function<void(bool aborted)> done) {
+  thread_.send([this, queue_id, cid, done = std::move(done)]() mutable {
+    const auto found = queues_.find(queue_id);
+    if (found == queues_.end() || found->second->qid() == 0) return done(false);
+    static_cast<IoQueue&>(*found->second).abort_command(cid, std::move(done));
+  });
+}
+
 void ServerGroup::forget(ServedQueue& queue) {
   add_to(queue.qid() == 0 ? current_admin_qpairs_ : current_io_qpairs_, ~std::uint64_t{0});
   queues_.erase(queue.id());

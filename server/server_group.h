@@ -97,6 +97,8 @@ class ServerGroup final : public transport::CommandSink {
 
   // Ends one queue; nothing happens when it is gone. Any OS thread (a message).
   void end_queue(std::uint64_t queue_id, std::string reason);
+  // IoQueue::abort_command() of that queue; `done` on the group's thread, with false when it is gone. Any OS thread (a message).
+  void abort_command(std::uint64_t queue_id, std::uint16_t cid, std::move_only_function<void(bool aborted)> done);
 
   // --- CommandSink of queues that are not connected yet (fabrics_commands.cpp) ---
   transport::PlanAction plan(transport::Request& request) override;
@@ -115,6 +117,13 @@ class ServerGroup final : public transport::CommandSink {
   void attach_io_queue(IoQueue& queue);
   void detach_io_queue(IoQueue& queue);
   NamespaceSlot* slot(const std::string& nqn, std::uint32_t nsid);
+
+  // --- reservations, on the group's thread ---
+  // The published reservation state of this namespace differs: every queue looks anew.
+  void reservation_changed(const std::string& nqn, std::uint32_t nsid);
+  // Ends what these hosts have outstanding on the namespace; `holds` is kept until nothing of it is in execution any more.
+  void abort_preempted(const std::string& nqn, std::uint32_t nsid, const std::vector<std::array<std::uint8_t, 16>>& hosts,
+                       const std::shared_ptr<void>& holds);
 
   void io_started() { pending_bdev_io_.store(pending_bdev_io_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
   // The I/O of this slot is done; a retired slot is freed behind its last one.

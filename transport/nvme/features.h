@@ -63,6 +63,8 @@ enum class AsyncErrorInfo : std::uint8_t {
   transient_internal = 4,
   firmware_image_load = 5,
 };
+// Information of type SMART / health status.
+inline constexpr std::uint8_t async_smart_reliability = 0x00;
 // Information of type notice.
 enum class AsyncNoticeInfo : std::uint8_t {
   namespace_attribute_changed = 0x00,  // log page 04h

@@ -57,7 +57,8 @@ struct Counter128 {
 };
 static_assert(sizeof(Counter128) == 16);
 
-// Section 5.16.1.3, SMART / Health Information. 512 bytes.
+// Section 5.16.1.3, SMART / Health Information. 512 bytes. Critical warning bits (those of feature 0Bh, bits 7:0, too):
+inline constexpr std::uint8_t smart_warning_reliability = 1U << 2;
 struct SmartLog {
   std::uint8_t critical_warning = 0;            // 0
   le16 composite_temperature_k;                 // 2:1: kelvin, 0: not reported
