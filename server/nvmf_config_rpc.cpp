@@ -4,6 +4,8 @@
 
 #include <map>
 
+#include "server/ana.h"
+#include "server/command_limits_rpc.h"
 #include "server/names.h"
 #include "server/nvmf_common_rpc.h"
 #include "server/nvmf_rpc.h"
@@ -110,6 +112,7 @@ Json::Value create_subsystem_params(const SubsystemSnapshot& subsystem) {
   params["min_cntlid"] = subsystem.min_cntlid;
   params["max_cntlid"] = subsystem.max_cntlid;
   params["ana_reporting"] = subsystem.ana_reporting;
+  show_subsystem_commands(subsystem, params);
   return params;
 }
 
@@ -122,6 +125,7 @@ Json::Value add_ns_params(const SubsystemSnapshot& subsystem, const NamespaceCon
   described["uuid"] = uuid_text(config.uuid);
   if (subsystem.ana_reporting) described["anagrpid"] = config.anagrpid;
   described["no_auto_visible"] = config.no_auto_visible;
+  if (!config.ptpl_file.empty()) described["ptpl_file"] = config.ptpl_file;
   Json::Value params(Json::objectValue);
   params["nqn"] = subsystem.nqn;
   params["namespace"] = std::move(described);
@@ -178,7 +182,9 @@ void append_subsystem_calls(const SubsystemSnapshot& subsystem, Json::Value& cal
     params["nqn"] = subsystem.nqn;
     params["listen_address"] = address_json(listener.address);
     params["secure_channel"] = false;
+    if (listener.ana_default != AnaState::optimized) params["ana_state"] = ana_state_name(listener.ana_default);
     calls.append(call("nvmf_subsystem_add_listener", std::move(params)));
+    append_ana_calls(subsystem, listener, calls);
   }
 }
 

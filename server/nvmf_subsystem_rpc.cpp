@@ -2,6 +2,7 @@
 // Owner: app_thread. Left out: passthrough subsystems, NVM subsystem reset.
 #include <fmt/format.h>
 
+#include "server/command_limits_rpc.h"
 #include "server/names.h"
 #include "server/nvmf_common_rpc.h"
 #include "server/nvmf_rpc.h"
@@ -29,17 +30,12 @@ std::vector<Param> create_params() {
       Param("max_cntlid", ParamType::integer, "Highest controller id").or_default(defaults.max_cntlid).range(min_cntlid_limit, max_cntlid_limit));
   params.push_back(Param("admin_label", ParamType::string, "4 to 256 printable ASCII characters, shown in extended discovery entries"));
   params.push_back(Param("passthrough", ParamType::boolean, "Only false: there are no NVMe bdevs to pass commands to"));
-  params.push_back(Param("enable_nssr", ParamType::boolean, "Only false: NVM subsystem reset is not supported"));
-  for (const char* name : {"dmrsl", "wzsl", "max_discard_size_kib", "max_write_zeroes_size_kib"}) {
-    params.push_back(Param(name, ParamType::any, "No effect here").ignored());
-  }
+  for (Param& param : subsystem_command_params()) params.push_back(std::move(param));
   return params;
 }
 
 Task<Reply> create_subsystem(rpc::Params params) {
-  for (const char* name : {"passthrough", "enable_nssr"}) {
-    if (params.boolean(name)) co_return std::unexpected(rpc::RpcError(Error(ENOTSUP, fmt::format("{} true is not supported", name))));
-  }
+  if (params.boolean("passthrough")) co_return std::unexpected(rpc::RpcError(Error(ENOTSUP, "passthrough true is not supported")));
   SubsystemOptions options;
   options.nqn = params.string("nqn");
   options.serial_number = params.string("serial_number");
@@ -50,6 +46,7 @@ Task<Reply> create_subsystem(rpc::Params params) {
   options.max_namespaces = static_cast<std::uint32_t>(params.integer("max_namespaces"));
   options.min_cntlid = static_cast<std::uint16_t>(params.integer("min_cntlid"));
   options.max_cntlid = static_cast<std::uint16_t>(params.integer("max_cntlid"));
+  if (const auto read = read_subsystem_commands(params, options); !read) co_return std::unexpected(read.error());
   Target::Change change = target().create_subsystem(options);
   Reply reply = co_await reply_when_settled(change);
   co_return reply;
@@ -72,6 +69,7 @@ Json::Value namespace_json(const NamespaceConfig& config, bool with_ana) {
   if (config.eui64 != std::array<std::uint8_t, 8>{}) json["eui64"] = hex_text(config.eui64);
   json["uuid"] = uuid_text(config.uuid);
   if (with_ana) json["anagrpid"] = config.anagrpid;
+  if (!config.ptpl_file.empty()) json["ptpl_file"] = config.ptpl_file;
   if (config.no_auto_visible) {
     json["no_auto_visible"] = true;
     json["hosts"] = hosts_json(config.visible_hosts);
@@ -96,6 +94,7 @@ Json::Value subsystem_json(const SubsystemSnapshot& subsystem) {
   json["min_cntlid"] = subsystem.min_cntlid;
   json["max_cntlid"] = subsystem.max_cntlid;
   json["ana_reporting"] = subsystem.ana_reporting;
+  show_subsystem_commands(subsystem, json);
   json["namespaces"] = Json::Value(Json::arrayValue);
   for (const auto& [nsid, config] : subsystem.namespaces) json["namespaces"].append(namespace_json(*config, subsystem.ana_reporting));
   return json;

@@ -2,6 +2,7 @@
 // Owner: app_thread. Left out: transports other than TCP; buffers, which every reactor has of its own (iobuf options have no effect).
 #include <fmt/format.h>
 
+#include "server/command_limits_rpc.h"
 #include "server/names.h"
 #include "server/nvmf_common_rpc.h"
 #include "server/nvmf_rpc.h"
@@ -51,6 +52,7 @@ std::vector<Param> transport_params() {
       Param("sock_priority", ParamType::integer, "SO_PRIORITY of connections").or_default(defaults.sock_priority).range(0, max_sock_priority));
   params.push_back(Param("abort_timeout_sec", ParamType::integer, "Kept and shown; an Abort is answered at once").or_default(1).range(0, no_bound));
   for (Param& limit : transport_limit_params()) params.push_back(std::move(limit));
+  for (Param& param : transport_command_params()) params.push_back(std::move(param));
   const char* buffers = "No effect: every reactor has a buffer pool of its own that grows as needed";
   for (const char* name : {"io_unit_size", "num_shared_buffers", "buf_cache_size", "iobuf_small_cache_size", "iobuf_large_cache_size", "zcopy"}) {
     params.push_back(ignored(name, buffers));
@@ -61,8 +63,7 @@ std::vector<Param> transport_params() {
   for (const char* name : {"disable_mappable_bar0", "disable_adaptive_irq", "disable_shadow_doorbells"}) {
     params.push_back(ignored(name, "No effect: an option of vfio-user"));
   }
-  for (const char* name : {"control_msg_num", "acceptor_poll_rate", "disable_command_passthru", "masked_oncs", "masked_fuses", "kas", "min_kato",
-                           "max_discard_size_kib", "max_write_zeroes_size_kib"}) {
+  for (const char* name : {"control_msg_num", "acceptor_poll_rate", "disable_command_passthru"}) {
     params.push_back(ignored(name, "No effect here"));
   }
   params.push_back(Param("dif_insert_or_strip", ParamType::boolean, "Only false: there are no bdevs with metadata"));
@@ -92,6 +93,7 @@ rpc::RpcResult<TransportConfig> transport_config(const rpc::Params& params) {
   config.tcp.sock_priority = static_cast<std::uint32_t>(params.integer("sock_priority"));
   config.abort_timeout_sec = static_cast<std::uint32_t>(params.integer("abort_timeout_sec"));
   read_transport_limits(params, config.tcp);
+  if (const auto read = read_transport_commands(params, config.tcp.limits); !read) return std::unexpected(read.error());
   return config;
 }
 
@@ -134,6 +136,7 @@ Json::Value transport_json(const TransportConfig& config) {
   json["sock_priority"] = config.tcp.sock_priority;
   json["abort_timeout_sec"] = config.abort_timeout_sec;
   show_transport_limits(config.tcp, json);
+  show_transport_commands(limits, json);
   return json;
 }
 

@@ -1,6 +1,6 @@
 // The target's configuration: subsystems, listeners, and publishing. See target.h; namespaces stand in target_namespaces.cpp, hosts and referrals in
 // target_access.cpp.
-// Owner: app_thread. Left out: ANA states per listener (they are all optimized until an RPC can change them).
+// Owner: app_thread. Left out: ANA (target_ana.cpp).
 #include "server/target.h"
 
 #include <fmt/format.h>
@@ -12,6 +12,7 @@
 
 #include "reactor/base/check.h"
 #include "reactor/base/log_limit.h"
+#include "server/ana.h"
 #include "server/discovery_view.h"
 #include "server/draft.h"
 #include "server/names.h"
@@ -105,9 +106,11 @@ std::uint64_t Target::publish(Draft draft) {
   check_on_thread(app_thread_, "Target");
   auto next = draft.finish();
   if (discovery_view_differs(current(), *next)) ++next->discovery_generation;
+  count_ana_changes_in(*next);
   const std::uint64_t generation = next->generation;
   publisher_.publish(std::move(next));
   close_unused_listeners();
+  watch_ana_transitions();
   return generation;
 }
 
@@ -178,6 +181,9 @@ Target::Change Target::create_subsystem(const SubsystemOptions& options) {
   created.max_namespaces = options.max_namespaces == 0 ? default_max_namespaces : options.max_namespaces;
   created.min_cntlid = options.min_cntlid;
   created.max_cntlid = options.max_cntlid;
+  created.dmrsl_blocks = options.dmrsl_blocks;
+  created.wzsl = options.wzsl;
+  created.enable_nssr = options.enable_nssr;
   return publish(std::move(draft));
 }
 
@@ -238,12 +244,15 @@ Result<void> Target::listen_on(const ListenAddress& address) {
               fmt::format("{}: cannot listen on {}: {}", errno_text(opened.error().err), address_text(address), opened.error().message));
 }
 
-Target::Change Target::add_listener(const std::string& nqn, const ListenAddress& given) {
+Target::Change Target::add_listener(const std::string& nqn, const ListenAddress& given, AnaState ana_state) {
   const auto found = find(nqn);
   if (!found) return std::unexpected(found.error());
   const auto address = normalise_listen_address(given);
   if (!address) return std::unexpected(address.error());
   if (!transport_) return fail(ENODEV, "there is no transport of type TCP yet: call nvmf_create_transport first");
+  if (ana_state != AnaState::optimized && !(*found)->ana_reporting) {
+    return fail(EINVAL, fmt::format("ana_state '{}': subsystem '{}' was made without ana_reporting", ana_state_name(ana_state), nqn));
+  }
   const auto& listeners = (*found)->listeners;
   if (std::any_of(listeners.begin(), listeners.end(), [&](const auto& listener) { return listener.address == *address; })) {
     return fail(EEXIST, fmt::format("File exists: subsystem '{}' listens on {} already", nqn, address_text(*address)));
@@ -253,6 +262,7 @@ Target::Change Target::add_listener(const std::string& nqn, const ListenAddress&
   SubsystemSnapshot::ListenerEntry entry;
   entry.address = *address;
   entry.port_id = port_id_for(*address);
+  entry.ana_default = ana_state;
   draft.edit(nqn).listeners.push_back(std::move(entry));
   return publish(std::move(draft));
 }

@@ -20,8 +20,10 @@
 #include "reactor/cpumask.h"
 #include "reactor/placement.h"
 #include "reactor/task.h"
+#include "reactor/timer.h"
 #include "server/group_port.h"
 #include "server/publisher.h"
+#include "server/reservations/ptpl_file.h"
 #include "server/snapshot.h"
 #include "transport/tcp/poll_group.h"
 
@@ -71,6 +73,9 @@ struct SubsystemOptions {
   std::uint32_t max_namespaces = 0;  // 0: default_max_namespaces
   std::uint16_t min_cntlid = min_cntlid_limit;
   std::uint16_t max_cntlid = max_cntlid_limit;
+  std::uint32_t dmrsl_blocks = 0;  // 0: no limit (SubsystemSnapshot)
+  std::uint8_t wzsl = 0;
+  bool enable_nssr = false;
 };
 
 struct NamespaceOptions {
@@ -81,6 +86,8 @@ struct NamespaceOptions {
   std::optional<std::array<std::uint8_t, 8>> eui64;   // none: none
   std::uint32_t anagrpid = 0;                         // 0: the NSID
   bool no_auto_visible = false;
+  std::string ptpl_file;              // absolute path of the file that keeps reservations; empty: none
+  std::optional<PtplImage> restored;  // what load_ptpl() found there
 };
 
 // What nvmf_create_transport told. The options without effect here are kept so that they are shown as they were given.
@@ -88,6 +95,8 @@ struct TransportConfig {
   tcp::TcpOptions tcp;
   std::uint32_t abort_timeout_sec = 1;
 };
+
+class ReservationHub;
 
 class Target {
  public:
@@ -98,6 +107,8 @@ class Target {
     std::function<bool(const std::string& nqn)> has_controllers;
     // How many controllers, ending ones included, the host has in the subsystem. Null: none ever.
     std::function<std::size_t(const std::string& nqn, const std::string& host_nqn)> controllers_of_host;
+    // Null (in tests): namespaces have no reservations. Outlives the target.
+    ReservationHub* reservations = nullptr;
     // Listens until the result is destroyed. Production: tcp::Listener::open.
     std::function<Result<std::shared_ptr<void>>(const ListenAddress& address, std::function<void(int fd)> on_accept)> listen;
   };
@@ -156,9 +167,16 @@ class Target {
   // Errors: ENODEV.
   Change remove_namespace(const std::string& nqn, std::uint32_t nsid);
   // Errors: ENODEV (subsystem, transport), EINVAL, EEXIST, and what listening says (EADDRINUSE, EADDRNOTAVAIL, EACCES).
-  Change add_listener(const std::string& nqn, const ListenAddress& address);
+  // `ana_state`: of every group there; another than optimized needs ana_reporting.
+  Change add_listener(const std::string& nqn, const ListenAddress& address, AnaState ana_state = AnaState::optimized);
   // Errors: ENODEV, EINVAL.
   Change remove_listener(const std::string& nqn, const ListenAddress& address);
+  // --- ANA (target_ana.cpp) ---
+  // Of one group, or of all at this listener. As it is already: no change, no event. Errors: ENODEV (subsystem, listener), EINVAL, EPERM (discovery).
+  Change set_ana_state(const std::string& nqn, const ListenAddress& address, AnaState state, std::optional<std::uint32_t> group);
+  // Moves a namespace to another group under I/O. Errors: ENODEV (subsystem, NSID), EINVAL, EPERM (discovery).
+  Change set_namespace_ana_group(const std::string& nqn, std::uint32_t nsid, std::uint32_t group);
+
   // --- access (target_access.cpp) ---
   // Errors: ENODEV, EINVAL, EEXIST.
   Change add_host(const std::string& nqn, const std::string& host_nqn);
@@ -206,6 +224,10 @@ class Target {
   Result<std::size_t> find_referral(const ListenAddress& address, const std::string& subnqn) const;
   Result<void> listen_on(const ListenAddress& address);
   std::uint64_t publish(Draft draft);
+  Result<void> attach_reservations(const std::string& nqn, NamespaceConfig& config, const NamespaceOptions& options) const;
+  void count_ana_changes_in(TargetSnapshot& next) const;
+  void watch_ana_transitions();
+  void end_ana_transitions();
   void close_unused_listeners();
   void bdev_event(const std::weak_ptr<bdev::Descriptor>& from, bdev::Event event);
   GroupPort* choose_group(int fd);
@@ -224,6 +246,13 @@ class Target {
   bool prefer_incoming_cpu_ = false;
   DupHostPolicy dup_host_policy_ = DupHostPolicy::allow;
   std::size_t rotation_ = 0;  // the group after the one chosen last
+  struct AnaTransition {
+    std::string nqn, traddr, trsvcid;
+    std::uint32_t group;  // 0: all
+    auto operator<=>(const AnaTransition&) const = default;
+  };
+  std::map<AnaTransition, std::uint64_t> ana_transitions_;  // what is in the state `change`, and when (ns) it has been long enough
+  Timer ana_timer_{[this] { end_ana_transitions(); }};
   bool stopping_ = false;
 };
 
