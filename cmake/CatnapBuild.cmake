@@ -44,6 +44,7 @@ find_package(spdlog REQUIRED)
 pkg_check_modules(JSONCPP REQUIRED IMPORTED_TARGET jsoncpp)
 pkg_check_modules(URING REQUIRED IMPORTED_TARGET liburing)
 pkg_check_modules(ISAL REQUIRED IMPORTED_TARGET libisal)
+pkg_check_modules(NUMA REQUIRED IMPORTED_TARGET numa)
 
 # catnap_library(NAME SOURCES file... [DEPENDS target...]): a static library of the project.
 function(catnap_library name)

@@ -155,6 +155,17 @@ Result<void> FdGroup::unnest(FdGroup& child) {
   return outcome;
 }
 
+void FdGroup::lift(FdGroup& child) {
+  if (child.parent_ != this) return;
+  FdGroup& top = root();
+  child.for_each_entry([&](Entry& entry) {
+    epoll_ctl(top.epoll_fd_, EPOLL_CTL_DEL, entry.fd, nullptr);
+    top.forget_pending(entry);
+  });
+  std::erase(children_, &child);
+  child.parent_ = nullptr;
+}
+
 std::size_t FdGroup::collect(std::int64_t timeout_ns) {
   CATNAP_CHECK(parent_ == nullptr);
   CATNAP_CHECK(running_ == nullptr);

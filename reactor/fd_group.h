@@ -46,6 +46,8 @@ class FdGroup {
   Result<void> nest(FdGroup& child);
   // Safe under traffic: events of the child not yet dispatched are dropped here and found again by its next root (level or edge re-armed).
   Result<void> unnest(FdGroup& child);
+  // The same for a child that is on its way to another root: it gets no epoll set of its own meanwhile, so this cannot fail.
+  void lift(FdGroup& child);
 
   // Root only: collect() asks the kernel for at most dispatch_budget events, waiting at most timeout_ns (0: not at all; negative: without end), and
   // dispatch() runs their callbacks; both return how many. EINTR counts as nothing ready. wait() does both.

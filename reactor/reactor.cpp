@@ -16,17 +16,12 @@
 #include "reactor/base/log.h"
 #include "reactor/base/sim_point.h"
 #include "reactor/buffer_pool.h"
-#include "reactor/spin_tuner.h"
-#include "reactor/stall_watch.h"
+#include "reactor/reactor_impl.h"
 
 namespace catnap {
 namespace {
 
 thread_local Reactor* current_reactor = nullptr;
-
-void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1) {
-  counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
-}
 
 // How often the kernel took the CPU from this OS thread.
 long involuntary_switches() {
@@ -41,8 +36,6 @@ constexpr std::uint64_t trim_after_ns = ns_per_s;
 
 // Stalls come in rows (a slow disk, a stopped VM): one line a second says as much as a thousand.
 constexpr std::uint64_t stall_report_interval_ns = ns_per_s;
-
-enum class Awake : std::uint8_t { asleep, spinning, work, mode_poll, busy_poller };
 
 }  // namespace
 
@@ -65,80 +58,12 @@ std::optional<ReactorMode> reactor_mode_from_name(std::string_view name) {
   return std::nullopt;
 }
 
-struct Reactor::Impl {
-  Impl(const ReactorOptions& options, const Clock& clock) : tuner(options.max_spin_us * ns_per_us), watch(clock, options.stall_us * ns_per_us) {}
-
-  SpinTuner tuner;
-  StallWatch watch;
-  std::uint64_t stall_reported_ns = 0;  // 0: never
-  std::uint64_t stalls_unreported = 0;
-  std::atomic<std::uint64_t> stalls{0};
-  std::string last_stall;  // under reason_mutex
-  int wake_fd = -1;
-  int deadline_fd = -1;  // only when exported to a foreign loop
-  bool wake_fd_fired = false;
-
-  std::vector<std::unique_ptr<Thread>> threads;  // changed under `list_mutex`, read without it by the owner
-  std::vector<std::unique_ptr<Thread>> exited;   // kept, so that late senders find them and are told
-  mutable std::mutex list_mutex;
-  std::vector<std::unique_ptr<Thread>> arrivals;  // under list_mutex
-  std::atomic<bool> has_arrivals{false};
-
-  std::uint64_t last_work_ns = 0;   // end of the last turn that did something
-  std::uint64_t turn_end_ns = 0;    // end of the last turn
-  std::uint64_t idle_spun_ns = 0;   // since last_work_ns
-  std::uint64_t idle_slept_ns = 0;  // since last_work_ns
-  std::uint64_t turn_slept_ns = 0;  // in this turn
-  std::uint64_t idle_since_yield_ns = 0;
-  bool preempted_while_spinning = false;
-  std::uint64_t trim_at_ns = 0;
-
-  Thread* charged = nullptr;
-  std::uint64_t charged_since_ns = 0;
-  std::vector<std::uint64_t> turn_busy_ns;  // by thread, of this turn
-
-  mutable std::mutex reason_mutex;
-  Awake reason = Awake::asleep;
-  const Thread* reason_thread = nullptr;
-  std::string reason_text;  // under reason_mutex
-
-  std::atomic<std::uint64_t> busy_ns{0}, spin_ns{0}, sleep_ns{0}, turns{0}, sleeps{0};
-  std::atomic<std::uint64_t> asleep_since_ns{0};  // 0: awake
-  std::atomic<std::uint64_t> asleep_until_ns{0};  // valid while asleep
-  int epoll_fd = -1;
-  std::atomic<std::uint64_t> by_fd{0}, by_message{0}, by_timer{0}, spurious{0}, spin_budget_ns{0};
-
-  void explain(Awake why, const Thread* thread = nullptr) {
-    if (why == reason && thread == reason_thread) return;
-    const std::lock_guard lock(reason_mutex);
-    reason = why;
-    reason_thread = thread;
-    switch (why) {
-      case Awake::asleep:
-        reason_text.clear();
-        break;
-      case Awake::spinning:
-        reason_text = "spinning";
-        break;
-      case Awake::work:
-        reason_text = thread != nullptr ? "work of thread " + thread->name() : "work";
-        break;
-      case Awake::mode_poll:
-        reason_text = "mode poll";
-        break;
-      case Awake::busy_poller:
-        reason_text = "poller " + thread->busy_poller_name() + " of thread " + thread->name();
-        break;
-    }
-  }
-};
-
 Reactor::Reactor(ReactorOptions options, const Clock& clock)
     : options_(std::move(options)),
       clock_(clock),
       impl_(std::make_unique<Impl>(options_, clock)),
       fds_(options_.name),
-      buffers_(std::make_unique<BufferPool>(options_.buffer_cap_bytes)),
+      buffers_(std::make_unique<BufferPool>(options_.buffer_cap_bytes, BufferPool::default_keep_bytes, options_.numa_node)),
       mode_(options_.mode),
       max_spin_us_(options_.max_spin_us) {
   impl_->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -148,50 +73,33 @@ Reactor::Reactor(ReactorOptions options, const Clock& clock)
   CATNAP_CHECK(added.has_value());
   impl_->epoll_fd = fds_.epoll_fd().value();
   fds_.on_owner_change([this](Thread* next) { charge(next); });
-  turn_ns_ = impl_->turn_end_ns = impl_->last_work_ns = clock_.now_ns();
+  buffers_->belong_to([this] { notify(); });
+  impl_->loop->set_home(this);
+  CATNAP_CHECK(fds_.nest(impl_->loop->fds()).has_value());
+  impl_->nest_again = std::make_unique<Timer>([this] { watch_arrived_fds(); });
+  turn_ns_ = impl_->turn_end_ns = impl_->last_work_ns = impl_->look_since_ns = clock_.now_ns();
+  impl_->adaptive_here = mode() == ReactorMode::adaptive;
 }
 
 Reactor::~Reactor() {
-  for (auto* list : {&impl_->threads, &impl_->arrivals}) {
-    for (const auto& thread : *list) {
-      if (!thread->exited()) thread->mark_exited();
-    }
+  for (auto& arrival : impl_->arrivals) impl_->threads.push_back(std::move(arrival.thread));
+  impl_->arrivals.clear();
+  for (const auto& thread : impl_->threads) {
+    if (!thread->exited()) thread->mark_exited();
   }
   impl_->threads.clear();
-  impl_->arrivals.clear();
+  impl_->nest_again.reset();
+  impl_->loop.reset();
   if (impl_->deadline_fd >= 0) {
     (void)fds_.remove(impl_->deadline_fd);
     close(impl_->deadline_fd);
   }
   (void)fds_.remove(impl_->wake_fd);
+  BufferPool::retire(std::move(buffers_));
   close(impl_->wake_fd);
 }
 
 Reactor* Reactor::current() { return current_reactor; }
-
-void Reactor::adopt(std::unique_ptr<Thread> thread) {
-  Thread& arriving = *thread;
-  {
-    const std::lock_guard lock(impl_->list_mutex);
-    impl_->arrivals.push_back(std::move(thread));
-    impl_->has_arrivals.store(true, std::memory_order_seq_cst);
-  }
-  sim::point(sim::Point::arrival_listed);
-  arriving.set_home(this);
-  notify();
-}
-
-void Reactor::take_arrivals() {
-  if (!impl_->has_arrivals.load(std::memory_order_seq_cst)) return;
-  const std::lock_guard lock(impl_->list_mutex);
-  impl_->has_arrivals.store(false, std::memory_order_seq_cst);
-  for (auto& thread : impl_->arrivals) {
-    if (auto nested = fds_.nest(thread->fds()); !nested) log_error("reactor '{}': {}", options_.name, nested.error().message);
-    impl_->threads.push_back(std::move(thread));
-  }
-  impl_->arrivals.clear();
-  impl_->turn_busy_ns.assign(impl_->threads.size(), 0);
-}
 
 void Reactor::notify() {
   if (!sleeping_.load(std::memory_order_seq_cst)) return;
@@ -205,12 +113,20 @@ void Reactor::notify() {
 
 void Reactor::set_mode(ReactorMode mode) {
   mode_.store(mode, std::memory_order_seq_cst);
+  modes_changed();
+}
+
+void Reactor::modes_changed() {
+  mode_changes_.fetch_add(1, std::memory_order_seq_cst);
   sim::point(sim::Point::value_set);
   notify();
 }
 
 void Reactor::request_stop() {
-  stop_.store(true, std::memory_order_seq_cst);
+  {
+    const auto no_moves = hold_moves();  // from here on no thread arrives
+    stop_.store(true, std::memory_order_seq_cst);
+  }
   sim::point(sim::Point::value_set);
   notify();
 }
@@ -218,25 +134,36 @@ void Reactor::request_stop() {
 void Reactor::run() {
   os_thread_id_.store(static_cast<int>(syscall(SYS_gettid)), std::memory_order_relaxed);
   // Stopping is asked for by a flag that only wakes the loop; each turn looks at it.
-  while (!stop_.load(std::memory_order_seq_cst) || !impl_->threads.empty() || impl_->has_arrivals.load(std::memory_order_seq_cst)) {
+  while (!stop_.load(std::memory_order_seq_cst) || !impl_->threads.empty() || impl_->has_arrivals.load(std::memory_order_seq_cst) ||
+         impl_->loop->has_ready_work()) {
     turn(-1);
     sim::point(sim::Point::turn_ended);
   }
 }
 
-// Messages and arrivals that came from other OS threads: what must be looked at between saying "I sleep" and sleeping.
+// What comes from other OS threads: must be looked at between saying "I sleep" and sleeping.
 bool Reactor::pending() const {
   if (impl_->has_arrivals.load(std::memory_order_seq_cst) && !sim::left_out(sim::Step::recheck_arrivals)) return true;
   if (sim::left_out(sim::Step::recheck_messages)) return false;
-  return std::ranges::any_of(impl_->threads, [](const auto& thread) { return thread->has_ready_work() || thread->exit_requested(); });
+  if (buffers_->return_is_urgent() || impl_->loop->has_ready_work()) return true;
+  return std::ranges::any_of(impl_->threads, [](const auto& thread) { return thread->has_ready_work() || thread->mode() == ThreadMode::poll; });
 }
 
 bool Reactor::must_stay_awake() const {
+  using Awake = Impl::Awake;
   if (mode() == ReactorMode::poll) {
     impl_->explain(Awake::mode_poll);
     return true;
   }
+  if (impl_->loop->has_ready_work() || buffers_->return_is_urgent()) {
+    impl_->explain(Awake::work);
+    return true;
+  }
   for (const auto& thread : impl_->threads) {
+    if (thread->mode() == ThreadMode::poll) {
+      impl_->explain(Awake::thread_poll, thread.get());
+      return true;
+    }
     if (thread->has_busy_poller()) {
       impl_->explain(Awake::busy_poller, thread.get());
       return true;
@@ -251,19 +178,21 @@ bool Reactor::must_stay_awake() const {
 
 std::uint64_t Reactor::nearest_deadline_ns() const {
   std::uint64_t nearest = impl_->trim_at_ns != 0 ? impl_->trim_at_ns : TimerHeap::never_ns;
+  nearest = std::min(nearest, impl_->loop->nearest_deadline_ns());
   for (const auto& thread : impl_->threads) nearest = std::min(nearest, thread->nearest_deadline_ns());
   return nearest;
 }
 
 // Looks for work until `until_ns`. True: there is some (fd events are collected, not yet dispatched).
 bool Reactor::spin(std::uint64_t until_ns) {
-  impl_->explain(Awake::spinning);
+  impl_->explain(Impl::Awake::spinning);
   const std::uint64_t deadline_ns = nearest_deadline_ns();
   const std::uint64_t began_ns = clock_.now_ns();
   const long switches_before = involuntary_switches();
   std::uint64_t now = began_ns;
+  const std::uint32_t modes = mode_changes_.load(std::memory_order_relaxed);
   bool found = false;
-  while (!found && now < until_ns && mode() == ReactorMode::adaptive) {
+  while (!found && now < until_ns && mode_changes_.load(std::memory_order_relaxed) == modes) {
     sim::point(sim::Point::looked);
     found = fds_.collect(0) > 0 || pending();
     now = clock_.now_ns();
@@ -285,7 +214,7 @@ void Reactor::sleep(std::int64_t max_wait_ns, std::uint64_t now_ns) {
     fds_.collect(0);
     return;
   }
-  impl_->explain(Awake::asleep);
+  impl_->explain(Impl::Awake::asleep);
   const bool was_stopping = stop_.load(std::memory_order_seq_cst);
   sim::point(sim::Point::about_to_sleep);
   sleeping_.store(true, std::memory_order_seq_cst);
@@ -342,7 +271,7 @@ bool Reactor::prepare_sleep() {
     when.it_value.tv_nsec = static_cast<long>(deadline_ns % ns_per_s);
   }
   timerfd_settime(impl_->deadline_fd, TFD_TIMER_ABSTIME, &when, nullptr);
-  impl_->explain(Awake::asleep);
+  impl_->explain(Impl::Awake::asleep);
   sleeping_.store(true, std::memory_order_seq_cst);
   if (!pending()) return true;
   sleeping_.store(false, std::memory_order_seq_cst);
@@ -360,26 +289,32 @@ std::size_t Reactor::wait_for_events(std::int64_t max_wait_ns) {
     }
     return ready;
   }
-  if (mode() == ReactorMode::adaptive && max_wait_ns < 0) {
+  if (impl_->adaptive_here && max_wait_ns < 0) {
     if (const std::uint64_t max_ns = max_spin_us() * ns_per_us; max_ns != impl_->tuner.max_ns()) impl_->tuner.set_max_ns(max_ns);
-    const std::uint64_t until_ns = impl_->last_work_ns + impl_->tuner.budget_ns(impl_->turn_end_ns);
+    const std::uint64_t until_ns = impl_->look_since_ns + impl_->tuner.budget_ns(impl_->turn_end_ns);
     if (impl_->turn_end_ns < until_ns && spin(until_ns)) return 1;
   }
   sleep(max_wait_ns, clock_.now_ns());
   return 1;
 }
 
-// Ends the charge of CPU time to one thread and begins that of the next (null: the loop itself).
-void Reactor::charge(Thread* next) {
-  if (impl_->threads.size() < 2) return;  // one thread gets the whole turn, without asking the clock in between
+// Ends the charge of CPU time to one thread and begins that of the next (null: the loop itself). Returns who was charged until now.
+Thread* Reactor::charge(Thread* next) {
+  if (!impl_->several_threads) return nullptr;  // one thread gets the whole turn, without asking the clock in between
   const std::uint64_t now = clock_.now_ns();
-  if (impl_->charged != nullptr) {
-    for (std::size_t i = 0; i < impl_->threads.size(); ++i) {
-      if (impl_->threads[i].get() == impl_->charged) impl_->turn_busy_ns[i] += now - impl_->charged_since_ns;
-    }
-  }
-  impl_->charged = next;
+  Thread* const before = std::exchange(impl_->charged, next);
+  if (before != nullptr) before->add_turn_busy(now - impl_->charged_since_ns);
   impl_->charged_since_ns = now;
+  return before;
+}
+
+Reactor::RunAs::RunAs(Thread& thread) : scope_(&thread), reactor_(current_reactor) {
+  thread.touch();
+  if (reactor_ != nullptr) before_ = reactor_->charge(&thread);
+}
+
+Reactor::RunAs::~RunAs() {
+  if (reactor_ != nullptr) reactor_->charge(before_);
 }
 
 std::size_t Reactor::run_threads() {
@@ -396,27 +331,31 @@ std::size_t Reactor::run_threads() {
     work += thread->run_turn_end();
   }
   charge(nullptr);
+  if (impl_->loop->has_ready_work() || impl_->loop->nearest_deadline_ns() <= turn_ns_) {
+    work += impl_->loop->run_turn();
+    work += impl_->loop->run_turn_end();
+  }
   return work;
 }
 
 void Reactor::reap_exited() {
   for (std::size_t i = 0; i < impl_->threads.size();) {
     Thread& thread = *impl_->threads[i];
-    if (!thread.exit_requested() || thread.has_ready_work()) {
+    if (!thread.exit_requested() || !thread.ready_to_exit() || !thread.try_exit()) {
       ++i;
       continue;
     }
-    thread.mark_exited();
+    std::erase(impl_->not_nested, &thread.fds());
     (void)fds_.unnest(thread.fds());
     const std::lock_guard lock(impl_->list_mutex);
     impl_->exited.push_back(std::move(impl_->threads[i]));
     impl_->threads.erase(impl_->threads.begin() + static_cast<std::ptrdiff_t>(i));
-    impl_->turn_busy_ns.assign(impl_->threads.size(), 0);
   }
 }
 
 std::size_t Reactor::turn(std::int64_t max_wait_ns) {
   Reactor* const previous = std::exchange(current_reactor, this);
+  const BufferPool::Scope own_pool(*buffers_);
   if (os_thread_id_.load(std::memory_order_relaxed) == 0) os_thread_id_.store(static_cast<int>(syscall(SYS_gettid)), std::memory_order_relaxed);
   const std::uint64_t previous_end_ns = impl_->turn_end_ns;
 
@@ -424,6 +363,8 @@ std::size_t Reactor::turn(std::int64_t max_wait_ns) {
   turn_ns_ = clock_.now_ns();
   StallWatch* const previous_watch = impl_->watch.enter();
   take_arrivals();
+  impl_->several_threads = impl_->threads.size() > 1;
+  if (buffers_->has_returned()) buffers_->take_back_returned();
   std::size_t work = fds_.dispatch();
   if (std::exchange(impl_->wake_fd_fired, false)) --work;  // the wake-up itself is no work
   work += run_threads();
@@ -438,22 +379,11 @@ std::size_t Reactor::turn(std::int64_t max_wait_ns) {
   const std::uint64_t wall_ns = end_ns - previous_end_ns;
   const std::uint64_t slept_ns = std::exchange(impl_->turn_slept_ns, 0);
   bump(impl_->spin_ns, wall_ns > busy_ns + slept_ns ? wall_ns - busy_ns - slept_ns : 0);
-  if (impl_->threads.size() == 1 && impl_->threads[0]->take_touched()) impl_->turn_busy_ns[0] = busy_ns;
-  for (std::size_t i = 0; i < impl_->threads.size(); ++i) {
-    const std::uint64_t busy = std::exchange(impl_->turn_busy_ns[i], 0);
-    impl_->threads[i]->account_busy(busy);
-    impl_->threads[i]->account_idle(wall_ns > busy ? wall_ns - busy : 0);
-  }
+  const bool look_for_more = account_threads(busy_ns, end_ns);
   if (busy_ns > options_.stall_us * ns_per_us) report_stall(busy_ns, end_ns);
-
   if (work > 0) {
-    if (impl_->idle_spun_ns + impl_->idle_slept_ns > 0) {
-      impl_->tuner.learn({turn_ns_ - impl_->last_work_ns, impl_->idle_spun_ns, impl_->idle_slept_ns, impl_->preempted_while_spinning}, turn_ns_);
-      impl_->spin_budget_ns.store(impl_->tuner.budget_ns(turn_ns_), std::memory_order_relaxed);
-    }
-    impl_->idle_spun_ns = impl_->idle_slept_ns = 0;
-    impl_->preempted_while_spinning = false;
     impl_->last_work_ns = end_ns;
+    if (look_for_more) learn(end_ns);
     impl_->trim_at_ns = buffers_->worth_trimming() ? end_ns + trim_after_ns : 0;
   } else if (impl_->trim_at_ns != 0 && end_ns >= impl_->trim_at_ns) {
     buffers_->trim();
@@ -462,6 +392,34 @@ std::size_t Reactor::turn(std::int64_t max_wait_ns) {
   impl_->turn_end_ns = end_ns;
   current_reactor = previous;
   return work;
+}
+
+// Ends the turn for its threads. True: something of one ran that looks for more before its reactor sleeps.
+bool Reactor::account_threads(std::uint64_t busy_ns, std::uint64_t end_ns) {
+  const bool adaptive = mode() == ReactorMode::adaptive;
+  bool look_for_more = false;
+  impl_->adaptive_here = adaptive && impl_->threads.empty();
+  for (const auto& thread : impl_->threads) {
+    const ThreadMode own = thread->mode();
+    const bool looks = own == ThreadMode::adaptive || (own == ThreadMode::inherit && adaptive);
+    const bool touched = thread->take_touched();
+    impl_->adaptive_here = impl_->adaptive_here || looks;
+    look_for_more = look_for_more || (looks && touched);
+    if (!impl_->several_threads && touched) thread->set_turn_busy(busy_ns);
+    thread->account(end_ns);
+  }
+  return look_for_more;
+}
+
+// Work came after an idle time: was it right to look, or to sleep?
+void Reactor::learn(std::uint64_t end_ns) {
+  if (impl_->idle_spun_ns + impl_->idle_slept_ns > 0) {
+    impl_->tuner.learn({turn_ns_ - impl_->look_since_ns, impl_->idle_spun_ns, impl_->idle_slept_ns, impl_->preempted_while_spinning}, turn_ns_);
+    impl_->spin_budget_ns.store(impl_->tuner.budget_ns(turn_ns_), std::memory_order_relaxed);
+  }
+  impl_->idle_spun_ns = impl_->idle_slept_ns = 0;
+  impl_->preempted_while_spinning = false;
+  impl_->look_since_ns = end_ns;
 }
 
 void Reactor::report_stall(std::uint64_t busy_ns, std::uint64_t end_ns) {
@@ -497,7 +455,7 @@ std::vector<Thread*> Reactor::threads() const {
   const std::lock_guard lock(impl_->list_mutex);
   std::vector<Thread*> list;
   for (const auto& thread : impl_->threads) list.push_back(thread.get());
-  for (const auto& thread : impl_->arrivals) list.push_back(thread.get());
+  for (const auto& arrival : impl_->arrivals) list.push_back(arrival.thread.get());
   return list;
 }
 
@@ -517,6 +475,7 @@ Reactor::WaitState Reactor::wait_state() const {
   state.notified = !sleeping_.load(std::memory_order_seq_cst);
   if (impl_->has_arrivals.load(std::memory_order_seq_cst)) state.due = "an arriving thread";
   if (mode() == ReactorMode::poll) state.due = "mode poll";
+  if (impl_->loop->has_outside_work()) state.due = "messages of the loop";
   const std::lock_guard lock(impl_->list_mutex);
   for (const auto& thread : impl_->threads) {
     if (thread->has_outside_work()) state.due = "messages of thread " + thread->name();

@@ -1,12 +1,14 @@
 // The event loop of one OS thread: runs lightweight threads, sleeps in one epoll_pwait2 when all of them may, and says why it does not.
 // Owner: its OS thread (`reactor_<n>`, or the control thread); members marked "any OS thread" are safe elsewhere.
-// Left out: creating OS threads (runtime.h), scheduling threads between reactors.
+// Left out: creating OS threads (runtime.h), deciding which threads move between reactors (dynamic_scheduler.h).
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -37,6 +39,8 @@ struct ReactorOptions {
   std::uint64_t stall_us = 100'000;
   // Bytes of data buffers this reactor may hold at most; at the cap I/O waits its turn. 128 connections' worth of 1 MiB.
   std::size_t buffer_cap_bytes = std::size_t{128} << 20;
+  // The NUMA node of its CPU, where its buffers should be; none: unknown, or all the same.
+  std::optional<unsigned> numa_node;
 };
 
 class Reactor {
@@ -58,12 +62,36 @@ class Reactor {
 
   // Takes a thread over: it runs here once before this reactor may sleep again. Any OS thread.
   void adopt(std::unique_ptr<Thread> thread);
+  // Called once the move is over, on the OS thread of the reactor that the thread was on. Errors: ESRCH (it exits), ECANCELED (a reactor stops).
+  using Moved = std::move_only_function<void(Result<void>)>;
+  // Moves a thread with all that it has (messages, timers, ready work, fds, pollers, places in line for buffers) to another reactor, between two
+  // turns of its present one. Nothing waits or is drained. Any OS thread.
+  static void move(Thread& thread, Reactor& target, Moved moved);
+  // While it is held, no thread is on its way between reactors, so lists of several reactors fit together. Any OS thread, briefly.
+  static std::unique_lock<std::mutex> hold_moves();
+  // Runs callbacks of another thread of this reactor within one of somebody else's: it is the current thread and pays for the time. On its OS thread.
+  class RunAs {
+   public:
+    explicit RunAs(Thread& thread);
+    ~RunAs();
+    RunAs(const RunAs&) = delete;
+    RunAs& operator=(const RunAs&) = delete;
+
+   private:
+    Thread::Scope scope_;
+    Reactor* reactor_;
+    Thread* before_ = nullptr;
+  };
+  // The loop's own thread: runs what belongs to this OS thread whichever threads come and go (rings), and never moves. In no list of threads.
+  Thread& loop();
+
   // Loops until request_stop() and every thread has exited.
   void run();
   // One turn; waits for events at most max_wait_ns (negative: as long as the sleep contract allows). For tests and embedding.
   // Returns how many callbacks did something.
   std::size_t turn(std::int64_t max_wait_ns);
   void request_stop();  // any OS thread
+  bool stop_requested() const { return stop_.load(std::memory_order_seq_cst); }
 
   // --- embedding: a foreign loop waits instead of run() ---
   // The fd it waits on; readable when there is work. Called once, before the first wait. Errors: EMFILE and the like.
@@ -78,13 +106,14 @@ class Reactor {
 
   ReactorMode mode() const { return mode_.load(std::memory_order_relaxed); }
   void set_mode(ReactorMode mode);  // any OS thread; takes effect at the next turn
+  void modes_changed();             // the mode of one of its threads was set. Any OS thread.
   // The bound of an adaptive reactor's look for work. Any OS thread; takes effect at the next look.
   std::uint64_t max_spin_us() const { return max_spin_us_.load(std::memory_order_relaxed); }
   void set_max_spin_us(std::uint64_t max_spin_us) { max_spin_us_.store(max_spin_us, std::memory_order_relaxed); }
   // Bounds of set_max_spin_us: beyond 10 ms a sleep costs a host nothing that it could notice.
   static constexpr std::uint64_t longest_max_spin_us = 10'000;
-  // Why the loop may not sleep now: "" (asleep or about to), "mode poll", "poller NAME of thread THREAD", "work of thread THREAD", "spinning". Any OS
-  // thread.
+  // Why the loop may not sleep now: "" (asleep or about to), "mode poll", "mode poll of thread THREAD", "poller NAME of thread THREAD", "work of
+  // thread THREAD", "work" (the loop's own), "spinning". Any OS thread.
   std::string awake_because() const;
   bool asleep() const { return sleeping_.load(std::memory_order_seq_cst); }
   // How long the present sleep has lasted, 0 when awake. stats().sleep_ns includes it. Any OS thread.
@@ -125,7 +154,11 @@ class Reactor {
   std::size_t run_threads();
   void take_arrivals();
   void reap_exited();
-  void charge(Thread* next);
+  void hand_over(Thread& thread, Reactor& target, Moved moved);
+  void watch_arrived_fds();
+  Thread* charge(Thread* next);
+  bool account_threads(std::uint64_t busy_ns, std::uint64_t end_ns);
+  void learn(std::uint64_t end_ns);
   bool pending() const;
   bool must_stay_awake() const;
   std::uint64_t nearest_deadline_ns() const;
@@ -138,6 +171,7 @@ class Reactor {
   FdGroup fds_;
   std::unique_ptr<BufferPool> buffers_;
   std::atomic<ReactorMode> mode_;
+  std::atomic<std::uint32_t> mode_changes_{0};
   std::atomic<std::uint64_t> max_spin_us_;
   std::atomic<bool> sleeping_{false};
   std::atomic<bool> stop_{false};

@@ -8,6 +8,8 @@
 
 #include "reactor/base/check.h"
 #include "reactor/base/log.h"
+#include "reactor/for_each.h"
+#include "reactor/placement.h"
 
 namespace catnap {
 namespace {
@@ -34,6 +36,8 @@ Runtime::Runtime(RuntimeOptions options) : options_(std::move(options)), workers
   control.mode = ReactorMode::interrupt;  // always: the control plane is never worth a spinning CPU
   control_ = std::make_unique<Reactor>(control);
   app_thread_ = &create_thread(*control_, "app_thread");
+  const auto topology = read_topology(options_.cpumask);
+  if (!topology) log_warning("buffers are not bound to NUMA nodes: {}", topology.error().message);
   for (const unsigned cpu : options_.cpumask.cpus()) {
     ReactorOptions data;
     data.name = fmt::format("reactor_{}", cpu);
@@ -41,6 +45,7 @@ Runtime::Runtime(RuntimeOptions options) : options_(std::move(options)), workers
     data.mode = options_.mode;
     data.max_spin_us = options_.max_spin_us;
     data.buffer_cap_bytes = options_.buffer_cap_bytes;
+    if (topology && topology->nodes().size() > 1) data.numa_node = topology->node_of(cpu);
     reactors_.push_back(std::make_unique<Reactor>(data));
   }
 }
@@ -95,6 +100,7 @@ std::vector<Reactor*> Runtime::reactors() const {
 }
 
 std::vector<Thread*> Runtime::threads() const {
+  const auto no_moves = Reactor::hold_moves();  // else one on its way would be in no list, or in two
   std::vector<Thread*> list = control_->threads();
   for (const auto& reactor : reactors_) {
     for (Thread* thread : reactor->threads()) list.push_back(thread);
@@ -102,35 +108,21 @@ std::vector<Thread*> Runtime::threads() const {
   return list;
 }
 
-void Runtime::for_each_thread(std::function<void(Thread&)> visit, Message done) {
-  struct Round {
-    Thread& origin;
-    std::function<void(Thread&)> visit;
-    Message done;
-    std::size_t left = 0;  // touched on `origin` only
-    void one_less() {
-      if (--left == 0) done();
-    }
-  };
-  CATNAP_CHECK(Thread::current() != nullptr);
-  auto round = std::make_shared<Round>(Round{*Thread::current(), std::move(visit), std::move(done)});
-  const auto all = threads();
-  round->left = all.size();
-  for (Thread* thread : all) {
-    const bool sent = thread->send([round, thread] {
-      round->visit(*thread);
-      round->origin.send([round] { round->one_less(); });
-    });
-    if (!sent) round->origin.send([round] { round->one_less(); });
-  }
-}
+void Runtime::for_each_thread(std::function<void(Thread&)> visit, Message done) { for_each_of(threads(), std::move(visit), std::move(done)); }
 
-Thread& Runtime::create_thread(Reactor& reactor, std::string name) {
-  CpuMask mask = &reactor == control_.get() ? CpuMask::of_process() : CpuMask::of_cpu(reactor.lcore());
-  auto thread = std::make_unique<Thread>(std::move(name), mask);
+Thread& Runtime::create_thread(Reactor& reactor, std::string name, std::optional<CpuMask> cpumask) {
+  const CpuMask home = &reactor == control_.get() ? CpuMask::of_process() : CpuMask::of_cpu(reactor.lcore());
+  auto thread = std::make_unique<Thread>(std::move(name), cpumask.value_or(home));
   Thread& created = *thread;
   reactor.adopt(std::move(thread));
   return created;
+}
+
+Reactor* Runtime::reactor_on(unsigned cpu) const {
+  for (const auto& reactor : reactors_) {
+    if (reactor->lcore() == cpu) return reactor.get();
+  }
+  return nullptr;
 }
 
 }  // namespace catnap

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -50,8 +51,11 @@ class Runtime {
   // A thread that exits meanwhile counts as visited.
   void for_each_thread(std::function<void(Thread&)> visit, Message done);
 
-  // A new lightweight thread on the given reactor. `name` need not be unique, ids are.
-  Thread& create_thread(Reactor& reactor, std::string name);
+  // A new lightweight thread on the given reactor, which may run on the CPUs of `cpumask` (none given: on this one). `name` need not be unique, ids
+  // are.
+  Thread& create_thread(Reactor& reactor, std::string name, std::optional<CpuMask> cpumask = std::nullopt);
+  // Null: no data reactor runs there.
+  Reactor* reactor_on(unsigned cpu) const;
 
  private:
   explicit Runtime(RuntimeOptions options);

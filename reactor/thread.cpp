@@ -37,19 +37,18 @@ Thread::Scope::~Scope() {
   current_thread = previous_;
 }
 
-Thread::Thread(std::string name, CpuMask cpumask) : name_(std::move(name)), id_(next_thread_id.fetch_add(1)), cpumask_(cpumask), fds_(name_, this) {}
+Thread::Thread(std::string name, CpuMask cpumask)
+    : name_(std::move(name)), id_(next_thread_id.fetch_add(1)), cpumask_(cpumask), fds_(name_, this), exit_report_([this] { report_exit(); }) {}
+
+Thread::Thread(LoopTag, std::string name) : name_(std::move(name)), id_(0), fds_(name_, this), exit_report_([] {}) {}
 
 Thread::~Thread() {
   MessageNode* node = messages_head_.exchange(nullptr);
+  if (node == closed_queue()) return;
   while (node != nullptr) delete std::exchange(node, node->next);
 }
 
 bool Thread::send(Message message) {
-  if (exited()) {
-    dropped.fetch_add(1, std::memory_order_relaxed);
-    log_warning("message to thread '{}' dropped: it has exited", name_);
-    return false;
-  }
   if (sim::left_out(sim::Step::notify_after_push)) {
     if (Reactor* early = home_.load(std::memory_order_seq_cst); early != nullptr) early->notify();
     sim::point(sim::Point::home_read);
@@ -57,8 +56,14 @@ bool Thread::send(Message message) {
   auto* node = new MessageNode{std::move(message), messages_head_.load(std::memory_order_relaxed)};
   // Sequentially consistent on purpose, as are the loads of home and of the reactor's sleeping flag: of "I push, then look whether you sleep" and
   // "I say that I sleep, then look for messages", at least one side sees the other (docs/architecture.md, sleep contract).
-  while (!messages_head_.compare_exchange_weak(node->next, node, std::memory_order_seq_cst, std::memory_order_relaxed)) {
-  }
+  do {
+    if (node->next == closed_queue()) {
+      delete node;
+      dropped.fetch_add(1, std::memory_order_relaxed);
+      log_warning("message to thread '{}' dropped: it has exited", name_);
+      return false;
+    }
+  } while (!messages_head_.compare_exchange_weak(node->next, node, std::memory_order_seq_cst, std::memory_order_relaxed));
   sim::point(sim::Point::message_pushed);
   if (sim::left_out(sim::Step::notify_after_push)) return true;
   Reactor* home = home_.load(std::memory_order_seq_cst);
@@ -88,7 +93,6 @@ void Thread::arm_coarse(Timer& timer, std::uint64_t delay_us, std::uint64_t grid
 
 bool Thread::send_critical(const CriticalMessage& message) {
   static_assert(std::atomic<const CriticalMessage*>::is_always_lock_free);
-  if (exited()) return false;
   const CriticalMessage* none = nullptr;
   if (!critical_.compare_exchange_strong(none, &message, std::memory_order_seq_cst)) return false;
   Reactor* home = home_.load(std::memory_order_seq_cst);
@@ -225,21 +229,6 @@ Poller* Thread::find_poller(std::uint64_t id) {
   return nullptr;
 }
 
-void Thread::request_exit() {
-  State expected = State::running;
-  if (!state_.compare_exchange_strong(expected, State::exiting)) return;
-  sim::point(sim::Point::value_set);
-  Reactor* home = home_.load(std::memory_order_seq_cst);
-  if (home != nullptr) home->notify();
-}
-
-void Thread::mark_exited() {
-  state_.store(State::exited, std::memory_order_seq_cst);
-  // A poller ends with its thread, as it belongs to it; a timer's owner may still expect it to fire.
-  for (const auto& poller : pollers_) poller->timer_.disarm();
-  if (timers_.size() > 0) log_warning("thread '{}' exits with {} timers armed", name_, timers_.size());
-}
-
 Thread::Stats Thread::stats() const {
   const auto read = [](const std::atomic<std::uint64_t>& counter) { return counter.load(std::memory_order_relaxed); };
   return {read(busy_ns_), read(idle_ns_), read(message_count_), read(timer_count_), read(fd_event_count_)};
@@ -249,8 +238,17 @@ void Thread::count_fd_event() {
   bump(fd_event_count_);
   touched_ = true;
 }
-void Thread::account_busy(std::uint64_t busy_ns) { bump(busy_ns_, busy_ns); }
-void Thread::account_idle(std::uint64_t idle_ns) { bump(idle_ns_, idle_ns); }
+
+void Thread::begin_account(std::uint64_t now_ns) {
+  if (accounted_until_ns_ == 0) accounted_until_ns_ = now_ns;
+}
+
+void Thread::account(std::uint64_t now_ns) {
+  const std::uint64_t busy_ns = std::exchange(turn_busy_ns_, 0);
+  const std::uint64_t wall_ns = now_ns - std::exchange(accounted_until_ns_, now_ns);
+  if (busy_ns > 0) bump(busy_ns_, busy_ns);
+  if (wall_ns > busy_ns) bump(idle_ns_, wall_ns - busy_ns);
+}
 
 Poller::Poller(Thread& thread, std::string name, Run run, std::uint64_t period_us)
     : thread_(thread),

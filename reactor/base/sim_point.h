@@ -13,7 +13,7 @@ enum class Point : std::uint8_t {
   home_read,       // sender: before it looks at the reactor's sleeping flag
   flag_seen_set,   // sender: before it takes the wake-up upon itself
   flag_taken,      // sender: before it writes the eventfd
-  arrival_listed,  // adopt(): before the thread's home is set
+  arrival_listed,  // adopt(), move(): before the reactor is notified
   about_to_sleep,  // reactor: found nothing, has not said so yet
   flag_set,        // reactor: said that it sleeps, has not looked again
   rechecked,       // reactor: looked again, is not in the wait yet

@@ -4,7 +4,7 @@
 
 DEPS_BUILD=(
   g++ cmake ninja-build pkg-config ccache
-  libjsoncpp-dev libspdlog-dev libfmt-dev libisal-dev liburing-dev libaio-dev libcli11-dev
+  libjsoncpp-dev libspdlog-dev libfmt-dev libisal-dev liburing-dev libaio-dev libnuma-dev libssl-dev libcli11-dev
 )
 # Compilers, linters and libraries that only the tests use.
 DEPS_TEST=(
