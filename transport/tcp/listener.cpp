@@ -79,30 +79,34 @@ void Listener::accept_ready() {
     }
     if (errno == EINTR || errno == ECONNABORTED) continue;
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-      log_limited(no_fds_log, LogLevel::error, "", "connections on port {} are refused: {}", port_, errno_text(errno));
-      if (refuse_one()) continue;
-      pause();
+      const Refused refused = refuse_one();
+      if (refused == Refused::one) continue;
+      if (refused == Refused::no_spare) pause();
     }
     return;
   }
 }
 
 // Takes the first waiting connection in with the fd that is kept for this, and closes it: its host learns at once, and the socket is not readable for
-// it any more. False: there is no such fd.
-bool Listener::refuse_one() {
+// it any more. (Without an fd accept4() does not even say whether somebody waits.)
+Listener::Refused Listener::refuse_one() {
   if (spare_fd_ < 0) spare_fd_ = open_spare();
-  if (spare_fd_ < 0) return false;
+  if (spare_fd_ < 0) return Refused::no_spare;
   close(std::exchange(spare_fd_, -1));
   const int fd = accept4(fd_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  const bool nobody = fd < 0 && errno == EAGAIN;
   if (fd >= 0) {
+    log_limited(no_fds_log, LogLevel::error, "", "connections on port {} are refused: no file descriptors are left (ulimit -n)", port_);
     ++accept_stats().refused_no_fds;
     close(fd);
   }
   spare_fd_ = open_spare();
-  return fd >= 0;
+  if (fd >= 0) return Refused::one;
+  return nobody ? Refused::nobody : Refused::no_spare;
 }
 
 void Listener::pause() {
+  log_limited(no_fds_log, LogLevel::error, "", "accepting on port {} pauses: the machine has no file descriptor or no memory for it", port_);
   pause_us_ = pause_us_ == 0 ? first_pause_us : std::min(2 * pause_us_, longest_pause_us);
   (void)thread_->fds().modify(fd_, 0);
   thread_->arm_in_us(*resume_, pause_us_);

@@ -135,7 +135,8 @@ class Listener {
   std::uint16_t port_ = 0;
   Thread* thread_ = nullptr;
   std::function<void(int)> on_accept_;
-  bool refuse_one();
+  enum class Refused : std::uint8_t { one, nobody, no_spare };
+  Refused refuse_one();
   void pause();
   int spare_fd_ = -1;              // given up for a moment, to take a connection in and close it when there is no other fd
   std::unique_ptr<Timer> resume_;  // without even that accepting pauses, and resumes on this deadline
