@@ -245,7 +245,10 @@ void register_bdev_methods(rpc::MethodTable& table) {
 void register_bdev_config(rpc::ConfigRegistry& registry) {
   registry.add("bdev", [] {
     Json::Value calls(Json::arrayValue);
-    for (const auto& bdev : Registry::instance().all()) calls.append(parse_json(bdev->config_json()));
+    for (const auto& bdev : Registry::instance().all()) {
+      Json::Value call = parse_json(bdev->config_json());
+      if (call.isObject()) calls.append(std::move(call));  // virtual bdevs show themselves (bdev/stack/stack_rpc.h)
+    }
     return calls;
   });
 }

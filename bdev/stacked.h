@@ -18,6 +18,10 @@ struct ChildIo {
   BdevIo* parent = nullptr;  // null: not in use
   void* extra = nullptr;     // the module's: a buffer, a step, kept from use to use if the module likes
   ChildIo* next_free = nullptr;
+  // The module's as well: a number (a deadline, a step), and the links of a two-way list (stack/child_list.h).
+  std::uint64_t word = 0;
+  ChildIo* list_previous = nullptr;
+  ChildIo* list_next = nullptr;
 };
 
 class ChildPool {

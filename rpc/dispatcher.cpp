@@ -4,11 +4,14 @@
 
 #include <fmt/format.h>
 
+#include <functional>
+#include <memory>
 #include <set>
 #include <utility>
 
 #include "reactor/base/log.h"
 #include "rpc/json.h"
+#include "rpc/turn.h"
 
 namespace catnap::rpc {
 namespace {
@@ -47,7 +50,10 @@ RpcResult<Params> Dispatcher::admit(const std::string& name, const Json::Value& 
 }
 
 void Dispatcher::submit(const std::string& name, Json::Value params, Reply reply, Origin origin) {
-  if (log_rpc.enabled()) log_debug(log_rpc, "{} {}", printable(name), json_excerpt(params, 1000));
+  if (log_rpc.enabled()) {
+    const Method* method = methods_.find(name);
+    log_debug(log_rpc, "{} {}", printable(name), json_excerpt(method != nullptr ? MethodTable::without_secrets(*method, params) : params, 1000));
+  }
   auto admitted = admit(name, params, origin);
   if (!admitted) {
     reply(std::unexpected(std::move(admitted.error())));
@@ -69,11 +75,17 @@ void Dispatcher::run_queued() {
     Pending next = std::move(changes_.front());
     changes_.pop_front();
     changing_ = true;
-    run(next.method, std::move(next.params), [this, reply = std::move(next.reply)](RpcResult<Json::Value> outcome) mutable {
+    const auto held = std::make_shared<std::function<void()>>([this] {
       changing_ = false;
+      run_queued();
+    });
+    const Turn::Held outer = std::exchange(Turn::starting(), held);
+    run(next.method, std::move(next.params), [this, held, reply = std::move(next.reply)](RpcResult<Json::Value> outcome) mutable {
+      if (std::exchange(*held, nullptr) != nullptr) changing_ = false;  // else it has given its turn up, and another may have it
       reply(std::move(outcome));
       run_queued();
     });
+    Turn::starting() = outer;
   }
   draining_ = false;
 }

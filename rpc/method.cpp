@@ -165,9 +165,11 @@ class Decoder {
     return found;
   }
 
+  static std::string excerpt(const Param& param, const Json::Value& value) { return param.is_secret ? "secret" : json_excerpt(value); }
+
   RpcResult<Json::Value> one(const Param& param, const Json::Value& value, const std::string& path) {
     if (!has_type(value, param.type)) {
-      return refuse(fmt::format("parameter '{}' is {}, it must be {}", path, json_excerpt(value), type_phrase(param.type)));
+      return refuse(fmt::format("parameter '{}' is {}, it must be {}", path, excerpt(param, value), type_phrase(param.type)));
     }
     switch (param.type) {
       case ParamType::string:
@@ -190,7 +192,7 @@ class Decoder {
   RpcResult<Json::Value> text(const Param& param, const Json::Value& value, const std::string& path) {
     const std::string given = value.asString();
     if (given.find('\0') != std::string::npos) {
-      return refuse(fmt::format("parameter '{}' is {}, it must not contain a NUL character", path, json_excerpt(value)));
+      return refuse(fmt::format("parameter '{}' is {}, it must not contain a NUL character", path, excerpt(param, value)));
     }
     if (param.choices.empty()) return value;
     for (const std::string& choice : param.choices) {
@@ -297,6 +299,15 @@ std::vector<const Method*> MethodTable::all() const {
   for (const auto& one : methods_) sorted.push_back(one.get());
   std::sort(sorted.begin(), sorted.end(), [](const Method* left, const Method* right) { return left->name < right->name; });
   return sorted;
+}
+
+Json::Value MethodTable::without_secrets(const Method& method, const Json::Value& params) {
+  if (!params.isObject()) return params;
+  Json::Value shown = params;
+  for (const Param& param : method.params) {
+    if (param.is_secret && shown.isMember(param.name)) shown[param.name] = "secret";
+  }
+  return shown;
 }
 
 RpcResult<Params> MethodTable::decode(const Method& method, const Json::Value& params) {

@@ -51,6 +51,7 @@ struct Param {
   std::vector<std::string> choices;  // strings only; matched without regard to case when ignore_case
   bool ignore_case = false;
   std::vector<std::string> aliases;  // old spellings that mean the same
+  bool is_secret = false;            // its value appears neither in errors nor in the log
   bool is_ignored = false;           // accepted from live callers, has no effect (said once in the log)
   std::vector<Param> fields;         // of an object, or of each element of array_of_object; decoded by the same rules
 
@@ -74,6 +75,10 @@ struct Param {
   }
   Param&& alias(std::string old_name) && {
     aliases.push_back(std::move(old_name));
+    return std::move(*this);
+  }
+  Param&& secret() && {
+    is_secret = true;
     return std::move(*this);
   }
   Param&& ignored() && {
@@ -165,6 +170,8 @@ class MethodTable {
   const Method* find(std::string_view name) const;  // by name or alias
   std::vector<const Method*> all() const;           // sorted by name
 
+  // `params` as they may be logged: secret ones are named, not shown.
+  static Json::Value without_secrets(const Method& method, const Json::Value& params);
   // Checks and decodes `params` (null, absent or object) against a declaration; -32602 with the parameter, the value and the reason.
   static RpcResult<Params> decode(const Method& method, const Json::Value& params);
 

@@ -4,8 +4,14 @@
 
 #include "bdev/aio/aio_rpc.h"
 #include "bdev/bdev_rpc.h"
+#include "bdev/crypto/crypto_rpc.h"
+#include "bdev/delay/delay_rpc.h"
+#include "bdev/error/error_rpc.h"
 #include "bdev/malloc/malloc_rpc.h"
 #include "bdev/null/null_rpc.h"
+#include "bdev/passthru/passthru_rpc.h"
+#include "bdev/split/split_rpc.h"
+#include "bdev/stack/stack_rpc.h"
 #include "bdev/uring/uring_rpc.h"
 #include "reactor/log_rpc.h"
 #include "reactor/reactor_rpc.h"
@@ -27,9 +33,16 @@ void register_all_methods(rpc::MethodTable& table, rpc::ConfigRegistry& registry
   bdev::register_bdev_malloc_methods(table);
   bdev::register_bdev_aio_methods(table);
   bdev::register_bdev_uring_methods(table);
+  bdev::register_bdev_passthru_methods(table);
+  bdev::register_bdev_delay_methods(table);
+  bdev::register_bdev_error_methods(table);
+  bdev::register_bdev_split_methods(table);
+  bdev::register_bdev_crypto_methods(table);
   register_nvmf_rpc_methods(table);
   register_controllers_methods(table, controllers, groups);
+  bdev::register_crypto_key_config(registry);
   bdev::register_bdev_config(registry);
+  bdev::register_virtual_bdev_config(registry);
   registry.add("nvmf", nvmf_config_calls, {"bdev"});
 }
 

@@ -21,8 +21,8 @@ class PassthruBdev final : public VirtualBdev {
  public:
   static constexpr const char* product = "passthru";
 
-  // Over that base, not yet claimed or registered.
-  static std::shared_ptr<PassthruBdev> create(const PassthruOptions& options, const std::shared_ptr<Bdev>& base);
+  // Over that base, which it claims; not yet registered. Errors: VirtualBdev::claim_base()'s.
+  static Result<std::shared_ptr<PassthruBdev>> create(const PassthruOptions& options, const std::shared_ptr<Bdev>& base);
   static VirtualRecipe recipe(PassthruOptions options);
 
   std::string driver_specific_json() const override;

@@ -31,8 +31,8 @@ Task<RpcResult<Json::Value>> delete_virtual(std::string name, std::string produc
   RpcResult<Json::Value> answer = Json::Value(true);
   for (const std::string& each : *names) {
     if (Registry::instance().find(each) == nullptr) continue;  // going with its base already
-    Task<RpcResult<Json::Value>> removal = remove_and_answer(each, Registry::instance().find(each)->info().product_name);
-    RpcResult<Json::Value> removed = co_await removal;
+    const std::string product = Registry::instance().find(each)->info().product_name;
+    RpcResult<Json::Value> removed = co_await remove_and_answer(each, product);
     if (!removed) answer = std::move(removed);
   }
   co_return answer;

@@ -4,7 +4,6 @@
 #include <fmt/core.h>
 
 #include "bdev/stack/virtual_bdevs.h"
-#include "reactor/base/log.h"
 
 namespace catnap::bdev {
 namespace {
@@ -15,56 +14,42 @@ std::uint64_t hash(std::string_view text, std::uint64_t start) {
   return start ^ (start >> 29);
 }
 
-}  // namespace
-
-BdevInfo VirtualBdev::info_over(const Bdev& base, std::string name, std::string product_name, std::string uuid) {
-  BdevInfo info = base.info();
-  info.aliases.clear();
-  info.name = std::move(name);
-  info.product_name = std::move(product_name);
-  info.uuid = std::move(uuid);
-  info.num_blocks = base.num_blocks();
-  // The base's core does for the base what its medium cannot do; nothing of that shows above.
-  info.buffer_alignment = 1;
-  info.core_compares = false;
-  info.core_writes_zeroes = false;
-  return info;
-}
-
-std::string VirtualBdev::derived_uuid(const Bdev& base, std::string_view module, std::uint64_t number) {
-  const std::string text = fmt::format("{} {} {}", base.info().uuid, module, number);
+std::string derived_uuid(const Bdev& base, std::string_view product, std::uint64_t number) {
+  const std::string text = fmt::format("{} {} {}", base.info().uuid, product, number);
   const std::uint64_t high = (hash(text, 0xCBF2'9CE4'8422'2325) & ~std::uint64_t{0xF000}) | 0x8000;
   const std::uint64_t low = (hash(text, high) & 0x3FFF'FFFF'FFFF'FFFF) | 0x8000'0000'0000'0000;
   return fmt::format("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", high >> 32, (high >> 16) & 0xFFFF, high & 0xFFFF, low >> 48, low & 0xFFFF'FFFF'FFFF);
 }
 
-VirtualBdev::VirtualBdev(BdevInfo info, std::shared_ptr<Bdev> base) : Bdev(std::move(info)), base_(std::move(base)) {
-  if (const auto* below = dynamic_cast<const VirtualBdev*>(base_.get()); below != nullptr) level_ = below->level_ + 1;
+std::uint32_t level_of(const Bdev& bdev) {
+  const auto* stacked = dynamic_cast<const VirtualBdev*>(&bdev);
+  return stacked != nullptr ? stacked->level() : 0;
 }
 
-Result<void> VirtualBdev::claim_base(std::string claimant) {
-  if (level_ > max_stack_levels) {
-    return fail(ELOOP, fmt::format("base bdev '{}' stands on {} others already, more than {} levels are not allowed", base_->name(), level_ - 1,
-                                   max_stack_levels));
+}  // namespace
+
+BdevInfo VirtualBdev::info_over(const Bdev& base, std::string name, std::string product, std::string uuid, std::uint64_t number) {
+  BdevInfo info;
+  inherit(info, base);
+  info.name = std::move(name);
+  info.uuid = uuid.empty() ? derived_uuid(base, product, number) : std::move(uuid);
+  info.product_name = std::move(product);
+  return info;
+}
+
+VirtualBdev::VirtualBdev(BdevInfo info, std::shared_ptr<StackedBase> base)
+    : StackedBdev(std::move(info), std::move(base)), level_(level_of(StackedBdev::base()) + 1) {}
+
+Result<std::shared_ptr<StackedBase>> VirtualBdev::claim_base(const Bdev& base, std::string module, Claim claim) {
+  if (level_of(base) >= max_stack_levels) {
+    return fail(ELOOP, fmt::format("Too many levels: base bdev '{}' stands on {} others already, the limit", base.name(), max_stack_levels));
   }
-  auto opened = Registry::instance().open(base_->name(), std::move(claimant), true, [this](Event event) { base_event(event); });
-  if (!opened) return std::unexpected(opened.error());
-  descriptor_ = std::move(*opened);
-  return {};
-}
-
-void VirtualBdev::base_event(Event event) {
-  if (event == Event::resized) return base_resized();
-  // Perhaps it is on its way out already.
-  if (Registry::instance().find(name()).get() != this) return;
-  log_notice("bdev '{}' goes with its base '{}'", name(), base_->name());
-  Registry::instance().remove(name(), [](Result<void>) {});
+  return open_base(base.name(), std::move(module), claim);
 }
 
 void VirtualBdev::destroy(std::move_only_function<void()> done) {
   VirtualBdevs::instance().gone(*this);
-  descriptor_.reset();
-  done();
+  StackedBdev::destroy(std::move(done));
 }
 
 }  // namespace catnap::bdev

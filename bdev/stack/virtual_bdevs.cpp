@@ -13,10 +13,14 @@ struct VirtualBdevs::Entry {
   explicit Entry(VirtualRecipe what) : recipe(std::move(what)) {}
   VirtualRecipe recipe;
   std::vector<std::string> made;  // names of the bdevs there are of it
-  std::shared_ptr<void> waiting;  // for the base to appear
 };
 
-VirtualBdevs::VirtualBdevs() = default;
+VirtualBdevs::VirtualBdevs() {
+  Registry::instance().add_examiner("virtual", [this](const std::shared_ptr<Bdev>& bdev, std::move_only_function<void()> done) {
+    examine(*bdev);
+    done();
+  });
+}
 
 // Never destroyed, as the Registry.
 VirtualBdevs& VirtualBdevs::instance() {
@@ -41,7 +45,8 @@ bool VirtualBdevs::waits(std::string_view product_name, std::string_view name) c
 Result<std::vector<std::string>> VirtualBdevs::create(VirtualRecipe recipe) {
   if (recipe.makes_one) {
     if (recipe.name.empty()) return fail(EINVAL, "name '' is empty");
-    if (recipe.name == recipe.base_name) return fail(EINVAL, fmt::format("name '{}' is that of its base: a bdev cannot stand on itself", recipe.name));
+    if (recipe.name == recipe.base_name)
+      return fail(EINVAL, fmt::format("name '{}' is that of its base: a bdev cannot stand on itself", recipe.name));
     if (Registry::instance().find(recipe.name) != nullptr) return fail(EEXIST, fmt::format("File exists: there is a bdev '{}' already", recipe.name));
   }
   for (const auto& entry : entries_) {
@@ -62,7 +67,6 @@ Result<std::vector<std::string>> VirtualBdevs::create(VirtualRecipe recipe) {
   }
   log_notice("bdev '{}' waits for its base '{}'", entry->recipe.name, entry->recipe.base_name);
   entries_.push_back(entry);
-  await_base(entry);
   return std::vector<std::string>{};
 }
 
@@ -73,9 +77,7 @@ Result<std::vector<std::string>> VirtualBdevs::build(Entry& entry) {
   if (!bdevs) return std::unexpected(bdevs.error());
   std::vector<std::string> names;
   for (const auto& bdev : *bdevs) {
-    auto fit = bdev->claim_base(fmt::format("{} {}", entry.recipe.product_name, entry.recipe.name));
-    if (fit) fit = Registry::instance().add(bdev);
-    if (!fit) {
+    if (auto fit = Registry::instance().add(bdev); !fit) {
       for (const auto& name : names) Registry::instance().remove(name, [](Result<void>) {});
       entry.made.clear();
       return std::unexpected(fit.error());
@@ -86,27 +88,23 @@ Result<std::vector<std::string>> VirtualBdevs::build(Entry& entry) {
   return names;
 }
 
-void VirtualBdevs::await_base(const std::shared_ptr<Entry>& entry) {
-  auto came = [this, weak = std::weak_ptr(entry)] {
-    if (const auto alive = weak.lock()) base_came(alive);
-  };
-  entry->waiting = Registry::instance().when_added(entry->recipe.base_name, std::move(came));
+void VirtualBdevs::examine(const Bdev& base) {
+  for (const auto& entry : std::vector(entries_)) {
+    if (entry->made.empty() && Registry::instance().find(entry->recipe.base_name).get() == &base) try_again(*entry);
+  }
 }
 
-void VirtualBdevs::base_came(const std::shared_ptr<Entry>& entry) {
-  entry->waiting.reset();
-  if (!entry->made.empty()) return;
-  if (Registry::instance().find(entry->recipe.base_name) == nullptr) return await_base(entry);
-  auto names = build(*entry);
+void VirtualBdevs::try_again(Entry& entry) {
+  auto names = build(entry);
   if (!names) {
-    log_warning("bdev '{}' could not be made on '{}': {}; bdev_examine tries again", entry->recipe.name, entry->recipe.base_name,
+    log_warning("bdev '{}' could not be made on '{}': {}; bdev_examine tries again", entry.recipe.name, entry.recipe.base_name,
                 names.error().message);
   }
 }
 
 void VirtualBdevs::retry() {
   for (const auto& entry : std::vector(entries_)) {
-    if (entry->made.empty() && entry->waiting == nullptr) base_came(entry);
+    if (entry->made.empty() && Registry::instance().find(entry->recipe.base_name) != nullptr) try_again(*entry);
   }
 }
 
@@ -118,12 +116,7 @@ Result<std::vector<std::string>> VirtualBdevs::forget(std::string_view product_n
 }
 
 void VirtualBdevs::gone(const VirtualBdev& bdev) {
-  for (const auto& entry : entries_) {
-    if (std::erase(entry->made, bdev.name()) == 0) continue;
-    // Taken away from above (a shutdown): its base is still there, and it must not come back at once.
-    if (entry->made.empty() && Registry::instance().find(bdev.base().name()).get() != &bdev.base()) await_base(entry);
-    return;
-  }
+  for (const auto& entry : entries_) std::erase(entry->made, bdev.name());
 }
 
 std::vector<std::string> VirtualBdevs::config_calls() const {

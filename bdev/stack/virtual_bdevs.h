@@ -23,7 +23,8 @@ struct VirtualRecipe {
   std::string product_name;  // the module's: VirtualBdevs::remove() asks for it
   // False: several bdevs with other names of their own come from it.
   bool makes_one = true;
-  // Makes the bdevs over that base, not yet claimed or registered. ENOKEY: something else than the base is still missing, try again at retry().
+  // Makes the bdevs over that base, which it claims; they are not yet registered. ENOKEY: something else than the base is still missing, try again at
+  // retry().
   std::function<Result<Made>(const std::shared_ptr<Bdev>& base)> make;
   std::function<std::string()> config_json;
 };
@@ -35,16 +36,17 @@ class VirtualBdevs {
   // Names of the bdevs made now; none when the base is not there yet. Errors: EEXIST (name taken, or wished for already), EINVAL (stands on itself),
   // what `make` and the claim say. After an error nothing is left of it.
   Result<std::vector<std::string>> create(VirtualRecipe recipe);
-  // Whether a recipe of that module and name waits for its base.
+  // Whether a recipe of that module and name has no bdev, since its base (or a key) is not there.
+  // Each bdev that appears is examined for this (Registry::add_examiner); bdev_examine does it by hand.
   bool waits(std::string_view product_name, std::string_view name) const;
   bool knows(std::string_view product_name, std::string_view name) const;
   // Forgets the recipe and gives back the names of the bdevs there are of it, which the caller removes. Errors: ENODEV.
   Result<std::vector<std::string>> forget(std::string_view product_name, std::string_view name);
-  // Tries again to make what could not be made although its base is there (a key was missing, the base was claimed by somebody else).
+  // Tries again to make what could not be made although its base is there: something else was missing (ENOKEY).
   void retry();
   // The calls, as JSON texts, in the order in which they were made.
   std::vector<std::string> config_calls() const;
-  // A virtual bdev is gone for good; called by Registry through destroy().
+  // The registry frees it: its recipe waits for the base again, if it is still wished for.
   void gone(const VirtualBdev& bdev);
 
  private:
@@ -52,8 +54,8 @@ class VirtualBdevs {
   VirtualBdevs();
   ~VirtualBdevs() = delete;
   Result<std::vector<std::string>> build(Entry& entry);
-  void await_base(const std::shared_ptr<Entry>& entry);
-  void base_came(const std::shared_ptr<Entry>& entry);
+  void examine(const Bdev& base);
+  void try_again(Entry& entry);
   std::shared_ptr<Entry> find(std::string_view product_name, std::string_view name) const;
 
   std::vector<std::shared_ptr<Entry>> entries_;
