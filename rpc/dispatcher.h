@@ -25,7 +25,8 @@ class Dispatcher {
   Dispatcher(const Dispatcher&) = delete;
   Dispatcher& operator=(const Dispatcher&) = delete;
 
-  // Calls `reply` exactly once, now or later. Methods that change state wait for one another, in order of arrival; others start at once.
+  // Calls `reply` exactly once, now or later. Methods that change state wait for one another, in order of arrival (unless one
+  // gives its turn up: turn.h); others start at once.
   void submit(const std::string& method, Json::Value params, Reply reply, Origin origin = Origin::client);
   // The same for coroutines: `auto reply = co_await dispatcher.call("bdev_null_create", params, Origin::config_file);`
   // A state-changing method must not wait for another one through this: it would wait for itself.

@@ -2,6 +2,7 @@
 // Owner: app_thread. Left out: TLS keys and in-band authentication.
 #include <fmt/format.h>
 
+#include "rpc/turn.h"
 #include "server/nvmf_common_rpc.h"
 #include "server/nvmf_rpc.h"
 
@@ -27,6 +28,7 @@ Task<Reply> add_host(rpc::Params params) {
 
 // Waits until the host's controllers are gone, which is when their I/O in flight is done: at most timeout_ms.
 Task<Reply> remove_host(rpc::Params params) {
+  rpc::Turn turn = rpc::Turn::current();
   const std::string nqn = nqn_of(params);
   const std::string host = params.string("host");
   const std::uint64_t given_ms = params.integer("timeout_ms");
@@ -34,6 +36,7 @@ Task<Reply> remove_host(rpc::Params params) {
   Target::Change change = target().remove_host(nqn, host, timeout_us);
   if (!change) co_return std::unexpected(rpc::RpcError(change.error()));
   const std::uint64_t generation = *change;
+  turn.give_up();  // the I/O of one host must not keep others from being configured
   Result<void> gone = co_await target().host_gone(generation, nqn, host, timeout_us);
   if (!gone) co_return std::unexpected(rpc::RpcError(gone.error()));
   co_return Reply(Json::Value(true));

@@ -6,6 +6,8 @@ DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
 PASSTHRU = ("identify_ctrlr", "identify_uuid_list", "get_log_page", "get_set_features", "sanitize", "security_send_recv", "fw_update", "nvme_mi",
             "vendor_specific")
 
+ANA_STATES = ["optimized", "non_optimized", "inaccessible", "persistent_loss", "change"]
+
 
 def nqn():
     return Arg("nqn", help="NQN of the subsystem")
@@ -15,11 +17,19 @@ def target(*flags):
     return Arg(*flags, "--tgt-name", help="name of the target; there is one")
 
 
-def address():
-    return [Arg("-t", "--trtype", to="listen_address.trtype", required=True, help="transport type, tcp"),
-            Arg("-a", "--traddr", to="listen_address.traddr", required=True, help="IP address"),
-            Arg("-f", "--adrfam", to="listen_address.adrfam", help="ipv4 or ipv6"),
-            Arg("-s", "--trsvcid", to="listen_address.trsvcid", help="TCP port")]
+def address(member="listen_address"):
+    return [Arg("-t", "--trtype", to=f"{member}.trtype", required=True, help="transport type, tcp"),
+            Arg("-a", "--traddr", to=f"{member}.traddr", required=True, help="IP address"),
+            Arg("-f", "--adrfam", to=f"{member}.adrfam", help="ipv4 or ipv6"),
+            Arg("-s", "--trsvcid", to=f"{member}.trsvcid", help="TCP port")]
+
+
+def referral():
+    return [*address("address"), target("-p"), Arg("-n", "--subnqn", help="NQN there; without it the discovery NQN")]
+
+
+def visibility():
+    return [nqn(), number("nsid", help="namespace id"), Arg("host", help="NQN of the host"), target("-t")]
 
 
 def discovery_shortcut(params):
@@ -77,7 +87,14 @@ COMMANDS = [
             Arg("--discovery-filters", type=names, help="match_any, transport, address, svcid; separated by commas"),
             Arg("--dhchap-digests", type=names, help="separated by commas"),
             Arg("--dhchap-dhgroups", type=names, help="separated by commas"),
-            Arg("--dup-host-policy", help="allow, restrict_per_listener"), build=passthru_set),
+            Arg("--dup-host-policy", choices=["allow", "restrict_per_listener"], help="when a host connects twice"),
+            Arg("--discovery-nqn", help="what the discovery subsystem calls itself besides the well-known NQN"), build=passthru_set),
+    Command("nvmf_set_crdt", "Set Command Retry Delay Times, in units of 100 ms", number("-t1", "--crdt1"), number("-t2", "--crdt2"),
+            number("-t3", "--crdt3")),
+    Command("nvmf_create_target", "Refused: there is one target in a process", Arg("name", help="name of the target"),
+            number("-m", "--max-subsystems"), Arg("--discovery-filter"), Arg("--dup-host-policy"), shows=True),
+    Command("nvmf_delete_target", "Refused: the target lives as long as the process", Arg("name", help="name of the target")),
+    Command("nvmf_get_targets", "Show the names of the targets", shows=True),
     Command("nvmf_create_transport", "Make a transport", *TRANSPORT_ARGS),
     Command("nvmf_get_transports", "Show transports", Arg("--trtype", help="only this one"), target("-t"), shows=True),
     Command("nvmf_create_subsystem", "Make a subsystem", nqn(), target("-t"),
@@ -99,10 +116,15 @@ COMMANDS = [
     Command("nvmf_get_subsystems", "Show subsystems", Arg("nqn", nargs="?", help="only this one"), target("-t"), shows=True),
     Command("nvmf_subsystem_add_listener", "Let a subsystem be reached at an address", nqn(), *address(), target("-p"),
             flag("-k", "--secure-channel", help="TLS"),
-            Arg("-n", "--ana-state", choices=["optimized", "non_optimized", "inaccessible"]),
+            Arg("-n", "--ana-state", choices=ANA_STATES, help="of all groups"),
             Arg("-S", "--sock-impl", help="kept for old scripts"), number("--numa-id", help="vfio-user only"), build=discovery_shortcut),
     Command("nvmf_subsystem_remove_listener", "Take an address from a subsystem", nqn(), *address(), target("-p"), build=discovery_shortcut),
     Command("nvmf_subsystem_get_listeners", "Show where a subsystem can be reached", nqn(), target("-t"), shows=True),
+    Command("nvmf_subsystem_listener_set_ana_state", "Set the ANA state of one group, or of all, at a listener", nqn(),
+            Arg("-n", "--ana-state", required=True, choices=ANA_STATES), *address(), target("-p"),
+            number("-g", "--anagrpid", help="ANA group; without it all")),
+    Command("nvmf_subsystem_set_ns_ana_group", "Move a namespace to another ANA group", nqn(), number("nsid", help="namespace id"),
+            number("anagrpid", help="ANA group"), target("-t")),
     Command("nvmf_subsystem_add_ns", "Add a bdev to a subsystem as a namespace", nqn(),
             Arg("bdev_name", to="namespace.bdev_name", help="name of the bdev"), target("-t"),
             number("-n", "--nsid", to="namespace.nsid", help="namespace id; the lowest free one without it"),
@@ -114,14 +136,31 @@ COMMANDS = [
             flag("-N", "--hide-metadata", to="namespace.hide_metadata", help="kept for old scripts"),
             Arg("-p", "--ptpl-file", to="namespace.ptpl_file", help="file of persistent reservations")),
     Command("nvmf_subsystem_remove_ns", "Remove a namespace from a subsystem", nqn(), number("nsid", help="namespace id"), target("-t")),
+    Command("nvmf_ns_add_host", "Show a namespace to a host", *visibility()),
+    Command("nvmf_ns_remove_host", "Hide a namespace from a host", *visibility()),
+    Command("nvmf_ns_visible", "Show a namespace to a host, or hide it", *visibility(), on_or_off("--visible", required=True)),
     Command("nvmf_subsystem_add_host", "Allow a host to connect", nqn(), Arg("host", help="NQN of the host"), target("-t"),
             Arg("--psk", help="name of a TLS key"), Arg("--dhchap-key", help="name of a key"), Arg("--dhchap-ctrlr-key", help="name of a key")),
     Command("nvmf_subsystem_remove_host", "Take a host from the list", nqn(), Arg("host", help="NQN of the host"), target("-t"),
             number("-T", "--timeout-ms", help="time I/O in flight may take")),
+    Command("nvmf_subsystem_set_keys", "Only without keys: hosts are not authenticated", nqn(), Arg("host", help="NQN of the host"), target("-t"),
+            Arg("--dhchap-key", help="name of a key"), Arg("--dhchap-ctrlr-key", help="name of a key")),
     Command("nvmf_subsystem_allow_any_host", "Allow every host, or only those of the list", nqn(), target("-t"),
             on_or_off("--allow-any-host", help="every host (also -e) or the list's (also -d)"),
             flag("-e", "--enable", to="allow_any_host", help="every host"),
             flag("-d", "--disable", to="allow_any_host", value=False, help="the list's")),
+    Command("nvmf_discovery_add_referral", "Lead hosts to another discovery service", *referral(),
+            flag("-k", "--secure-channel", help="the service there wants TLS"),
+            on_or_off("--allow-any-host", help="every host sees it, or those of --hosts"),
+            Arg("--hosts", type=names, help="NQNs of hosts that see it, separated by commas")),
+    Command("nvmf_discovery_remove_referral", "Take a referral away", *referral()),
+    Command("nvmf_discovery_get_referrals", "Show referrals", target("-t"), shows=True),
+    Command("nvmf_discovery_referral_add_host", "Show a referral to a host", *referral(), Arg("host", help="NQN of the host")),
+    Command("nvmf_discovery_referral_remove_host", "Take a host from those who see a referral", *referral(), Arg("host", help="NQN of the host")),
+    Command("nvmf_discovery_referral_allow_any_host", "Show a referral to every host, or to those of its list", *referral(),
+            on_or_off("--allow-any-host", required=True)),
+    Command("nvmf_publish_mdns_prr", "Not supported", target("-t")),
+    Command("nvmf_stop_mdns_prr", "Not supported", target("-t")),
     Command("nvmf_subsystem_get_controllers", "Show the controllers of a subsystem", nqn(), target("-t"), shows=True),
     Command("nvmf_subsystem_get_qpairs", "Show the queue pairs of a subsystem", nqn(), target("-t"), shows=True),
     Command("nvmf_get_stats", "Show statistics of the target", target("-t"), shows=True),

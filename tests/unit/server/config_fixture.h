@@ -83,6 +83,7 @@ class TargetTest : public testing::Test {
       Target::Hooks hooks;
       hooks.committed = [this](const auto& old, const auto& next) { commits.emplace_back(old->generation, next->generation); };
       hooks.has_controllers = [this](const std::string&) { return controllers_left; };
+      hooks.controllers_of_host = [this](const std::string&, const std::string&) { return host_controllers; };
       hooks.listen = [this](const ListenAddress& address, std::function<void(int)> on_accept) { return listen(address, std::move(on_accept)); };
       target = std::make_unique<Target>(*app.thread, std::move(hooks));
     });
@@ -97,11 +98,12 @@ class TargetTest : public testing::Test {
     app.on_thread([this] { target.reset(); });
   }
 
-  Result<std::shared_ptr<void>> listen(const ListenAddress& address, std::function<void(int)> on_accept) {
+  Result<std::shared_ptr<void>> listen(const ListenAddress& where, std::function<void(int)> on_accept) {
     if (listen_error != 0) return fail(listen_error, "scripted");
+    if (where.traddr == refused_address) return fail(EADDRINUSE, "scripted");
     ++listening;
     accept = std::move(on_accept);
-    opened.push_back(address);
+    opened.push_back(where);
     return std::shared_ptr<void>(&listening, [](int* count) { --*count; });
   }
 
@@ -169,6 +171,8 @@ class TargetTest : public testing::Test {
   bool controllers_left = false;
   int listening = 0;
   int listen_error = 0;
+  std::string refused_address;  // listening there fails with EADDRINUSE
+  std::size_t host_controllers = 0;
   std::vector<ListenAddress> opened;
   std::function<void(int)> accept;
   std::unique_ptr<Target> target;

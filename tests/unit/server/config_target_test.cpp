@@ -125,12 +125,10 @@ TEST_F(TargetTest, UnknownSubsystemsAreNamedInEveryCall) {
   EXPECT_FALSE(add_ns("any").has_value());
 }
 
-TEST_F(TargetTest, TheDiscoverySubsystemTakesListenersAndNothingElse) {
+TEST_F(TargetTest, TheDiscoverySubsystemTakesListenersAndHostsAndNothingElse) {
   add_bdev("disk", uuid_1);
   ASSERT_TRUE(create_transport().has_value());
   EXPECT_EQ(on_app([&] { return target->delete_subsystem(discovery_nqn); }).error().err, EPERM);
-  EXPECT_EQ(on_app([&] { return target->add_host(discovery_nqn, host); }).error().err, EPERM);
-  EXPECT_EQ(on_app([&] { return target->set_allow_any_host(discovery_nqn, false); }).error().err, EPERM);
   EXPECT_EQ(add_ns("disk", 0, discovery_nqn).error().err, EPERM);
   EXPECT_EQ(create(discovery_nqn).error().err, EEXIST);
   EXPECT_TRUE(add_listener("127.0.0.1", discovery_nqn).has_value());
