@@ -9,6 +9,7 @@ When --budget-s runs out, the files left are named; the next run goes on with th
 import argparse
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,9 @@ def built_sources(build):
 
 
 def changed_files():
-    """What git sees as changed since the last commit; empty without git."""
+    """What git sees as changed since the last commit; empty without git (a source archive on a machine that has none)."""
+    if shutil.which("git") is None:
+        return set()
     done = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=False)
     return {line[3:] for line in done.stdout.splitlines()}
 
