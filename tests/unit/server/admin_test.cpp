@@ -50,7 +50,6 @@ TEST(IdentifyTest, ControllerSaysWhatLinuxChecks) {
   EXPECT_EQ(data.cmic, 3);
   EXPECT_EQ(data.vwc, 7);
   EXPECT_EQ(data.nn, 32U);
-  EXPECT_EQ(data.fuses, 0U);
 }
 
 TEST(IdentifyTest, AnaFieldsComeWithAnaReporting) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace catnap::server {
@@ -19,6 +20,7 @@ bdev::BdevInfo fake_info(std::uint64_t blocks, std::uint32_t block_size, bool le
   info.num_blocks = blocks;
   info.write_cache = true;
   info.lends_reads = lends;
+  info.native_compare_and_write = info.native_copy = info.native_verify = true;
   return info;
 }
 
@@ -29,12 +31,20 @@ class FakeChannel final : public bdev::Channel {
 
  protected:
   void execute(bdev::BdevIo& io) override {
-    fake_.seen.push_back({io.op, io.offset_blocks, io.num_blocks, io.fua});
+    fake_.seen.push_back({io.op, io.offset_blocks, io.num_blocks, io.fua, io.op == bdev::Op::copy ? io.source_offset_blocks : 0});
     if (fake_.hold) {
-      fake_.held.emplace_back([this, &io] { answer(io); });
+      fake_.held.emplace_back(&io, [this, &io] { answer(io); });
     } else {
       answer(io);
     }
+  }
+
+  bool abort_in_module(bdev::BdevIo& io) override {
+    const auto found = std::find_if(fake_.held.begin(), fake_.held.end(), [&io](const auto& each) { return each.first == &io; });
+    if (!fake_.gives_back || found == fake_.held.end()) return false;
+    fake_.held.erase(found);
+    complete(io, bdev::Status::aborted);
+    return true;
   }
 
  private:
@@ -46,6 +56,12 @@ class FakeChannel final : public bdev::Channel {
   bdev::Status move_bytes(bdev::BdevIo& io) {
     const std::size_t at = io.offset_blocks * fake_.block_size();
     const std::size_t size = io.num_blocks * fake_.block_size();
+    const auto* first = io.iov_count > 0 ? io.iov : nullptr;
+    if (io.op == bdev::Op::compare_and_write) {
+      if (std::memcmp(fake_.memory.data() + at, first[0].iov_base, size) != 0) return bdev::Status::compare_failed;
+      std::memcpy(fake_.memory.data() + at, first[1].iov_base, size);
+    }
+    if (io.op == bdev::Op::copy) std::memmove(fake_.memory.data() + at, fake_.memory.data() + io.source_offset_blocks * fake_.block_size(), size);
     if (io.op == bdev::Op::read && io.accepts_lease && io.iov == nullptr) {
       io.lease.base = fake_.memory.data() + at;
       return bdev::Status::ok;
@@ -80,7 +96,7 @@ Result<std::unique_ptr<bdev::Channel>> FakeBdev::create_channel(Thread& thread) 
 
 void FakeBdev::release() {
   while (!held.empty()) {
-    auto next = std::move(held.front());
+    auto next = std::move(held.front().second);
     held.pop_front();
     next();
   }
@@ -186,7 +202,9 @@ void FakeQueue::start(Command& command) {
 void FakeQueue::close() {
   closing_ = true;
   const std::vector<Command*> waiting = std::exchange(waiting_, {});
-  for (Command* command : waiting) sink_->abandon(command->request);
+  for (Command* command : waiting) {
+    if (!command->done) sink_->abandon(command->request);  // the end of one half of a pair is the end of the other
+  }
   close_if_idle();
 }
 
@@ -198,7 +216,7 @@ void FakeQueue::close_if_idle() {
 
 // --- the bench ---
 
-ControllerBench::ControllerBench() : reactor(reactor_options(), clock) {
+ControllerBench::ControllerBench(const tcp::TcpOptions& options) : reactor(reactor_options(), clock) {
   auto app_thread = std::make_unique<Thread>("app_thread", CpuMask::of_cpu(0));
   auto group_thread = std::make_unique<Thread>("nvmf_tgt_poll_group_000", CpuMask::of_cpu(0));
   app = app_thread.get();
@@ -208,6 +226,7 @@ ControllerBench::ControllerBench() : reactor(reactor_options(), clock) {
   settle();
   table = std::make_unique<ControllerTable>(*app);
   group = std::make_unique<ServerGroup>(*thread, *table);
+  group->set_options(options);
   disk = std::make_shared<FakeBdev>(4096);
 
   auto first = std::make_shared<TargetSnapshot>();
@@ -340,6 +359,15 @@ ControllerBench::Pair ControllerBench::connect_io() {
   pair.io = &new_queue();
   EXPECT_TRUE(connect(*pair.io, with).status().is_success());
   return pair;
+}
+
+FakeQueue& ControllerBench::connect_another(const Pair& pair, std::uint16_t qid) {
+  ConnectWith with;
+  with.qid = qid;
+  with.cntlid = pair.cntlid;
+  FakeQueue& queue = new_queue();
+  EXPECT_TRUE(connect(queue, with).status().is_success());
+  return queue;
 }
 
 Command& ControllerBench::property_get(FakeQueue& queue, nvme::Property property, bool eight_bytes) {

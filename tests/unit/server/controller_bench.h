@@ -41,6 +41,7 @@ class FakeBdev final : public bdev::Bdev {
     std::uint64_t offset_blocks;
     std::uint64_t num_blocks;
     bool fua;
+    std::uint64_t source_blocks = 0;  // copy
   };
   std::vector<std::byte> memory;
   std::vector<Seen> seen;
@@ -48,7 +49,8 @@ class FakeBdev final : public bdev::Bdev {
   bool hold = false;
   bdev::Status answer = bdev::Status::ok;
   int channels = 0;
-  std::deque<std::function<void()>> held;
+  bool gives_back = true;  // what is held can be aborted
+  std::deque<std::pair<bdev::BdevIo*, std::function<void()>>> held;
 
  protected:
   Result<std::unique_ptr<bdev::Channel>> create_channel(Thread& thread) override;
@@ -119,7 +121,7 @@ class FakeQueue final : public transport::CommandQueue {
 
 class ControllerBench {
  public:
-  ControllerBench();
+  explicit ControllerBench(const tcp::TcpOptions& options = {});
   ~ControllerBench();
 
   // Turns until nothing is left to do.
@@ -156,6 +158,8 @@ class ControllerBench {
     std::uint16_t cntlid;
   };
   Pair connect_io();
+  // A further I/O queue of the pair's controller.
+  FakeQueue& connect_another(const Pair& pair, std::uint16_t qid);
   Command& property_get(FakeQueue& queue, nvme::Property property, bool eight_bytes = false);
   Command& property_set(FakeQueue& queue, nvme::Property property, std::uint64_t value);
   Command& identify(FakeQueue& queue, std::uint8_t cns, std::uint32_t nsid = 0, std::uint8_t csi = 0);

@@ -65,7 +65,7 @@ TEST(IoTest, RefusesWhatNoNamespaceCanDo) {
       {"behind the end", [](auto& s) { s.set_slba(4096); }, out_of_range},
       {"across the end", [](auto& s) { s.set_slba(4089); }, out_of_range},
       {"wrapping", [](auto& s) { s.set_slba(~std::uint64_t{0}); }, out_of_range},
-      {"fused", [](auto& s) { s.flags |= 1; }, invalid_field},
+      {"reserved fuse", [](auto& s) { s.flags |= 3; }, invalid_field},
       {"PRP", [](auto& s) { s.flags = 0; }, invalid_field},
       {"protection information", [](auto& s) { s.cdw12 = s.cdw12 | 1U << 26; }, nvme::CommandStatus::invalid_protection_information},
       {"storage tag", [](auto& s) { s.cdw12 = s.cdw12 | 1U << 24; }, invalid_field},
