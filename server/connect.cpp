@@ -9,6 +9,8 @@
 #include <cstring>
 #include <utility>
 
+#include "server/names.h"
+
 namespace catnap::server {
 
 namespace {
@@ -19,12 +21,13 @@ bool anybody_listens(const TargetSnapshot& target, const transport::CommandQueue
                      [&](const auto& entry) { return entry.second->listener_for(local.traddr, local.trsvcid) != nullptr; });
 }
 
-// An NQN field: NUL-terminated within its 256 bytes, 1 to 223 bytes long (Base 2.0 section 4.5).
+// An NQN field: NUL-terminated within its 256 bytes, 1 to 223 bytes of UTF-8 (Base 2.0 section 4.5). Hosts need not keep to the form of the rest, but
+// what is no text would spoil logs and answers.
 bool read_nqn(const std::array<char, nvme::nqn_field_bytes>& field, std::string& nqn) {
   const void* end = std::memchr(field.data(), 0, field.size());
   if (end == nullptr) return false;
   nqn.assign(field.data(), static_cast<const char*>(end));
-  return !nqn.empty() && nqn.size() <= nvme::max_nqn_bytes;
+  return !nqn.empty() && nqn.size() <= nvme::max_nqn_bytes && is_plain_text(nqn);
 }
 
 }  // namespace
@@ -52,10 +55,10 @@ std::expected<ConnectRequest, ConnectFailure> parse_connect(const nvme::ConnectC
   request.disable_sq_flow_control = (command.cattr & nvme::cattr_disable_sq_flow_control) != 0;
   request.host.hostid = data.hostid;
   if (!read_nqn(data.subnqn, request.host.subnqn)) {
-    return std::unexpected(bad_connect_data(offsetof(nvme::ConnectData, subnqn), "SUBNQN is empty, too long or not terminated"));
+    return std::unexpected(bad_connect_data(offsetof(nvme::ConnectData, subnqn), "SUBNQN is empty, too long, not terminated or not UTF-8 text"));
   }
   if (!read_nqn(data.hostnqn, request.host.hostnqn)) {
-    return std::unexpected(bad_connect_data(offsetof(nvme::ConnectData, hostnqn), "HOSTNQN is empty, too long or not terminated"));
+    return std::unexpected(bad_connect_data(offsetof(nvme::ConnectData, hostnqn), "HOSTNQN is empty, too long, not terminated or not UTF-8 text"));
   }
   // SQSIZE is 0's based; a queue of one entry could hold no command.
   const std::uint32_t sqsize = command.sqsize;

@@ -87,15 +87,6 @@ std::size_t utf8_sequence_bytes(std::string_view text) {
   return overlong || outside ? 0 : length;
 }
 
-bool valid_text(std::string_view text) {
-  while (!text.empty()) {
-    const std::size_t length = utf8_sequence_bytes(text);
-    if (length == 0) return false;
-    text.remove_prefix(length);
-  }
-  return true;
-}
-
 const char* bad_nqn(std::string_view nqn) {
   if (nqn.empty()) return "it is empty";
   if (nqn.size() > max_nqn_bytes) return "it is longer than 223 bytes";
@@ -112,7 +103,7 @@ const char* bad_nqn(std::string_view nqn) {
   const auto colon = rest.find(':');
   if (colon == std::string_view::npos || colon + 1 == rest.size()) return "a ':' and a name of one's own must follow the reverse domain";
   if (const char* reason = bad_domain(rest.substr(1, colon - 1))) return reason;
-  return valid_text(rest.substr(colon + 1)) ? nullptr : "the name after ':' must be UTF-8 without control characters";
+  return is_plain_text(rest.substr(colon + 1)) ? nullptr : "the name after ':' must be UTF-8 without control characters";
 }
 
 Result<std::string> normalise_traddr(const std::string& traddr, int family) {
@@ -171,6 +162,15 @@ Result<int> address_family(const ListenAddress& given) {
 }
 
 }  // namespace
+
+bool is_plain_text(std::string_view text) {
+  while (!text.empty()) {
+    const std::size_t length = utf8_sequence_bytes(text);
+    if (length == 0) return false;
+    text.remove_prefix(length);
+  }
+  return true;
+}
 
 Result<void> validate_nqn(std::string_view nqn) {
   const char* const reason = bad_nqn(nqn);

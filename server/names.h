@@ -20,6 +20,8 @@ inline constexpr std::size_t max_model_number_bytes = 40;   // Identify Controll
 // NVMe Base 2.0, section 4.5: "nqn.yyyy-mm.reverse.domain:string", "nqn.2014-08.org.nvmexpress:uuid:UUID", or the well-known discovery NQN.
 // Errors: EINVAL with the NQN and the rule it breaks.
 Result<void> validate_nqn(std::string_view nqn);
+// UTF-8 (RFC 3629) without control characters.
+bool is_plain_text(std::string_view text);
 
 // Printable ASCII (20h to 7Eh), at most the given length. Errors: EINVAL naming the parameter, the value and the reason.
 Result<void> validate_ascii(std::string_view parameter, std::string_view value, std::size_t max_bytes);
