@@ -20,7 +20,8 @@ NQN = "nqn.2026-11.io.catnap:seeds"
 FABRICS, CONNECT = 0x7F, 0x01
 KEPT_DATA_BYTES = 4096
 SCRIPT = """
-nvme discover -t tcp -a {host} -s {port}
+modprobe nvme-tcp
+nvme discover -t tcp -a {host} -s {port} || true
 nvme connect -t tcp -a {host} -s {port} -n {nqn} -i 2 --keep-alive-tmo=5
 until [ -b /dev/nvme0n1 ]; do sleep 0.1; done
 nvme id-ctrl /dev/nvme0 >/dev/null; nvme id-ns /dev/nvme0n1 >/dev/null
