@@ -53,6 +53,8 @@ bool Thread::send(Message message) {
     if (Reactor* early = home_.load(std::memory_order_seq_cst); early != nullptr) early->notify();
     sim::point(sim::Point::home_read);
   }
+  Reactor* home = sim::left_out(sim::Step::home_after_push) ? home_.load(std::memory_order_seq_cst) : nullptr;
+  if (home != nullptr) sim::point(sim::Point::home_read);
   auto* node = new MessageNode{std::move(message), messages_head_.load(std::memory_order_relaxed)};
   // Sequentially consistent on purpose, as are the loads of home and of the reactor's sleeping flag: of "I push, then look whether you sleep" and
   // "I say that I sleep, then look for messages", at least one side sees the other (docs/architecture.md, sleep contract).
@@ -66,7 +68,7 @@ bool Thread::send(Message message) {
   } while (!messages_head_.compare_exchange_weak(node->next, node, std::memory_order_seq_cst, std::memory_order_relaxed));
   sim::point(sim::Point::message_pushed);
   if (sim::left_out(sim::Step::notify_after_push)) return true;
-  Reactor* home = home_.load(std::memory_order_seq_cst);
+  if (!sim::left_out(sim::Step::home_after_push)) home = home_.load(std::memory_order_seq_cst);
   sim::point(sim::Point::home_read);
   if (home != nullptr) home->notify();
   return true;

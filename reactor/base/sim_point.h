@@ -23,7 +23,7 @@ enum class Point : std::uint8_t {
 };
 
 // Steps that the model can leave out, to prove that it would notice.
-enum class Step : std::uint8_t { recheck_messages, recheck_arrivals, notify_after_push };
+enum class Step : std::uint8_t { recheck_messages, recheck_arrivals, notify_after_push, home_after_push };
 
 #ifdef CATNAP_SIM
 inline constexpr bool enabled = true;

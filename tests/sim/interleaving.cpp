@@ -57,6 +57,13 @@ bool Interleaving::wake_up_under_way() const {
   return std::ranges::any_of(actors_, [](const auto& actor) { return actor->state == State::runnable && actor->last == Point::flag_taken; });
 }
 
+bool Interleaving::sending_under_way() const {
+  constexpr std::array steps{Point::message_pushed, Point::home_read,      Point::flag_seen_set,
+                             Point::flag_taken,     Point::arrival_listed, Point::value_set};
+  return std::ranges::any_of(
+      actors_, [&](const auto& actor) { return actor->state == State::runnable && std::ranges::find(steps, actor->last) != steps.end(); });
+}
+
 void Interleaving::fail(std::string what) {
   if (over_) return;
   failure_ = std::move(what);

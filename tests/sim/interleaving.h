@@ -47,6 +47,8 @@ class Interleaving {
   bool waits(std::size_t actor) const;
   // Has an actor taken a wake-up upon itself that it has not written yet?
   bool wake_up_under_way() const;
+  // Is an actor in the middle of making something known that another reactor has to be woken for?
+  bool sending_under_way() const;
 
   // From the actors, by the functions of sim_point.h.
   void at_point(Point point);

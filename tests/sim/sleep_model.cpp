@@ -63,7 +63,6 @@ void SleepModel::make_thread(std::size_t index) {
   Actor& actor = threads_[index];
   auto made = std::make_unique<Thread>(fmt::format("t{}", index), CpuMask::of_cpu(0));
   actor.thread = made.get();
-  actor.reactor = interleaving_.choose(reactors_.size());
   actor.child = std::make_unique<FdGroup>(fmt::format("t{}.child", index), made.get());
   actor.nested = interleaving_.choose(2) == 0;
   if (actor.nested) CATNAP_CHECK(made->fds().nest(*actor.child).has_value());
@@ -84,7 +83,7 @@ void SleepModel::make_thread(std::size_t index) {
   });
   make_bell(index, false);
   make_bell(index, true);
-  reactors_[actor.reactor]->adopt(std::move(made));
+  reactors_[interleaving_.choose(reactors_.size())]->adopt(std::move(made));
 }
 
 void SleepModel::make_bell(std::size_t thread, bool in_child) {
@@ -126,7 +125,7 @@ void SleepModel::act(std::optional<std::size_t> self) {
 
 void SleepModel::act_as_anybody() {
   --budget_;
-  switch (interleaving_.choose(8)) {
+  switch (interleaving_.choose(11)) {
     case 0:
     case 1:
     case 2:
@@ -137,6 +136,11 @@ void SleepModel::act_as_anybody() {
       return ring();
     case 6:
       return change_mode();
+    case 7:
+      return change_thread_mode();
+    case 8:
+    case 9:
+      return move_thread();
     default:
       return adopt_another();
   }
@@ -215,6 +219,30 @@ void SleepModel::change_mode() {
   --modes_being_set_[which];
 }
 
+void SleepModel::change_thread_mode() {
+  constexpr std::array thread_modes{ThreadMode::inherit, ThreadMode::inherit, ThreadMode::interrupt, ThreadMode::adaptive, ThreadMode::poll};
+  const std::size_t which = interleaving_.choose(threads_.size());
+  const ThreadMode mode = thread_modes.at(interleaving_.choose(thread_modes.size()));
+  interleaving_.note(fmt::format("t{} becomes {}", which, thread_mode_name(mode)));
+  ++threads_[which].modes_being_set;
+  threads_[which].thread->set_mode(mode);
+  --threads_[which].modes_being_set;
+}
+
+void SleepModel::move_thread() {
+  const std::size_t which = interleaving_.choose(threads_.size());
+  const std::size_t to = interleaving_.choose(reactors_.size());
+  Actor& actor = threads_[which];
+  if (actor.moving) return;
+  interleaving_.note(fmt::format("t{} to r{}", which, to));
+  actor.moving = true;
+  Reactor::move(*actor.thread, *reactors_[to], [this, &actor](const Result<void>& moved) {
+    CATNAP_CHECK(moved.has_value() || winding_up_ || interleaving_.over());
+    actor.moving = false;
+    ++events_;
+  });
+}
+
 void SleepModel::adopt_another() {
   arrivals_.push_back(std::make_unique<Arrival>());
   Arrival& arrival = *arrivals_.back();
@@ -264,7 +292,10 @@ std::string SleepModel::check() const {
 
 std::string SleepModel::check_reactor(std::size_t index) const {
   const Reactor* reactor = reactors_[index].get();
-  const auto lives_here = [&](std::size_t thread) { return threads_[thread].thread->reactor() == reactor; };
+  // A thread on its way is nobody's yet: whoever moves it will wake where it goes. What lies at the reactors themselves is looked at below.
+  const auto lives_here = [&](std::size_t thread) {
+    return threads_[thread].thread->reactor() == reactor && !threads_[thread].moving && !threads_[thread].thread->exited();
+  };
   for (const auto& sent : sent_) {
     if (sent->handed_over && !sent->ran && lives_here(sent->to)) return fmt::format("a message for t{}", sent->to);
   }
@@ -283,6 +314,14 @@ std::string SleepModel::check_reactor(std::size_t index) const {
     const std::uint64_t earliest_ns = threads_[i].earliest_ns;
     if (earliest_ns != never_ns && earliest_ns + late_ns < interleaving_.clock().now_ns()) return fmt::format("a timer of t{}", i);
   }
+  for (std::size_t i = 0; i < threads_.size(); ++i) {
+    if (lives_here(i) && threads_[i].thread->mode() == ThreadMode::poll && threads_[i].modes_being_set == 0)
+      return fmt::format("mode poll of t{}", i);
+  }
+  if (!interleaving_.sending_under_way()) {
+    // What an observer of a running process sees: the same question, asked of the reactor itself.
+    if (const auto state = reactor->wait_state(); !state.due.empty() && !state.notified) return state.due;
+  }
   if (reactor->mode() == ReactorMode::poll && modes_being_set_[index] == 0) return "mode poll";
   if (stop_asked_[index] && reactor->threads().empty()) return "a request to stop";
   return {};
@@ -292,7 +331,7 @@ bool SleepModel::all_done() const {
   return std::ranges::all_of(sent_, [](const auto& sent) { return sent->ran; }) &&
          std::ranges::all_of(arrivals_, [](const auto& arrival) { return arrival->ran; }) &&
          std::ranges::none_of(bells_, [&](const auto& bell) { return bell.rung && (!bell.in_child || threads_[bell.thread].nested); }) &&
-         std::ranges::all_of(threads_, [](const auto& actor) { return actor.earliest_ns == never_ns && !actor.deferred_due; });
+         std::ranges::all_of(threads_, [](const auto& actor) { return actor.earliest_ns == never_ns && !actor.deferred_due && !actor.moving; });
 }
 
 SleepModel::Outcome SleepModel::run() {

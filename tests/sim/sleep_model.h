@@ -45,7 +45,6 @@ class SleepModel {
   };
   struct Actor {
     Thread* thread = nullptr;
-    std::size_t reactor = 0;
     std::unique_ptr<FdGroup> child;
     bool nested = false;
     std::vector<std::unique_ptr<Timer>> timers;
@@ -55,6 +54,8 @@ class SleepModel {
     bool end_handed_over = false;
     Poller* poller = nullptr;
     int poller_runs_left = 0;
+    bool moving = false;  // asked for, not over
+    int modes_being_set = 0;
   };
   struct Arrival {
     std::size_t reactor;
@@ -75,6 +76,8 @@ class SleepModel {
   void arm(std::size_t self);
   void turn_nesting(std::size_t self);
   void change_mode();
+  void change_thread_mode();
+  void move_thread();
   void adopt_another();
   void add_busy_poller(std::size_t self);
   std::string check() const;

@@ -13,7 +13,7 @@
 namespace catnap::sim {
 namespace {
 
-constexpr std::uint64_t seeds_in_ci = 1'000;
+constexpr std::uint64_t seeds_in_ci = 400;
 constexpr std::uint64_t seeds_in_soak = 20'000;
 
 std::uint64_t seeds_to_run() { return std::getenv("CATNAP_SOAK") != nullptr ? seeds_in_soak : seeds_in_ci; }
@@ -93,11 +93,14 @@ std::string name_of(const testing::TestParamInfo<Step>& step) {
       return "LookingAgainForArrivals";
     case Step::notify_after_push:
       return "NotifyingAfterThePush";
+    case Step::home_after_push:
+      return "AskingForTheHomeAfterThePush";
   }
   return {};
 }
 
-INSTANTIATE_TEST_SUITE_P(Steps, WithoutAStep, testing::Values(Step::recheck_messages, Step::recheck_arrivals, Step::notify_after_push), name_of);
+INSTANTIATE_TEST_SUITE_P(Steps, WithoutAStep,
+                         testing::Values(Step::recheck_messages, Step::recheck_arrivals, Step::notify_after_push, Step::home_after_push), name_of);
 
 }  // namespace
 }  // namespace catnap::sim

@@ -165,6 +165,7 @@ void WakeUpStress::go_on(std::mt19937& random, Worker* self) {
   if (random() % 64 == 0) switch_mode(random);
   if (self != nullptr && random() % 3 == 0 && go_on_alone(random, *self)) return;
   const std::size_t to = random() % thread_count;
+  if (random() % 64 == 0) return move(to, random() % reactor_count);
   if (random() % 3 == 0) return ring(to, random() % bell_kinds.size());
   send_message(to);
 }
@@ -224,6 +225,15 @@ void WakeUpStress::switch_mode(std::mt19937& random) {
   mode_switches_.fetch_add(1, std::memory_order_relaxed);
 }
 
+// Away to another reactor; the event is a message to it, sent once it is there.
+void WakeUpStress::move(std::size_t which, std::size_t to) {
+  const Operation operation(*this);
+  Reactor::move(*workers_[which].thread, *reactors_[to], [this, which](const Result<void>& moved) {
+    if (moved) moves_.fetch_add(1, std::memory_order_relaxed);
+    send_message(which);
+  });
+}
+
 // Keeps the number of events as it is wanted, and changes what is wanted: now and then everybody comes to rest.
 void WakeUpStress::sender(std::size_t number) {
   epoch_of_this_os_thread = reactor_count + number;
@@ -269,6 +279,11 @@ void WakeUpStress::wait_for_operations_under_way() const {
   for (const auto& epoch : epochs_) {
     const std::uint64_t seen = epoch.value.load(std::memory_order_seq_cst);
     while (seen % 2 == 1 && epoch.value.load(std::memory_order_seq_cst) == seen) std::this_thread::yield();
+  }
+  // A reactor that hands a thread over wakes its new one within the same turn.
+  for (const auto& reactor : reactors_) {
+    const std::uint64_t turns = reactor->stats().turns;
+    while (!reactor->wait_state().waiting && reactor->stats().turns == turns) std::this_thread::yield();
   }
 }
 
@@ -318,6 +333,7 @@ WakeUpStress::Report WakeUpStress::run(std::uint64_t events) {
   report_.events = happened();
   report_.mode_switches = mode_switches_;
   report_.nestings = nestings_;
+  report_.moves = moves_;
   for (const auto& reactor : reactors_) report_.sleeps += reactor->stats().sleeps;
   if (report_.left == 0 && report_.lost.empty()) {
     for (const auto& worker : workers_) {  // all at rest: each count was published before the last event was counted off

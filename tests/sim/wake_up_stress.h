@@ -1,7 +1,7 @@
 // Four reactors on OS threads of their own, and foreign senders, who keep a changing number of events going: messages, eventfds, pipes, timers, ready
-// work, nesting and unnesting, mode switches. An observer looks for the state that a lost wake-up is: the same wait twice, with work that is due.
-// Owner: the test's OS thread, which observes; events run on the threads of the reactors.
-// Left out: every interleaving (sleep_model.h has those); here are real CPUs, their memory, and the kernel's wait.
+// work, nesting and unnesting, mode switches, moves. An observer looks for the state that a lost wake-up is: the same wait twice, with work that is
+// due. Owner: the test's OS thread, which observes; events run on the threads of the reactors. Left out: every interleaving (sleep_model.h has
+// those); here are real CPUs, their memory, and the kernel's wait.
 #pragma once
 
 #include <array>
@@ -34,6 +34,7 @@ class WakeUpStress {
     std::uint64_t sleeps = 0;
     std::uint64_t mode_switches = 0;
     std::uint64_t nestings = 0;
+    std::uint64_t moves = 0;
     std::uint64_t left = 0;  // events that never came
     // From the moment at which something was due until it ran. Wall time: shows how busy the machine was as well.
     std::uint64_t worst_message_ns = 0, worst_fd_ns = 0, worst_timer_ns = 0;
@@ -79,6 +80,7 @@ class WakeUpStress {
   void send_message(std::size_t to);
   void ring(std::size_t to, std::size_t bell);
   void switch_mode(std::mt19937& random);
+  void move(std::size_t which, std::size_t to);
   void sender(std::size_t number);
   void observe();
   bool is_due(std::size_t reactor, const Reactor::WaitState& state, std::string& what) const;
@@ -94,7 +96,7 @@ class WakeUpStress {
   std::atomic<std::int64_t> under_way_{0};
   std::atomic<std::int64_t> wanted_{0};
   std::atomic<bool> stopping_{false};
-  std::atomic<std::uint64_t> mode_switches_{0}, nestings_{0};
+  std::atomic<std::uint64_t> mode_switches_{0}, nestings_{0}, moves_{0};
   std::vector<std::thread> senders_;
   std::uint64_t seed_;
   Report report_;

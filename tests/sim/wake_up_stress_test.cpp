@@ -22,17 +22,19 @@ TEST(WakeUpStressTest, NoReactorIsTwiceInTheSameWaitWithWorkThatIsDue) {
   WakeUpStress stress(seed);
   const auto report = stress.run(soak ? events_in_soak : events_in_ci);
   printf(
-      "%llu events, %llu sleeps, %llu mode switches, %llu nestings; %llu samples, %llu seen once with work due; worst wait: message %.2f ms, fd "
+      "%llu events, %llu sleeps, %llu mode switches, %llu nestings, %llu moves; %llu samples, %llu seen once with work due; worst wait: message %.2f "
+      "ms, fd "
       "%.2f ms, timer %.2f ms\n",
       static_cast<unsigned long long>(report.events), static_cast<unsigned long long>(report.sleeps),
       static_cast<unsigned long long>(report.mode_switches), static_cast<unsigned long long>(report.nestings),
-      static_cast<unsigned long long>(report.samples), static_cast<unsigned long long>(report.suspects),
-      static_cast<double>(report.worst_message_ns) / 1e6, static_cast<double>(report.worst_fd_ns) / 1e6,
-      static_cast<double>(report.worst_timer_ns) / 1e6);
+      static_cast<unsigned long long>(report.moves), static_cast<unsigned long long>(report.samples),
+      static_cast<unsigned long long>(report.suspects), static_cast<double>(report.worst_message_ns) / 1e6,
+      static_cast<double>(report.worst_fd_ns) / 1e6, static_cast<double>(report.worst_timer_ns) / 1e6);
   EXPECT_EQ(report.lost, "");
   EXPECT_EQ(report.left, 0U) << "events that never came";
   EXPECT_GT(report.sleeps, 1000U) << "reactors that never sleep lose no wake-up";
   EXPECT_GT(report.nestings, 100U);
+  EXPECT_GT(report.moves, 100U);
   EXPECT_GT(report.mode_switches, 100U);
 }
 
