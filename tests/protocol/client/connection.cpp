@@ -27,7 +27,7 @@ nvme::SglDescriptor sgl_for(const Payload& payload) {
 }  // namespace
 
 Result<Connection> Connection::open_bare(std::uint16_t port, ConnectionOptions options) {
-  auto socket = Socket::connect_tcp(port, options.receive_buffer_bytes);
+  auto socket = Socket::connect_tcp(port, options.receive_buffer_bytes, options.traddr);
   if (!socket) return std::unexpected(socket.error());
   Connection made;
   made.socket_ = std::move(*socket);

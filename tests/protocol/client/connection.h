@@ -19,6 +19,7 @@ struct ConnectionOptions {
   std::uint8_t hpda = 0;
   std::uint32_t max_r2t = 1;  // 1's based; the wire has it 0's based
   int receive_buffer_bytes = 0;
+  std::string traddr = "127.0.0.1";
 };
 
 // Where a command's data goes.

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <memory>
 #include <utility>
 
 namespace catnap::protocol {
@@ -45,18 +47,20 @@ Socket& Socket::operator=(Socket&& other) noexcept {
   return *this;
 }
 
-Result<Socket> Socket::connect_tcp(std::uint16_t port, int receive_buffer_bytes) {
-  Socket made(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+Result<Socket> Socket::connect_tcp(std::uint16_t port, int receive_buffer_bytes, const std::string& traddr) {
+  addrinfo hints{};
+  hints.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(traddr.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) return fail(EINVAL, "no address: " + traddr);
+  const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> address(found, &::freeaddrinfo);
+  Socket made(::socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!made.is_open()) return last_error("socket");
   // Before connect(), as the window scale is settled in the handshake.
   if (receive_buffer_bytes > 0 && ::setsockopt(made.fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer_bytes, sizeof(receive_buffer_bytes)) != 0) {
     return last_error("SO_RCVBUF");
   }
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(port);
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (::connect(made.fd_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) return last_error("connect");
+  if (::connect(made.fd_, address->ai_addr, address->ai_addrlen) != 0) return last_error("connect");
   int on = 1;  // what a test sends in pieces shall also leave in pieces
   ::setsockopt(made.fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
   ::fcntl(made.fd_, F_SETFL, O_NONBLOCK);

@@ -29,8 +29,8 @@ class Socket {
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;
 
-  // 127.0.0.1; `receive_buffer_bytes` 0: the kernel's own SO_RCVBUF. Errors: what connect(2) says.
-  static Result<Socket> connect_tcp(std::uint16_t port, int receive_buffer_bytes = 0);
+  // `receive_buffer_bytes` 0: the kernel's own SO_RCVBUF; `traddr` in numbers, with interface where it is link-local. Errors: what connect(2) says.
+  static Result<Socket> connect_tcp(std::uint16_t port, int receive_buffer_bytes = 0, const std::string& traddr = "127.0.0.1");
   static Result<Socket> connect_unix(const std::string& path);
 
   // All of `bytes`, or ETIMEDOUT, EPIPE, ECONNRESET, ENOTCONN.
