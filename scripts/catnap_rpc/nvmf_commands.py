@@ -75,6 +75,16 @@ TRANSPORT_ARGS = [
     flag("--disable-command-passthru", help="kept for old scripts"),
     number("--kas", help="keep-alive granularity in units of 100 ms"),
     number("--min-kato", help="shortest keep-alive time-out in ms"),
+    number("--icreq-timeout-ms", help="a connection without ICReq ends after this"),
+    number("--connect-timeout-ms", help="a connection without a successful Connect ends after this"),
+    number("--pdu-timeout-ms", help="a connection ends when half a PDU is all there is after this"),
+    number("--r2t-timeout-ms", help="a connection ends when an R2T is not answered after this"),
+    number("--stall-timeout-ms", help="a host that takes or sends nothing ends after this when others wait for its buffers"),
+    number("--term-linger-ms", help="after C2HTermReq the host has this long to close"),
+    number("--max-half-open", help="connections that have not finished Connect"),
+    number("--max-half-open-per-host", help="of these, from one address"),
+    number("--max-connections-per-host", help="connections from one address; 0: no limit of its own"),
+    number("--max-buffered-bytes", help="in-capsule data of a connection beside the buffer pool"),
 ]
 
 COMMANDS = [
