@@ -86,6 +86,7 @@ class CrowdTest : public testing::Test {
   std::unique_ptr<ServerProcess> server_;
 };
 
+// Proves: transport | Closing | TCP 3.1
 TEST_F(CrowdTest, AStormOfConnectionsThatEndAtEveryStageLeavesNothing) {
   ASSERT_NO_FATAL_FAILURE(start(CATNAP_SERVER));
   const std::size_t fds_before = open_fds();
@@ -110,6 +111,7 @@ TEST_F(CrowdTest, AStormOfConnectionsThatEndAtEveryStageLeavesNothing) {
   EXPECT_EQ(server_->stop(), 0);
 }
 
+// Proves: transport | Limits on connections and handshakes | TCP 3.4
 TEST_F(CrowdTest, MoreConnectionsThanFdsAreRefusedAndLeaveRoomForRpcs) {
   const std::string wrapper = (std::filesystem::temp_directory_path() / ("catnap-few-fds-" + std::to_string(::getpid()))).string();
   std::ofstream(wrapper) << "#!/bin/sh\nulimit -n " << few_fds << "\nexec " << CATNAP_SERVER << " \"$@\"\n";
@@ -142,6 +144,7 @@ TEST_F(CrowdTest, MoreConnectionsThanFdsAreRefusedAndLeaveRoomForRpcs) {
   EXPECT_EQ(server_->stop(), 0);
 }
 
+// Proves: transport | Limits on connections and handshakes | TCP 3.4
 TEST_F(CrowdTest, HundredsOfQuietConnectionsCostNothing) {
   constexpr int hosts = 100;
   constexpr std::uint64_t window_s = 3;

@@ -19,6 +19,8 @@ nvme::SubmissionEntry write_command(std::uint64_t slba, std::uint32_t length_byt
 
 void flip_last_byte(Bytes& bytes) { bytes.back() ^= std::byte{0xFF}; }
 
+// Proves: transport | Header digest | TCP 3.3.1.1
+// Proves: transport | Data digest | TCP 3.3.1.2
 TEST_F(DigestTest, EveryCombinationCarriesData) {
   for (Digests digests : {Digests{false, false}, Digests{true, false}, Digests{false, true}, Digests{true, true}}) {
     auto queues = open_queues({.io = {.digests = digests}});
@@ -32,6 +34,7 @@ TEST_F(DigestTest, EveryCombinationCarriesData) {
   }
 }
 
+// Proves: transport | Header digest | TCP 3.3.1.1
 TEST_F(DigestTest, WrongHeaderDigestTerminatesWithTheDigestReceived) {
   auto queues = open_queues({.io = {.digests = {true, false}}});
   auto sqe = io_command(nvme::IoOpcode::flush, 0, 1);
@@ -44,6 +47,7 @@ TEST_F(DigestTest, WrongHeaderDigestTerminatesWithTheDigestReceived) {
   expect_terminated(queues.io, {{tcp::FatalError::header_digest_error, digest}}, bytes);
 }
 
+// Proves: transport | Header digest | TCP 3.3.1.1
 TEST_F(DigestTest, AChangedHeaderTerminates) {
   auto queues = open_queues({.io = {.digests = {true, true}}});
   auto bytes = queues.io.capsule(write_command(0, 512, true), pattern(512, 1));
@@ -52,6 +56,7 @@ TEST_F(DigestTest, AChangedHeaderTerminates) {
   expect_terminated(queues.io, {{tcp::FatalError::header_digest_error, std::nullopt}}, bytes);
 }
 
+// Proves: transport | Header digest | TCP 3.3.1.1
 TEST_F(DigestTest, WrongHeaderDigestOfH2CDataTerminates) {
   auto queues = open_queues({.io = {.digests = {true, false}}});
   queues.io.send(queues.io.capsule(write_command(0, 8192, false)));
@@ -62,6 +67,7 @@ TEST_F(DigestTest, WrongHeaderDigestOfH2CDataTerminates) {
   expect_terminated(queues.io, {{tcp::FatalError::header_digest_error, std::nullopt}}, bytes);
 }
 
+// Proves: transport | Header digest | TCP 3.3.1.1
 TEST_F(DigestTest, ACapsuleWithoutTheAgreedHeaderDigestTerminates) {
   auto queues = open_queues({.io = {.digests = {true, false}}});
   auto header = header_of_type<tcp::CapsuleCmd>(tcp::PduType::capsule_cmd);
@@ -70,6 +76,7 @@ TEST_F(DigestTest, ACapsuleWithoutTheAgreedHeaderDigestTerminates) {
   expect_terminated(queues.io, {invalid_field_at(1), invalid_field_at(4)}, bytes);
 }
 
+// Proves: transport | Data digest | TCP 3.3.1.2
 TEST_F(DigestTest, DataWithoutTheAgreedDataDigestTerminates) {
   auto queues = open_queues({.io = {.digests = {false, true}}});
   auto header = header_of_type<tcp::CapsuleCmd>(tcp::PduType::capsule_cmd);
@@ -79,6 +86,7 @@ TEST_F(DigestTest, DataWithoutTheAgreedDataDigestTerminates) {
   expect_terminated(queues.io, {invalid_field_at(1), invalid_field_at(4)}, bytes);
 }
 
+// Proves: transport | Data digest | TCP 3.3.1.2
 TEST_F(DigestTest, WrongDigestOfInCapsuleDataEndsOnlyTheCommand) {
   auto queues = open_queues({.io = {.digests = {true, true}}});
   ASSERT_TRUE(succeeded(write(queues.io, 200, pattern(4096, 1))));
@@ -95,6 +103,7 @@ TEST_F(DigestTest, WrongDigestOfInCapsuleDataEndsOnlyTheCommand) {
   EXPECT_EQ(read(queues.io, 200, 4096).data, pattern(4096, 1)) << "data with a wrong digest were written";
 }
 
+// Proves: transport | Data digest | TCP 3.3.1.2
 TEST_F(DigestTest, WrongDigestOfH2CDataEndsOnlyTheCommand) {
   auto queues = open_queues({.io = {.digests = {false, true}}});
   ASSERT_TRUE(succeeded(write(queues.io, 300, pattern(8192, 3))));
@@ -110,6 +119,7 @@ TEST_F(DigestTest, WrongDigestOfH2CDataEndsOnlyTheCommand) {
   EXPECT_EQ(read(queues.io, 300, 8192).data, pattern(8192, 3)) << "data with a wrong digest were written";
 }
 
+// Proves: transport | Data digest | TCP 3.3.1.2
 TEST_F(DigestTest, WrongDigestInTheMiddleOfATransferEndsOnlyTheCommand) {
   auto queues = open_queues({.io = {.digests = {true, true}}});
   queues.io.send(queues.io.capsule(write_command(400, 12288, false)));
@@ -126,6 +136,7 @@ TEST_F(DigestTest, WrongDigestInTheMiddleOfATransferEndsOnlyTheCommand) {
   EXPECT_TRUE(succeeded(flush(queues.io)));
 }
 
+// Proves: transport | Data digest | TCP 3.3.1.2
 TEST_F(DigestTest, ManyWrongDigestsDoNotWearTheConnectionOut) {
   auto queues = open_queues({.io = {.digests = {false, true}}});
   for (int i = 0; i < 20; ++i) {

@@ -7,6 +7,7 @@ namespace {
 
 using FlowControlTest = ProtocolTest;
 
+// Proves: transport | Flow control and SQ head | Base 3.3.1.2.1
 TEST_F(FlowControlTest, SqHeadFollowsTheCommandsTaken) {
   auto queues = open_queues({.entries = 4});
   // Connect took the first slot.
@@ -17,6 +18,8 @@ TEST_F(FlowControlTest, SqHeadFollowsTheCommandsTaken) {
   }
 }
 
+// Proves: transport | C2HData and the success flag | TCP 3.3.2
+// Proves: transport | Flow control and SQ head | Base 3.3.1.2.1
 TEST_F(FlowControlTest, WithFlowControlEveryReadGetsACompletion) {
   auto queues = open_queues();
   auto result = read(queues.io, 0, 8192);
@@ -24,6 +27,7 @@ TEST_F(FlowControlTest, WithFlowControlEveryReadGetsACompletion) {
   EXPECT_FALSE(result.by_success_flag) << "the SUCCESS flag hides SQHD from a host that needs it";
 }
 
+// Proves: transport | C2HData and the success flag | TCP 3.3.2
 TEST_F(FlowControlTest, WithoutFlowControlReadsEndWithTheSuccessFlag) {
   auto queues = open_queues({.cattr = nvme::cattr_disable_sq_flow_control});
   auto result = read(queues.io, 0, 131072);
@@ -31,12 +35,14 @@ TEST_F(FlowControlTest, WithoutFlowControlReadsEndWithTheSuccessFlag) {
   EXPECT_TRUE(result.by_success_flag);
 }
 
+// Proves: transport | C2HData and the success flag | TCP 3.3.2
 TEST_F(FlowControlTest, WithoutFlowControlAFailedReadStillGetsItsStatus) {
   auto queues = open_queues({.cattr = nvme::cattr_disable_sq_flow_control});
   auto result = read(queues.io, namespace_blocks, 512);
   EXPECT_TRUE(has_status(result, nvme::GenericStatus::lba_out_of_range));
 }
 
+// Proves: transport | Flow control and SQ head | Base 3.3.1.2.1
 TEST_F(FlowControlTest, AFullQueueOfReadsIsServed) {
   auto queues = open_queues();
   std::vector<std::uint16_t> cids;
@@ -46,6 +52,7 @@ TEST_F(FlowControlTest, AFullQueueOfReadsIsServed) {
   for (auto cid : cids) EXPECT_TRUE(succeeded(queues.io.wait(cid)));
 }
 
+// Proves: transport | Flow control and SQ head | Base 3.3.1.2.1
 TEST_F(FlowControlTest, AFullQueueOfLargeWritesIsServed) {
   auto queues = open_queues();
   std::vector<std::uint16_t> cids;
@@ -55,6 +62,7 @@ TEST_F(FlowControlTest, AFullQueueOfLargeWritesIsServed) {
   for (auto cid : cids) EXPECT_TRUE(succeeded(queues.io.wait(cid)));
 }
 
+// Proves: transport | Flow control and SQ head | Base 3.3.1.2.1
 TEST_F(FlowControlTest, ACommandIdInUseIsAConflict) {
   auto queues = open_queues();
   auto sqe = io_command(nvme::IoOpcode::write, 0, 16);
@@ -73,6 +81,7 @@ TEST_F(FlowControlTest, ACommandIdInUseIsAConflict) {
   EXPECT_TRUE(nvme::status_of(answer.as<tcp::CapsuleResp>().cqe).same_code(nvme::GenericStatus::command_id_conflict));
 }
 
+// Proves: transport | Flow control and SQ head | Base 3.3.1.2.1
 TEST_F(FlowControlTest, ACommandIdMayBeUsedAgainOnceItIsComplete) {
   auto queues = open_queues();
   auto sqe = io_command(nvme::IoOpcode::flush, 0, 1);
@@ -88,6 +97,7 @@ TEST_F(FlowControlTest, ACommandIdMayBeUsedAgainOnceItIsComplete) {
   }
 }
 
+// Proves: transport | Flow control and SQ head | Base 3.3.1.2.1
 TEST_F(FlowControlTest, MoreCommandsThanTheQueueHoldsEndTheConnection) {
   auto queues = open_queues({.entries = 4});
   auto sqe = io_command(nvme::IoOpcode::write, 0, 16);

@@ -15,6 +15,7 @@ class FramingTest : public ProtocolTest {
   }
 };
 
+// Proves: transport | Framing at every split | TCP 3.3
 TEST_F(FramingTest, IcReqSplitAtEveryByte) {
   auto bytes = build_pdu(header_of_type<tcp::IcReq>(tcp::PduType::ic_req));
   for (std::size_t at = 1; at < bytes.size(); ++at) {
@@ -26,6 +27,7 @@ TEST_F(FramingTest, IcReqSplitAtEveryByte) {
   }
 }
 
+// Proves: transport | Framing at every split | TCP 3.3
 TEST_F(FramingTest, CapsuleWithoutDataSplitAtEveryByte) {
   auto queues = open_queues({.io = {.digests = {true, true}}});
   auto sqe = io_command(nvme::IoOpcode::flush, 0, 1);
@@ -42,6 +44,7 @@ TEST_F(FramingTest, CapsuleWithoutDataSplitAtEveryByte) {
   }
 }
 
+// Proves: transport | Framing at every split | TCP 3.3
 TEST_F(FramingTest, CapsuleWithDataSplitAtEveryByte) {
   auto queues = open_queues({.io = {.digests = {true, true}}});
   auto sqe = io_command(nvme::IoOpcode::write, 40, 1);
@@ -62,6 +65,7 @@ TEST_F(FramingTest, CapsuleWithDataSplitAtEveryByte) {
   }
 }
 
+// Proves: transport | Framing at every split | TCP 3.3
 TEST_F(FramingTest, H2CDataSplitAtEveryByte) {
   auto queues = open_queues({.io = {.digests = {true, true}}});
   auto sqe = io_command(nvme::IoOpcode::write, 48, 1);
@@ -89,6 +93,7 @@ TEST_F(FramingTest, H2CDataSplitAtEveryByte) {
   }
 }
 
+// Proves: transport | Framing at every split | TCP 3.3
 TEST_F(FramingTest, H2CTermReqSplitAtEveryByteClosesTheConnection) {
   auto header = header_of_type<tcp::TermReq>(tcp::PduType::h2c_term_req);
   header.fes = static_cast<std::uint16_t>(tcp::FatalError::pdu_sequence_error);
@@ -102,6 +107,7 @@ TEST_F(FramingTest, H2CTermReqSplitAtEveryByteClosesTheConnection) {
   }
 }
 
+// Proves: transport | Framing at every split | TCP 3.3
 TEST_F(FramingTest, OneByteAtATime) {
   auto connection = open_bare();
   auto send_slowly = [&](const Bytes& bytes) {
@@ -121,6 +127,7 @@ TEST_F(FramingTest, OneByteAtATime) {
   EXPECT_TRUE(nvme::status_of(answer.as<tcp::CapsuleResp>().cqe).is_success());
 }
 
+// Proves: transport | Framing at every split | TCP 3.3
 TEST_F(FramingTest, ManyCapsulesInOneSegment) {
   auto queues = open_queues();
   constexpr std::uint16_t count = 40;
@@ -148,6 +155,8 @@ TEST_F(FramingTest, ManyCapsulesInOneSegment) {
   for (std::uint16_t i = 0; i < count; ++i) EXPECT_EQ(read(queues.io, 1000 + i, 512).data, pattern(512, i)) << "block " << i;
 }
 
+// Proves: transport | Framing at every split | TCP 3.3
+// Proves: transport | Command capsules and in-capsule data | TCP 3.3.2
 TEST_F(FramingTest, DataAndTheNextCommandsInOneSegment) {
   auto queues = open_queues();
   auto data = pattern(8192, 9);

@@ -25,6 +25,7 @@ void reset(Connection& connection) {
   connection.socket().close();
 }
 
+// Proves: transport | Closing | TCP 3.1
 TEST_F(HangUpTest, InTheMiddleOfEveryHeaderByte) {
   auto bytes = build_pdu(header_of_type<tcp::IcReq>(tcp::PduType::ic_req));
   for (std::size_t count = 0; count <= bytes.size(); count += 8) {
@@ -33,6 +34,7 @@ TEST_F(HangUpTest, InTheMiddleOfEveryHeaderByte) {
   }
 }
 
+// Proves: transport | Closing | TCP 3.1
 TEST_F(HangUpTest, InTheMiddleOfInCapsuleData) {
   auto queues = open_queues();
   auto sqe = write_command(4096);
@@ -42,12 +44,14 @@ TEST_F(HangUpTest, InTheMiddleOfInCapsuleData) {
   let_server_catch_up();
 }
 
+// Proves: transport | Hosts that stall or vanish | TCP 3.4
 TEST_F(HangUpTest, WithAnR2TOpen) {
   auto queues = open_queues();
   queues.io.send(queues.io.capsule(write_command(131072)));
   EXPECT_EQ(queues.io.receive_pdu().type(), tcp::PduType::r2t);
 }
 
+// Proves: transport | Closing | TCP 3.1
 TEST_F(HangUpTest, InTheMiddleOfH2CData) {
   auto queues = open_queues();
   queues.io.send(queues.io.capsule(write_command(65536)));
@@ -57,6 +61,7 @@ TEST_F(HangUpTest, InTheMiddleOfH2CData) {
   let_server_catch_up();
 }
 
+// Proves: transport | Closing | TCP 3.1
 TEST_F(HangUpTest, WithResetWhileReadsAreOnTheWay) {
   auto queues = open_queues({.io = {.receive_buffer_bytes = 4096}});
   for (int i = 0; i < 32; ++i) queues.io.submit(io_command(nvme::IoOpcode::read, 0, 256), Payload::to_host(131072));
@@ -65,18 +70,21 @@ TEST_F(HangUpTest, WithResetWhileReadsAreOnTheWay) {
   reset(queues.admin);
 }
 
+// Proves: transport | Closing | TCP 3.1
 TEST_F(HangUpTest, HalfCloseEndsTheConnection) {
   auto queues = open_queues();
   queues.io.socket().shut_down_sending();
   EXPECT_TRUE(queues.io.receive_until_closed().has_value()) << "the target keeps a connection whose host sent FIN";
 }
 
+// Proves: transport | Closing | TCP 3.1
 TEST_F(HangUpTest, TheAdminQueueTakesItsIoQueuesAlong) {
   auto queues = open_queues();
   queues.admin.socket().close();
   EXPECT_TRUE(queues.io.receive_until_closed().has_value()) << "the I/O queue outlives its controller";
 }
 
+// Proves: transport | Closing | TCP 3.1
 TEST_F(HangUpTest, AHundredConnectionsComeAndGo) {
   for (int i = 0; i < 100; ++i) open();
   auto queues = open_queues();

@@ -37,6 +37,7 @@ Bytes base_pdu(const Connection& connection, Base base) {
 
 class BadHeaderTest : public ProtocolTest, public testing::WithParamInterface<BadHeader> {};
 
+// Proves: transport | Termination with its reason | TCP 3.5
 TEST_P(BadHeaderTest, TerminatesTheConnection) {
   auto connection = open_admin();
   const auto& wrong = GetParam();
@@ -86,6 +87,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 using HeaderErrorTest = ProtocolTest;
 
+// Proves: transport | Termination with its reason | TCP 3.5
 TEST_F(HeaderErrorTest, PdoBehindTheEndTerminates) {
   auto connection = open_admin();
   auto bytes = base_pdu(connection, Base::capsule_with_data);
@@ -95,6 +97,7 @@ TEST_F(HeaderErrorTest, PdoBehindTheEndTerminates) {
   expect_terminated(connection, {invalid_field_at(3), invalid_field_at(4)}, bytes);
 }
 
+// Proves: transport | Termination with its reason | TCP 3.5
 TEST_F(HeaderErrorTest, H2CDataWithoutAnyTransferTerminates) {
   auto connection = open_admin();
   auto bytes = connection.h2c_data(1, 1, 0, pattern(512, 1), true);

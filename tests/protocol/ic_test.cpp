@@ -9,6 +9,7 @@ using IcTest = ProtocolTest;
 
 Bytes ic_req_bytes() { return build_pdu(header_of_type<tcp::IcReq>(tcp::PduType::ic_req)); }
 
+// Proves: transport | Initialization (ICReq, ICResp) | TCP 3.4.1
 TEST_F(IcTest, AnswersWithVersionZeroAndItsLimits) {
   auto connection = open();
   EXPECT_EQ(connection.ic_resp().pfv, tcp::pfv_1_0);
@@ -16,6 +17,7 @@ TEST_F(IcTest, AnswersWithVersionZeroAndItsLimits) {
   EXPECT_GE(connection.ic_resp().maxh2cdata, tcp::min_max_h2c_data);
 }
 
+// Proves: transport | Initialization (ICReq, ICResp) | TCP 3.4.1
 TEST_F(IcTest, AgreesToTheDigestsAskedFor) {
   for (bool header : {false, true}) {
     for (bool data : {false, true}) {
@@ -25,6 +27,7 @@ TEST_F(IcTest, AgreesToTheDigestsAskedFor) {
   }
 }
 
+// Proves: transport | Initialization (ICReq, ICResp) | TCP 3.4.1
 TEST_F(IcTest, IgnoresReservedBytes) {
   auto connection = open_bare();
   auto bytes = ic_req_bytes();
@@ -42,6 +45,8 @@ struct BadIcReq {
 
 class BadIcReqTest : public ProtocolTest, public testing::WithParamInterface<BadIcReq> {};
 
+// Proves: transport | Initialization (ICReq, ICResp) | TCP 3.4.1
+// Proves: transport | Termination with its reason | TCP 3.5
 TEST_P(BadIcReqTest, IsTerminatedWithTheFieldsOffset) {
   auto connection = open_bare();
   auto bytes = ic_req_bytes();
@@ -60,12 +65,14 @@ INSTANTIATE_TEST_SUITE_P(Fields, BadIcReqTest,
                                          BadIcReq{"Hpda", 10, 32, tcp::FatalError::unsupported_parameter}),
                          [](const auto& one) { return std::string(one.param.name); });
 
+// Proves: transport | Initialization (ICReq, ICResp) | TCP 3.4.1
 TEST_F(IcTest, ASecondOneIsASequenceError) {
   auto connection = open();
   connection.send(ic_req_bytes());
   expect_terminated(connection, {sequence_error()}, ic_req_bytes());
 }
 
+// Proves: transport | Initialization (ICReq, ICResp) | TCP 3.4.1
 TEST_F(IcTest, ACapsuleBeforeItIsASequenceError) {
   auto connection = open_bare();
   auto bytes = connection.capsule(admin_command(nvme::AdminOpcode::keep_alive));
@@ -73,6 +80,7 @@ TEST_F(IcTest, ACapsuleBeforeItIsASequenceError) {
   expect_terminated(connection, {sequence_error()}, bytes);
 }
 
+// Proves: transport | Initialization (ICReq, ICResp) | TCP 3.4.1
 TEST_F(IcTest, DataBeforeItIsASequenceError) {
   auto connection = open_bare();
   auto bytes = connection.h2c_data(1, 1, 0, pattern(512, 1), true);
@@ -80,6 +88,7 @@ TEST_F(IcTest, DataBeforeItIsASequenceError) {
   expect_terminated(connection, {sequence_error()}, bytes);
 }
 
+// Proves: transport | Initialization (ICReq, ICResp) | TCP 3.4.1
 TEST_F(IcTest, AnUnknownTypeBeforeItTerminates) {
   auto connection = open_bare();
   auto bytes = ic_req_bytes();
@@ -88,6 +97,7 @@ TEST_F(IcTest, AnUnknownTypeBeforeItTerminates) {
   expect_terminated(connection, {invalid_field_at(0), sequence_error()}, bytes);
 }
 
+// Proves: transport | Initialization (ICReq, ICResp) | TCP 3.4.1
 TEST_F(IcTest, AnotherProtocolIsTerminatedOrClosed) {
   auto connection = open_bare();
   std::string http = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -96,6 +106,7 @@ TEST_F(IcTest, AnotherProtocolIsTerminatedOrClosed) {
   EXPECT_TRUE(answer.outcome == Outcome::closed || (answer.outcome == Outcome::pdu && answer.type() == tcp::PduType::c2h_term_req)) << answer.note;
 }
 
+// Proves: transport | PDU alignment (HPDA, CPDA) | TCP 3.3.1
 TEST_F(IcTest, DataOfReadsIsAlignedAsHpdaAsks) {
   for (std::uint8_t hpda : {std::uint8_t{1}, std::uint8_t{15}, tcp::max_pda}) {
     auto queues = open_queues({.io = {.hpda = hpda}});

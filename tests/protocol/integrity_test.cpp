@@ -19,6 +19,8 @@ class IntegrityTest : public ProtocolTest, public testing::WithParamInterface<Tr
   Queues open_as_asked() { return open_queues({.io = {.digests = GetParam().digests, .max_r2t = GetParam().max_r2t}, .cattr = GetParam().cattr}); }
 };
 
+// Proves: transport | Command capsules and in-capsule data | TCP 3.3.2
+// Proves: transport | C2HData and the success flag | TCP 3.3.2
 TEST_P(IntegrityTest, EverySizeComesBack) {
   auto queues = open_as_asked();
   std::uint32_t seed = 1;
@@ -31,6 +33,8 @@ TEST_P(IntegrityTest, EverySizeComesBack) {
   }
 }
 
+// Proves: transport | Command capsules and in-capsule data | TCP 3.3.2
+// Proves: transport | C2HData and the success flag | TCP 3.3.2
 TEST_P(IntegrityTest, NeighboursStayUntouched) {
   auto queues = open_as_asked();
   ASSERT_TRUE(succeeded(write(queues.io, 0, pattern(65536, 90))));
@@ -40,6 +44,8 @@ TEST_P(IntegrityTest, NeighboursStayUntouched) {
   EXPECT_EQ(read(queues.io, 0, 65536).data, expected);
 }
 
+// Proves: transport | Command capsules and in-capsule data | TCP 3.3.2
+// Proves: transport | C2HData and the success flag | TCP 3.3.2
 TEST_P(IntegrityTest, ManyCommandsAtOnceDoNotMixUp) {
   auto queues = open_as_asked();
   std::mt19937 random(20261121);
@@ -75,6 +81,8 @@ INSTANTIATE_TEST_SUITE_P(Ways, IntegrityTest,
 
 using SharedDataTest = ProtocolTest;
 
+// Proves: transport | Command capsules and in-capsule data | TCP 3.3.2
+// Proves: transport | C2HData and the success flag | TCP 3.3.2
 TEST_F(SharedDataTest, AWriteIsSeenByOtherControllers) {
   auto one = open_queues();
   auto other = open_queues();

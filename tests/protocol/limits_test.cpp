@@ -47,7 +47,7 @@ class LimitsTest : public OwnServerTest {
   Host bystander_;
 };
 
-// Proves: transport | half-open connections: count and time-out | NVMe-oF 1.1a 3.3
+// Proves: transport | Limits on connections and handshakes | TCP 3.4
 TEST_F(LimitsTest, ACrowdThatNeverSpeaksIsRefusedAndThenForgotten) {
   ASSERT_NO_FATAL_FAILURE(begin(R"(, "max_half_open_per_host": 20)"));
   auto crowd = knock(300);
@@ -78,7 +78,7 @@ TEST_F(LimitsTest, AHandshakeThatStopsAnywhereEnds) {
   end();
 }
 
-// Proves: transport | slow-loris: a PDU that drips | TCP Transport 1.0c 3.3
+// Proves: transport | Hosts that stall or vanish | TCP 3.4
 TEST_F(LimitsTest, PdusThatAreBegunAndNotEndedEndTheConnection) {
   ASSERT_NO_FATAL_FAILURE(begin());
   Host slow = connect(4);
@@ -96,7 +96,7 @@ TEST_F(LimitsTest, PdusThatAreBegunAndNotEndedEndTheConnection) {
   end();
 }
 
-// Proves: transport | R2Ts that are never answered | TCP Transport 1.0c 3.3.2
+// Proves: transport | Hosts that stall or vanish | TCP 3.4
 TEST_F(LimitsTest, R2tsThatAreNeverAnsweredGiveTheirBuffersBack) {
   ASSERT_NO_FATAL_FAILURE(begin());
   std::vector<Host> greedy;
@@ -124,7 +124,7 @@ TEST_F(LimitsTest, R2tsThatAreNeverAnsweredGiveTheirBuffersBack) {
   end();
 }
 
-// Proves: transport | C2HTermReq: the connection ends also when the host keeps its end | TCP Transport 1.0c 3.5.2
+// Proves: transport | Termination with its reason | TCP 3.5
 TEST_F(LimitsTest, HostsThatIgnoreC2hTermReqAreLeft) {
   ASSERT_NO_FATAL_FAILURE(begin());
   std::vector<Connection> rude;
@@ -140,7 +140,7 @@ TEST_F(LimitsTest, HostsThatIgnoreC2hTermReqAreLeft) {
   end();
 }
 
-// Proves: transport | PDU floods | TCP Transport 1.0c 3.3
+// Proves: transport | Limits on connections and handshakes | TCP 3.4
 TEST_F(LimitsTest, AFloodOfCommandsLeavesTheOthersTheirTurn) {
   ASSERT_NO_FATAL_FAILURE(begin());
   Host flood = connect(1, 32);
@@ -173,7 +173,7 @@ TEST_F(LimitsTest, AFloodOfCommandsLeavesTheOthersTheirTurn) {
   end();
 }
 
-// Proves: transport | log lines that hosts cause are bounded | none
+// Proves: transport | Limits on connections and handshakes | TCP 3.4
 TEST_F(LimitsTest, AStormOfEveryMistakeWritesALogOfBoundedLength) {
   ASSERT_NO_FATAL_FAILURE(begin());
   const int rounds = soak() ? 5000 : 400;
@@ -206,7 +206,7 @@ TEST_F(LimitsTest, NamesThatAreNoTextAreRefusedAndNeverShown) {
   end();
 }
 
-// Proves: transport | connections in total | none
+// Proves: transport | Limits on connections and handshakes | TCP 3.4
 TEST_F(LimitsTest, TheTotalOfConnectionsIsKept) {
   ASSERT_NO_FATAL_FAILURE(start(CATNAP_SERVER, "", {"--max-connections", "10"}));
   fds_before_ = open_fds();

@@ -61,7 +61,7 @@ class LoadTest : public OwnServerTest {
   }
 };
 
-// Proves: transport | 1,000 hosts with 4 I/O queues each | none
+// Proves: transport | Limits on connections and handshakes | TCP 3.4
 TEST_F(LoadTest, ManyHostsWithIoOnAllQueues) {
   const std::size_t count = soak() ? 1000 : 40;
   const int rounds = soak() ? 20 : 5;
@@ -100,7 +100,7 @@ TEST_F(LoadTest, ManyHostsWithIoOnAllQueues) {
   EXPECT_EQ(server_->stop(), 0);
 }
 
-// Proves: transport | connect and disconnect storms while namespaces come and go | none
+// Proves: transport | Closing | TCP 3.1
 TEST_F(LoadTest, AStormOfHostsWhileNamespacesComeAndGo) {
   const int rounds = soak() ? 5000 : 200;
   ASSERT_NO_FATAL_FAILURE(start(CATNAP_SERVER));
@@ -148,7 +148,7 @@ TEST_F(LoadTest, AStormOfHostsWhileNamespacesComeAndGo) {
   EXPECT_EQ(server_->stop(), 0);
 }
 
-// Proves: controller | 100 I/O queues, queue sizes from 2 to the maximum | NVMe-oF 1.1a 3.3
+// Proves: controller | I/O queue sizes and counts | Base 6.3
 TEST_F(LoadTest, AHundredQueuesOfEverySizeTakeMemoryOnlyForWhatTheyDo) {
   constexpr unsigned queues = 100;
   ASSERT_NO_FATAL_FAILURE(start(CATNAP_SERVER, R"(, "max_queue_depth": 4096, "max_aq_depth": 4096)"));

@@ -43,6 +43,7 @@ class R2tTest : public ProtocolTest {
   Queues queues_;
 };
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
 TEST_F(R2tTest, AsksForTheWholeDataInOrderAndNoMore) {
   auto sqe = io_command(nvme::IoOpcode::write, 0, 256);
   auto result = queues_.io.run(sqe, Payload::by_r2t(pattern(131072, 4)));
@@ -51,6 +52,7 @@ TEST_F(R2tTest, AsksForTheWholeDataInOrderAndNoMore) {
   EXPECT_EQ(read(queues_.io, 0, 131072).data, pattern(131072, 4));
 }
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
 TEST_F(R2tTest, NamesTheCommandAndStaysWithinIt) {
   auto r2t = start_write(queues_.io, 65536, 0xF007);
   EXPECT_EQ(r2t.cccid, 0xF007);
@@ -59,6 +61,7 @@ TEST_F(R2tTest, NamesTheCommandAndStaysWithinIt) {
   EXPECT_LE(r2t.r2tl, 65536U);
 }
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
 TEST_F(R2tTest, NeverMoreAtOnceThanMaxR2tAllows) {
   for (std::uint32_t max_r2t : {1U, 2U, 16U}) {
     auto io = open_io(queues_.cntlid, static_cast<std::uint16_t>(2 + max_r2t), {.io = {.max_r2t = max_r2t}});
@@ -79,6 +82,7 @@ TEST_F(R2tTest, NeverMoreAtOnceThanMaxR2tAllows) {
   }
 }
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
 TEST_F(R2tTest, SeveralPerCommandCarryAMebibyte) {
   auto io = open_io(queues_.cntlid, 2, {.io = {.max_r2t = 4}});
   auto data = pattern(max_io_bytes, 5);
@@ -86,6 +90,7 @@ TEST_F(R2tTest, SeveralPerCommandCarryAMebibyte) {
   EXPECT_EQ(read(io, 0, max_io_bytes).data, data);
 }
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
 TEST_F(R2tTest, TwoCommandsMayAlternateTheirData) {
   auto first = start_write(queues_.io, 8192, 1);
   auto second = start_write(queues_.io, 8192, 2);
@@ -105,6 +110,7 @@ TEST_F(R2tTest, TwoCommandsMayAlternateTheirData) {
   EXPECT_EQ(read(queues_.io, 0, 8192).data, data);
 }
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
 TEST_F(R2tTest, WrongTransferTagTerminates) {
   auto r2t = start_write(queues_.io, 8192);
   for (std::uint16_t wrong : {static_cast<std::uint16_t>(r2t.ttag + 1), std::uint16_t{0xFFFF}}) {
@@ -114,33 +120,39 @@ TEST_F(R2tTest, WrongTransferTagTerminates) {
   }
 }
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
 TEST_F(R2tTest, WrongCommandIdTerminates) {
   auto r2t = start_write(queues_.io, 8192);
   expect_fault(queues_.io.h2c_data(8, r2t.ttag, 0, pattern(8192, 1), true), {invalid_field_at(cccid_offset), sequence_error()});
 }
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
 TEST_F(R2tTest, AGapInTheOffsetsTerminates) {
   auto r2t = start_write(queues_.io, 8192);
   queues_.io.send(queues_.io.h2c_data(7, r2t.ttag, 0, pattern(1024, 1), false));
   expect_fault(queues_.io.h2c_data(7, r2t.ttag, 2048, pattern(1024, 1), false), {sequence_error(), out_of_range, invalid_field_at(datao_offset)});
 }
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
 TEST_F(R2tTest, GoingBackInTheOffsetsTerminates) {
   auto r2t = start_write(queues_.io, 8192);
   queues_.io.send(queues_.io.h2c_data(7, r2t.ttag, 0, pattern(1024, 1), false));
   expect_fault(queues_.io.h2c_data(7, r2t.ttag, 0, pattern(1024, 1), false), {sequence_error(), out_of_range, invalid_field_at(datao_offset)});
 }
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
 TEST_F(R2tTest, DataBeyondTheRequestTerminates) {
   auto r2t = start_write(queues_.io, 8192);
   expect_fault(queues_.io.h2c_data(7, r2t.ttag, 0, pattern(8192 + 512, 1), true), {out_of_range});
 }
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
 TEST_F(R2tTest, AnOffsetBeyondTheCommandTerminates) {
   auto r2t = start_write(queues_.io, 8192);
   expect_fault(queues_.io.h2c_data(7, r2t.ttag, 0xFFFFFE00, pattern(512, 1), true), {out_of_range, sequence_error(), invalid_field_at(datao_offset)});
 }
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
 TEST_F(R2tTest, MoreThanMaxH2CDataTerminates) {
   std::uint32_t most = queues_.io.ic_resp().maxh2cdata;
   if (most >= max_io_bytes) GTEST_SKIP() << "MAXH2CDATA is not below the largest I/O";
@@ -148,18 +160,21 @@ TEST_F(R2tTest, MoreThanMaxH2CDataTerminates) {
   expect_fault(queues_.io.h2c_data(7, r2t.ttag, 0, pattern(most + 4096, 1), false), {limit_exceeded, out_of_range});
 }
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
 TEST_F(R2tTest, LastPduMissingTerminates) {
   auto r2t = start_write(queues_.io, 8192);
   ASSERT_EQ(r2t.r2tl, 8192U);
   expect_fault(queues_.io.h2c_data(7, r2t.ttag, 0, pattern(8192, 1), false), {sequence_error(), invalid_field_at(flags_offset)});
 }
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
 TEST_F(R2tTest, LastPduTooEarlyTerminates) {
   auto r2t = start_write(queues_.io, 8192);
   ASSERT_EQ(r2t.r2tl, 8192U);
   expect_fault(queues_.io.h2c_data(7, r2t.ttag, 0, pattern(4096, 1), true), {sequence_error(), invalid_field_at(flags_offset)});
 }
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
 TEST_F(R2tTest, DataLengthThatIsNotThePdusTerminates) {
   auto r2t = start_write(queues_.io, 8192);
   auto bytes = queues_.io.h2c_data(7, r2t.ttag, 0, pattern(4096, 1), false);
@@ -167,6 +182,7 @@ TEST_F(R2tTest, DataLengthThatIsNotThePdusTerminates) {
   expect_fault(bytes, {invalid_field_at(datal_offset), invalid_field_at(4)});
 }
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
 TEST_F(R2tTest, AnsweringTheSameRequestTwiceTerminates) {
   auto r2t = start_write(queues_.io, 8192);
   auto bytes = queues_.io.h2c_data(7, r2t.ttag, 0, pattern(8192, 1), true);
@@ -177,6 +193,8 @@ TEST_F(R2tTest, AnsweringTheSameRequestTwiceTerminates) {
   expect_fault(bytes, {sequence_error(), invalid_field_at(ttag_offset)});
 }
 
+// Proves: transport | H2CData and R2T | TCP 3.3.2
+// Proves: transport | Termination with its reason | TCP 3.5
 TEST_F(R2tTest, AViolationWritesNothing) {
   ASSERT_TRUE(succeeded(write(queues_.io, 0, pattern(8192, 20))));
   auto r2t = start_write(queues_.io, 8192);

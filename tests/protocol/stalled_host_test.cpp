@@ -67,6 +67,7 @@ struct Stall {
 
 class StallTest : public StalledHostTest, public testing::WithParamInterface<Stall> {};
 
+// Proves: transport | Hosts that stall or vanish | TCP 3.4
 TEST_P(StallTest, NoSpinNoLossOthersServed) {
   auto stalled = open_queues({.io = {.digests = GetParam().digests, .receive_buffer_bytes = 4096}, .cattr = GetParam().cattr});
   auto cids = submit_reads(stalled.io);
@@ -89,6 +90,7 @@ INSTANTIATE_TEST_SUITE_P(Ways, StallTest,
 // Overwritten while the answers wait: each block read must be wholly old or wholly new, and its digest right.
 class TornBlockTest : public StalledHostTest, public testing::WithParamInterface<bool> {};
 
+// Proves: transport | Hosts that stall or vanish | TCP 3.4
 TEST_P(TornBlockTest, AnOverwriteDuringTheStallTearsNoBlock) {
   auto stalled = open_queues({.io = {.digests = {false, GetParam()}, .receive_buffer_bytes = 4096}});
   auto cids = submit_reads(stalled.io);
@@ -109,6 +111,7 @@ TEST_P(TornBlockTest, AnOverwriteDuringTheStallTearsNoBlock) {
 
 INSTANTIATE_TEST_SUITE_P(DataDigest, TornBlockTest, testing::Bool());
 
+// Proves: transport | Hosts that stall or vanish | TCP 3.4
 TEST_F(StalledHostTest, AHostThatNeverResumesCanHangUp) {
   {
     auto stalled = open_queues({.io = {.receive_buffer_bytes = 4096}});

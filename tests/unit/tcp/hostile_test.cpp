@@ -43,7 +43,7 @@ class HostileTest : public QueuePairTest {
   }
 };
 
-// Proves: transport | time-out of ICReq | TCP Transport 1.0c 3.3.1
+// Proves: transport | Limits on connections and handshakes | TCP 3.4
 TEST_F(HostileTest, AConnectionThatSaysNothingEndsSoon) {
   hand.advance_us(options.ic_timeout_us - 1);
   EXPECT_EQ(group->queue_count(), 1u);
@@ -72,7 +72,7 @@ TEST_F(HostileTest, IcReqBuysTimeForConnectAndNoMore) {
   EXPECT_EQ(group->stats().timed_out_connect, 1u);
 }
 
-// Proves: transport | slow-loris: a PDU that drips | TCP Transport 1.0c 3.3
+// Proves: transport | Hosts that stall or vanish | TCP 3.4
 TEST_F(HostileTest, APduThatDripsEndsWhereverItIs) {
   for (const bool in_place : {false, true}) {
     for (const std::size_t already : {1, 7, 8, 71, 72, 73, 400}) {
@@ -118,7 +118,7 @@ TEST_F(HostileTest, TheNearestTimeOutCounts) {
   EXPECT_EQ(group->stats().timed_out_r2t, 1u);
 }
 
-// Proves: transport | C2HTermReq: the connection ends also when the host keeps its end | TCP Transport 1.0c 3.5.2
+// Proves: transport | Termination with its reason | TCP 3.5
 TEST_F(HostileTest, AHostThatIgnoresC2hTermReqIsLeftSoon) {
   connected();
   const std::string wrong(8, '\xFF');
@@ -146,7 +146,7 @@ TEST_F(HostileTest, AFloodAfterC2hTermReqIsNotReadForEver) {
   EXPECT_LE(sent, std::size_t{8} << 20);
 }
 
-// Proves: transport | half-open connections | NVMe-oF 1.1a 3.3
+// Proves: transport | Limits on connections and handshakes | TCP 3.4
 TEST_F(HostileTest, OnlySoManyHalfOpenConnections) {
   options.admission_limits.max_half_open = 3;
   options.admission = std::make_shared<Admission>(options.admission_limits);
@@ -210,7 +210,7 @@ TEST(AdmissionTest, OneHostCannotTakeTheOthersPlaces) {
   EXPECT_EQ(admission->hosts(), 0u) << "addresses must not pile up";
 }
 
-// Proves: transport | bytes buffered per connection | TCP Transport 1.0c 3.3.2
+// Proves: transport | Limits on connections and handshakes | TCP 3.4
 TEST_F(HostileTest, AConnectionIsNotReadFromWhileItHasTooMuch) {
   options.max_buffered_bytes = 64 << 10;
   connect_anew();
@@ -291,7 +291,7 @@ TEST_F(HostileTest, AfterABurstAnIdleConnectionBecomesSmallAgain) {
   EXPECT_TRUE(receive(1).empty());
 }
 
-// Proves: transport | outstanding commands | NVMe Base 2.0 3.3.1.2
+// Proves: transport | Flow control and SQ head | Base 3.3.1.2.1
 TEST_F(HostileTest, EveryQueueSizeHoldsWhatItSaysAndNoMore) {
   for (const std::uint16_t entries : {2, 3, 4, 31, 32, 33, 127, 128, 1023, 4096}) {
     connect_anew();
@@ -351,7 +351,7 @@ class NoFdsTest : public testing::Test {
   std::vector<int> accepted_, hosts_;
 };
 
-// Proves: transport | no file descriptors left (ulimit -n) | TCP Transport 1.0c 3.1
+// Proves: transport | Limits on connections and handshakes | TCP 3.4
 TEST_F(NoFdsTest, ConnectionsAreRefusedOneByOneWithoutAPauseOrASpin) {
   knock();
   hand_.settle();

@@ -179,7 +179,7 @@ class PiecesTest : public QueuePairTest, public testing::WithParamInterface<bool
   std::string written;
 };
 
-// Proves: transport | PDUs cut anywhere by the network | TCP Transport 1.0c 3.3
+// Proves: transport | Framing at every split | TCP 3.3
 TEST_P(PiecesTest, WhereverTheHostsBytesAreCutTheAnswersAreTheSame) {
   connect_anew();
   const std::string whole = talk();
@@ -204,7 +204,7 @@ TEST_P(PiecesTest, ByteByByteTheAnswersAreTheSame) {
   EXPECT_EQ(written, expected_writes());
 }
 
-// Proves: transport | answers taken by the network in pieces of any size | TCP Transport 1.0c 3.3
+// Proves: transport | Framing at every split | TCP 3.3
 TEST_P(PiecesTest, HoweverLittleTheSocketTakesTheAnswersAreTheSame) {
   connect_anew();
   const std::string whole = talk();

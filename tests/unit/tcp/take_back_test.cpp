@@ -35,7 +35,7 @@ class TakeBackTest : public QueuePairTest {
   }
 };
 
-// Proves: admin | Abort | NVMe Base 2.0 5.1
+// Proves: admin | Abort | Base 5.1
 TEST_F(TakeBackTest, ACommandThatWaitsInTheSinkIsAbandonedAndAnswered) {
   connected();
   sink.on_plan = [](Request&) { return PlanAction::wait; };
@@ -47,7 +47,7 @@ TEST_F(TakeBackTest, ACommandThatWaitsInTheSinkIsAbandonedAndAnswered) {
   expect_alive(5);
 }
 
-// Proves: admin | Abort | NVMe Base 2.0 5.1
+// Proves: admin | Abort | Base 5.1
 TEST_F(TakeBackTest, ACommandThatWaitsForABufferLeavesTheLine) {
   connected();
   auto others = take_buffers();
