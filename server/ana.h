@@ -28,12 +28,12 @@ std::uint32_t ana_group_of(const NamespaceConfig& config);
 // Null listener: it is being taken away.
 AnaState ana_state_of(const SubsystemSnapshot::ListenerEntry* listener, std::uint32_t group);
 
-// Brings the change counts of `next` up to date: each listener whose log page differs from the one in `old` counts one more, and the groups that differ
-// note that count. Null `old`: a new subsystem.
+// Brings the change counts of `next` up to date: each listener whose log page differs from the one in `old` counts one more, and the groups that
+// differ note that count. Null `old`: a new subsystem.
 void count_ana_changes(const SubsystemSnapshot* old, SubsystemSnapshot& next);
 
-// Is the host that came in at `local` to be told (Base 2.0 section 5.2, Asymmetric Namespace Access Change)? The state or the group of a namespace that
-// it saw before and sees now differs. Coming and going namespaces have an event of their own.
+// Is the host that came in at `local` to be told (Base 2.0 section 5.2, Asymmetric Namespace Access Change)? The state or the group of a namespace
+// that it saw before and sees now differs. Coming and going namespaces have an event of their own.
 bool ana_differs_for_host(const SubsystemSnapshot& old, const SubsystemSnapshot& next, const transport::CommandQueue::Address& local,
                           const std::string& hostnqn);
 
@@ -41,7 +41,8 @@ bool ana_differs_for_host(const SubsystemSnapshot& old, const SubsystemSnapshot&
 std::vector<std::byte> build_ana_log(const SubsystemSnapshot& subsystem, const SubsystemSnapshot::ListenerEntry* listener, const std::string& hostnqn,
                                      bool groups_only);
 
-// What a command that needs the namespace's medium gets in this state; ok() when it may go on. Path statuses come without DNR: another path may serve.
+// What a command that needs the namespace's medium gets in this state; ok() when it may go on. Path statuses come without DNR: another path may
+// serve.
 CommandError ana_refusal(AnaState state);
 // Capacities are reported as 0 in these states (Base 2.0 section 8.1.3.3 to 8.1.3.5).
 inline bool ana_hides_capacity(AnaState state) { return state != AnaState::optimized && state != AnaState::non_optimized; }

@@ -63,6 +63,8 @@ void Daemon::start() {
   hooks.committed = [this](const auto& old, const auto& next) { controllers_->configuration_changed(old, next); };
   hooks.has_controllers = [this](const std::string& nqn) { return !controllers_->controllers(nqn).empty(); };
   hooks.controllers_of_host = [this](const std::string& nqn, const std::string& host) { return controllers_->controllers_of_host(nqn, host); };
+  reservations_ = std::make_unique<TargetReservationHub>(app_thread, groups_, *controllers_, runtime_.workers());
+  hooks.reservations = reservations_.get();
   hooks.listen = &Target::listen_tcp;
   TargetLimits limits;
   limits.max_connections = connections_that_fit(options_.max_connections != 0 ? options_.max_connections : limits.max_connections);
@@ -119,7 +121,8 @@ void Daemon::make_groups() {
   const CpuMask& mask = target_->poll_groups_mask();
   for (Reactor* reactor : runtime_.reactors()) {
     if (!mask.empty() && !mask.has(reactor->lcore())) continue;
-    Thread& thread = runtime_.create_thread(*reactor, fmt::format("nvmf_tgt_poll_group_{:03}", groups_.size()));
+    // One per reactor to begin with; it may run on any reactor of the mask, and is moved there by RPC or by the dynamic scheduler.
+    Thread& thread = runtime_.create_thread(*reactor, fmt::format("nvmf_tgt_poll_group_{:03}", groups_.size()), mask.empty() ? reactor_cpus : mask);
     auto group = std::make_unique<ServerGroup>(thread, *controllers_);
     groups_.push_back(group.get());
     target_->attach_group(std::make_unique<GroupAdapter>(std::move(group), runtime_.app_thread()));

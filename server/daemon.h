@@ -19,6 +19,7 @@
 #include "server/config_file.h"
 #include "server/controller_table.h"
 #include "server/options.h"
+#include "server/reservations/target_hub.h"
 #include "server/server_group.h"
 #include "server/target.h"
 
@@ -69,6 +70,7 @@ class Daemon {
   rpc::Dispatcher dispatcher_;
   std::unique_ptr<ControllerTable> controllers_;
   std::vector<ServerGroup*> groups_;
+  std::unique_ptr<ReservationHub> reservations_;
   std::unique_ptr<Target> target_;
   std::unique_ptr<rpc::Server> rpc_server_;
   Timer drain_timer_;

@@ -15,6 +15,7 @@ void register_nvmf_rpc_methods(rpc::MethodTable& table) {
   register_nvmf_subsystem_methods(table);
   register_nvmf_namespace_methods(table);
   register_nvmf_listener_methods(table);
+  register_nvmf_ana_methods(table);
   register_nvmf_host_methods(table);
   register_nvmf_visibility_methods(table);
   register_nvmf_referral_methods(table);

@@ -37,6 +37,13 @@ Json::Value transport_json(const TransportConfig& config);
 // `nqn` of the call; "discovery", and the discovery subsystem's unique NQN, stand for the discovery NQN.
 std::string nqn_of(const rpc::Params& params);
 
+// "ana_state": one of the five states (nvmf_ana_rpc.cpp).
+rpc::Param ana_state_param();
+// Array of {"ana_group", "ana_state"}, one per group there may be.
+Json::Value ana_states_json(const SubsystemSnapshot& subsystem, const SubsystemSnapshot::ListenerEntry& listener);
+// Calls that bring about what is not the listener's default state.
+void append_ana_calls(const SubsystemSnapshot& subsystem, const SubsystemSnapshot::ListenerEntry& listener, Json::Value& calls);
+
 Target& target();
 
 // The reply to a change: true once it is committed.

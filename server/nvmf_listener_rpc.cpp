@@ -1,7 +1,8 @@
 // nvmf_subsystem_add_listener, nvmf_subsystem_remove_listener, nvmf_subsystem_get_listeners.
-// Owner: app_thread. Left out: TLS (secure_channel), changing ANA states.
+// Owner: app_thread. Left out: TLS (secure_channel), changing ANA states (nvmf_ana_rpc.cpp).
 #include <fmt/format.h>
 
+#include "server/ana.h"
 #include "server/nvmf_common_rpc.h"
 #include "server/nvmf_rpc.h"
 
@@ -11,29 +12,14 @@ namespace {
 using rpc::Param;
 using rpc::ParamType;
 
-const char* ana_state_name(AnaState state) {
-  switch (state) {
-    case AnaState::optimized:
-      return "optimized";
-    case AnaState::non_optimized:
-      return "non_optimized";
-    case AnaState::inaccessible:
-      return "inaccessible";
-    case AnaState::persistent_loss:
-      return "persistent_loss";
-    case AnaState::change:
-      return "change";
-  }
-  return "unknown";
-}
-
 Task<Reply> add_listener(rpc::Params params) {
   if (params.boolean("secure_channel")) {
     co_return std::unexpected(rpc::RpcError(Error(ENOTSUP, "secure_channel true is not supported: connections are plain TCP")));
   }
   const std::string nqn = nqn_of(params);
   const ListenAddress address = listen_address(params);
-  Target::Change change = target().add_listener(nqn, address);
+  const AnaState ana_state = ana_state_named(params.string("ana_state")).value_or(AnaState::optimized);
+  Target::Change change = target().add_listener(nqn, address, ana_state);
   Reply reply = co_await reply_when_settled(change);
   co_return reply;
 }
@@ -44,18 +30,6 @@ Task<Reply> remove_listener(rpc::Params params) {
   Target::Change change = target().remove_listener(nqn, address);
   Reply reply = co_await reply_when_settled(change);
   co_return reply;
-}
-
-Json::Value ana_states_json(const SubsystemSnapshot& subsystem, const SubsystemSnapshot::ListenerEntry& listener) {
-  Json::Value states(Json::arrayValue);
-  for (std::uint32_t group = 1; group <= subsystem.max_namespaces; ++group) {
-    const auto state = listener.ana_states.find(group);
-    Json::Value entry(Json::objectValue);
-    entry["ana_group"] = group;
-    entry["ana_state"] = ana_state_name(state == listener.ana_states.end() ? AnaState::optimized : state->second);
-    states.append(std::move(entry));
-  }
-  return states;
 }
 
 Reply get_listeners(const rpc::Params& params) {
@@ -77,7 +51,7 @@ void register_nvmf_listener_methods(rpc::MethodTable& table) {
   table.add(rpc::Method("nvmf_subsystem_add_listener", "Let a subsystem be reached at an address")
                 .with({nqn_param(), listen_address_param(), tgt_name_param(),
                        Param("secure_channel", ParamType::boolean, "Only false: TLS is not supported"),
-                       Param("ana_state", ParamType::string, "ANA state of all groups at this listener").one_of({"optimized"}),
+                       ana_state_param(),
                        Param("sock_impl", ParamType::any, "No effect: there is one socket implementation").ignored(),
                        Param("numa_id", ParamType::any, "No effect: an option of vfio-user").ignored()})
                 .mutates()

@@ -1,7 +1,10 @@
 // nvmf_subsystem_add_ns, nvmf_subsystem_remove_ns.
-// Owner: app_thread. Left out: visibility per host after creation, ANA groups changed later, persistence of reservations.
+// Owner: app_thread. Left out: visibility per host after creation, ANA groups changed later (nvmf_ana_rpc.cpp).
 #include <fmt/format.h>
 
+#include <filesystem>
+
+#include "reactor/runtime.h"
 #include "server/names.h"
 #include "server/nvmf_common_rpc.h"
 #include "server/nvmf_rpc.h"
@@ -22,19 +25,18 @@ Param namespace_param() {
                     Param("eui64", ParamType::string, "EUI-64, 8 bytes in hexadecimal"),
                     Param("anagrpid", ParamType::integer, "ANA group; without it the NSID").range(1, max_namespaces_limit),
                     Param("no_auto_visible", ParamType::boolean, "Hosts do not see the namespace by themselves").or_default(false),
-                    Param("ptpl_file", ParamType::string, "Not supported: there are no reservations"),
+                    Param("ptpl_file", ParamType::string, "File that keeps the namespace's reservations through power loss; without it they are lost"),
                     Param("hide_metadata", ParamType::any, "No effect: there are no bdevs with metadata").ignored()});
 }
 
 rpc::RpcResult<NamespaceOptions> namespace_options(const rpc::Params& given) {
-  if (!given.string("ptpl_file").empty()) {
-    return std::unexpected(rpc::RpcError(Error(ENOTSUP, fmt::format("ptpl_file '{}': reservations are not supported", given.string("ptpl_file")))));
-  }
   NamespaceOptions options;
   options.bdev_name = given.string("bdev_name");
   options.nsid = static_cast<std::uint32_t>(given.integer("nsid"));
   options.anagrpid = static_cast<std::uint32_t>(given.integer("anagrpid"));
   options.no_auto_visible = given.boolean("no_auto_visible");
+  // A saved configuration must mean the same file whatever directory the process starts in.
+  if (!given.string("ptpl_file").empty()) options.ptpl_file = std::filesystem::absolute(given.string("ptpl_file")).lexically_normal().string();
   if (given.has("uuid")) {
     const auto uuid = parse_uuid(given.string("uuid"));
     if (!uuid) return std::unexpected(rpc::RpcError(rpc::invalid_params, uuid.error().message));
@@ -57,9 +59,16 @@ rpc::RpcResult<NamespaceOptions> namespace_options(const rpc::Params& given) {
 
 Task<Reply> add_ns(rpc::Params params) {
   const rpc::Params given = params.object("namespace");
-  const auto options = namespace_options(given);
+  auto options = namespace_options(given);
   if (!options) co_return std::unexpected(options.error());
   const std::string nqn = nqn_of(params);
+  if (!options->ptpl_file.empty()) {
+    using Loaded = Result<std::optional<PtplImage>>;
+    Promise<Loaded> reading = call_blocking<Loaded>(Runtime::instance()->workers(), [path = options->ptpl_file] { return load_ptpl(path); });
+    Loaded loaded = co_await reading;
+    if (!loaded) co_return std::unexpected(rpc::RpcError(Error(loaded.error().err, "ptpl_file " + loaded.error().message)));
+    options->restored = std::move(*loaded);
+  }
   const auto added = target().add_namespace(nqn, *options);
   if (!added) co_return std::unexpected(rpc::RpcError(added.error()));
   const std::uint64_t generation = added->generation;

@@ -19,6 +19,7 @@ void register_nvmf_transport_methods(rpc::MethodTable& table);   // nvmf_create_
 void register_nvmf_subsystem_methods(rpc::MethodTable& table);   // nvmf_create_subsystem, nvmf_delete_subsystem, nvmf_get_subsystems
 void register_nvmf_namespace_methods(rpc::MethodTable& table);   // nvmf_subsystem_add_ns, nvmf_subsystem_remove_ns
 void register_nvmf_listener_methods(rpc::MethodTable& table);    // nvmf_subsystem_add_listener, …_remove_listener, …_get_listeners
+void register_nvmf_ana_methods(rpc::MethodTable& table);         // nvmf_subsystem_listener_set_ana_state, nvmf_subsystem_set_ns_ana_group
 void register_nvmf_host_methods(rpc::MethodTable& table);        // nvmf_subsystem_add_host, …_remove_host, …_allow_any_host
 void register_nvmf_visibility_methods(rpc::MethodTable& table);  // nvmf_ns_add_host, nvmf_ns_remove_host, nvmf_ns_visible
 void register_nvmf_referral_methods(rpc::MethodTable& table);    // nvmf_discovery_add_referral, …_remove_referral, …_get_referrals, …_referral_*

@@ -6,6 +6,7 @@
 
 #include "server/draft.h"
 #include "server/names.h"
+#include "server/reservations/namespace_reservations.h"
 #include "server/target.h"
 
 namespace catnap::server {
@@ -62,6 +63,31 @@ Result<void> Target::check_namespace(const SubsystemSnapshot& subsystem, const N
   return {};
 }
 
+// A file belongs to one namespace: what another has written there is not this one's, and is not lost either.
+Result<void> Target::attach_reservations(const std::string& nqn, NamespaceConfig& config, const NamespaceOptions& options) const {
+  if (hooks_.reservations == nullptr) return {};
+  config.ptpl_file = options.ptpl_file;
+  if (!options.ptpl_file.empty()) {
+    for (const auto& [other_nqn, other] : current().subsystems) {
+      for (const auto& [nsid, present] : other->namespaces) {
+        if (present->ptpl_file != options.ptpl_file) continue;
+        return fail(EBUSY, fmt::format("ptpl_file '{}' keeps the reservations of namespace {} of subsystem '{}'", options.ptpl_file, nsid, other_nqn));
+      }
+    }
+  }
+  ReservationState restored;
+  if (options.restored) {
+    if (options.restored->namespace_uuid != config.uuid) {
+      return fail(EINVAL, fmt::format("ptpl_file '{}' holds the reservations of a namespace with UUID {}, this one has {}", options.ptpl_file,
+                                      uuid_text(options.restored->namespace_uuid), uuid_text(config.uuid)));
+    }
+    restored = options.restored->state;
+  }
+  NamespaceReservations::Place place{nqn, config.nsid, config.uuid, options.ptpl_file};
+  config.reservations = std::make_shared<NamespaceReservations>(*hooks_.reservations, std::move(place), std::move(restored));
+  return {};
+}
+
 Result<std::shared_ptr<NamespaceConfig>> Target::open_namespace(const SubsystemSnapshot& subsystem, const NamespaceOptions& options) {
   const auto nsid = choose_nsid(subsystem, options.nsid);
   if (!nsid) return std::unexpected(nsid.error());
@@ -82,6 +108,7 @@ Result<std::shared_ptr<NamespaceConfig>> Target::open_namespace(const SubsystemS
   config->anagrpid = options.anagrpid == 0 ? *nsid : options.anagrpid;
   config->no_auto_visible = options.no_auto_visible;
   if (auto valid = check_namespace(subsystem, *config); !valid) return std::unexpected(valid.error());
+  if (auto attached = attach_reservations(subsystem.nqn, *config, options); !attached) return std::unexpected(attached.error());
   auto self = std::make_shared<std::weak_ptr<bdev::Descriptor>>();  // the event's sender is known only after opening
   auto opened = bdev::Registry::instance().open(options.bdev_name, bdev_opener, true, [this, self](bdev::Event event) { bdev_event(*self, event); });
   if (!opened) return std::unexpected(opened.error());

@@ -49,9 +49,9 @@ void NamespaceReservations::run_next() {
       continue;
     }
     std::string bytes = encode_ptpl({place_.uuid, *next});
-    hub_.write_file(place_.file, std::move(bytes), [this, self, next = StatePtr(std::move(next)), outcome = std::move(outcome)](Result<void> written) {
-      made_durable(written, next, outcome);
-    });
+    hub_.write_file(
+        place_.file, std::move(bytes),
+        [this, self, next = StatePtr(std::move(next)), outcome = std::move(outcome)](Result<void> written) { made_durable(written, next, outcome); });
   }
   running_ = false;
 }
@@ -77,7 +77,8 @@ void NamespaceReservations::publish(StatePtr next, ReservationOutcome outcome) {
     published_ = std::move(next);
     reserved_.store(published_->type != nvme::ReservationType::none);
   }
-  hub_.refresh_groups(place_.nqn, place_.nsid, [self = shared_from_this(), outcome = std::move(outcome)]() mutable { self->taken_up(std::move(outcome)); });
+  hub_.refresh_groups(place_.nqn, place_.nsid,
+                      [self = shared_from_this(), outcome = std::move(outcome)]() mutable { self->taken_up(std::move(outcome)); });
 }
 
 void NamespaceReservations::taken_up(ReservationOutcome outcome) {

@@ -1,8 +1,9 @@
 // The reservations of one namespace: commands one after another, each durable (when the state persists), then published and taken up by every poll
 // group, then told to other hosts and completed. Nothing is completed that a power cut could take back, and no host sees a completion before every
 // queue obeys it.
-// Owner: app_thread, except published(), denied_to() and can_persist() (any OS thread). Lives as long as its namespace is configured or a command is on
-// its way. Left out: the rules (rules.h), decoding commands (reservation_commands.cpp), who the hub's groups and controllers are (reservation_hub.h).
+// Owner: app_thread, except published(), denied_to() and can_persist() (any OS thread). Lives as long as its namespace is configured or a command is
+// on its way. Left out: the rules (rules.h), decoding commands (reservation_commands.cpp), who the hub's groups and controllers are
+// (reservation_hub.h).
 #pragma once
 
 #include <array>

@@ -14,8 +14,8 @@ namespace catnap::server {
 
 class NotificationLog {
  public:
-  // As many as NUMBER OF AVAILABLE LOG PAGES can tell besides the one that is read. A host that does not read for that long has lost count anyway; what
-  // comes then is left out, and the gap in LOG PAGE COUNT shows how many.
+  // As many as NUMBER OF AVAILABLE LOG PAGES can tell besides the one that is read. A host that does not read for that long has lost count anyway;
+  // what comes then is left out, and the gap in LOG PAGE COUNT shows how many.
   static constexpr std::size_t capacity = 256;
 
   // False: masked, or no room. `count` rises for what finds no room, not for what is masked.

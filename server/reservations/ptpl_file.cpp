@@ -111,8 +111,8 @@ Result<void> read_registrants(Lines& lines, ReservationState& state) {
     if (!state.registrants.empty() && !(state.registrants.back().host < *host)) return lines.wrong("host identifiers must ascend");
     state.registrants.push_back({*host, *key});
   }
-  const bool held = state.type == nvme::ReservationType::none ||
-                    (state.all_registrants() ? !state.registrants.empty() : state.find(state.holder) != nullptr);
+  const bool held =
+      state.type == nvme::ReservationType::none || (state.all_registrants() ? !state.registrants.empty() : state.find(state.holder) != nullptr);
   if (!held) return lines.wrong("the holder of the reservation is no registrant");
   return {};
 }
@@ -279,7 +279,8 @@ Result<std::optional<PtplImage>> load_ptpl(const std::string& path) {
   if (!text) return std::unexpected(text.error());
   auto image = decode_ptpl(*text);
   if (!image) {
-    return fail(image.error().err, fmt::format("'{}': {}. It is left as it is; without it the reservations it held are gone", path, image.error().message));
+    return fail(image.error().err,
+                fmt::format("'{}': {}. It is left as it is; without it the reservations it held are gone", path, image.error().message));
   }
   return std::optional<PtplImage>(std::move(*image));
 }

@@ -54,12 +54,12 @@ class FileSteps {
 };
 FileSteps& posix_files();
 
-// Write beside, sync, rename over, sync the directory. Errors: what the failing step says, with the path. After one the old contents stand, or (the last
-// step failed) nobody knows which of both a power cut would leave.
+// Write beside, sync, rename over, sync the directory. Errors: what the failing step says, with the path. After one the old contents stand, or (the
+// last step failed) nobody knows which of both a power cut would leave.
 Result<void> write_durably(FileSteps& files, const std::string& path, std::string_view bytes);
 
-// Nothing: there is no such file yet. Checks that it can be written as well. Errors: EINVAL (relative path, damaged or foreign file, named), and what the
-// system says (EACCES, ENOENT for the directory, EISDIR…).
+// Nothing: there is no such file yet. Checks that it can be written as well. Errors: EINVAL (relative path, damaged or foreign file, named), and what
+// the system says (EACCES, ENOENT for the directory, EISDIR…).
 Result<std::optional<PtplImage>> load_ptpl(const std::string& path);
 
 }  // namespace catnap::server

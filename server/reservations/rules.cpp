@@ -82,8 +82,8 @@ ReservationOutcome add_registrant(ReservationState& state, const HostId& host, s
 }
 
 ReservationOutcome unregister(ReservationState& state, const HostId& host) {
-  const bool tells = state.holds(host) && (state.type == ReservationType::write_exclusive_registrants ||
-                                           state.type == ReservationType::exclusive_access_registrants);
+  const bool tells = state.holds(host) &&
+                     (state.type == ReservationType::write_exclusive_registrants || state.type == ReservationType::exclusive_access_registrants);
   std::erase_if(state.registrants, [&](const Registrant& each) { return each.host == host; });
   drop_orphaned(state);
   ReservationOutcome outcome = counted(state);

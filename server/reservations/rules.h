@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "server/command_error.h"
+#include "transport/nvme/command.h"
 #include "transport/nvme/reservation.h"
 
 namespace catnap::server {
@@ -36,15 +37,24 @@ struct ReservationState {
 
   bool operator==(const ReservationState&) const = default;
   const Registrant* find(const HostId& host) const;  // null: not registered
-  bool all_registrants() const {
-    return type == nvme::ReservationType::write_exclusive_all || type == nvme::ReservationType::exclusive_access_all;
-  }
+  bool all_registrants() const { return type == nvme::ReservationType::write_exclusive_all || type == nvme::ReservationType::exclusive_access_all; }
   bool holds(const HostId& host) const;
 };
 
 // What a reservation forbids a host: bits, tested by each I/O command.
 inline constexpr std::uint8_t deny_read = 1U << 0;   // Read, Compare, Verify
 inline constexpr std::uint8_t deny_write = 1U << 1;  // Write, Write Zeroes, Write Uncorrectable, Dataset Management, Flush, Copy
+// What an I/O command on the medium needs (NVM Command Set 1.0, section 2.1.2: Copy stands with the writes, as its source is in the same namespace).
+constexpr std::uint8_t access_of(std::uint8_t opcode) {
+  switch (static_cast<nvme::IoOpcode>(opcode)) {
+    case nvme::IoOpcode::read:
+    case nvme::IoOpcode::compare:
+    case nvme::IoOpcode::verify:
+      return deny_read;
+    default:
+      return deny_write;
+  }
+}
 // Section 8.19, figure "Command behavior in the presence of a reservation". Who may not read may not write either.
 std::uint8_t denied_access(const ReservationState& state, const HostId& host);
 
