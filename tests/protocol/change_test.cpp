@@ -56,6 +56,7 @@ class ChangeTest : public ProtocolTest {
   bool deleted_ = false;
 };
 
+// Proves: access | Namespace removal under I/O | Base 2.0c 8.12
 TEST_F(ChangeTest, ANamespaceRemovedWhileItsDataAreOnTheWay) {
   auto r2t = start_write();
   rpc("nvmf_subsystem_remove_ns", with_nqn(R"("nsid": 1)"));
@@ -93,6 +94,7 @@ TEST_F(ChangeTest, ARemovedListenerTakesItsQueuesAlong) {
   expect_queues_end();
 }
 
+// Proves: access | Subsystem deletion under I/O | Base 2.0c 8.12
 TEST_F(ChangeTest, ADeletedSubsystemTakesItsQueuesAlong) {
   start_write();
   rpc("nvmf_delete_subsystem", with_nqn(""));
@@ -115,6 +117,7 @@ TEST_F(ChangeTest, AResetWhileAWriteWaitsForItsData) {
   EXPECT_TRUE(enable(admin_));
 }
 
+// Proves: admin | Abort | Base 2.0c 5.1
 TEST_F(ChangeTest, AbortingAWriteThatWaitsForItsDataHarmsNobody) {
   auto r2t = start_write();
   auto sqe = admin_command(nvme::AdminOpcode::abort);

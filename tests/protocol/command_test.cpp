@@ -42,6 +42,7 @@ class CommandTest : public ProtocolTest {
   Queues queues_;
 };
 
+// Proves: command | Unknown opcodes | Base 2.0c 4.2.3
 TEST_F(CommandTest, UnknownIoOpcodes) {
   for (int opcode : {0x7D, 0x81, 0xC4}) {
     auto sqe = io_command(static_cast<nvme::IoOpcode>(opcode), 0, 1);
@@ -86,9 +87,9 @@ TEST_F(CommandTest, DataOfARefusedCommandMayComeLate) {
   EXPECT_TRUE(succeeded(flush(queues_.io)));
 }
 
-TEST_F(CommandTest, FusedCommandsAreNotOffered) {
+TEST_F(CommandTest, FuseHasAReservedValue) {
   auto sqe = transfer(nvme::IoOpcode::compare, 0x01, 512);
-  sqe.flags = sqe.flags | static_cast<std::uint8_t>(nvme::Fuse::first);
+  sqe.flags = sqe.flags | static_cast<std::uint8_t>(nvme::Fuse::reserved);
   EXPECT_TRUE(has_status(run_raw(sqe, pattern(512, 1)), nvme::GenericStatus::invalid_field));
 }
 
@@ -98,6 +99,7 @@ TEST_F(CommandTest, PrpsAreInvalid) {
   EXPECT_TRUE(has_status(run_raw(sqe), nvme::GenericStatus::invalid_field));
 }
 
+// Proves: transport | SGL types and offsets | TCP 1.0c 3.3.2.1
 TEST_F(CommandTest, SglTypesThatTcpDoesNotKnow) {
   for (int type : {0x00, 0x10, 0x20, 0x30, 0x40, 0x4F, 0xF0}) {
     EXPECT_TRUE(
@@ -107,12 +109,14 @@ TEST_F(CommandTest, SglTypesThatTcpDoesNotKnow) {
   EXPECT_TRUE(succeeded(flush(queues_.io)));
 }
 
+// Proves: transport | SGL types and offsets | TCP 1.0c 3.3.2.1
 TEST_F(CommandTest, InCapsuleDataAtAnOffset) {
   auto sqe = transfer(nvme::IoOpcode::write, 0x01, 512);
   sqe.sgl.address = 512;
   EXPECT_TRUE(has_status_of(run_raw(sqe, pattern(512, 1)), {nvme::GenericStatus::sgl_offset_invalid, nvme::GenericStatus::invalid_field}));
 }
 
+// Proves: transport | Command capsules and in-capsule data | TCP 1.0c 3.3.2
 TEST_F(CommandTest, InCapsuleDataShorterThanTheSgl) {
   auto sqe = transfer(nvme::IoOpcode::write, 0x01, 512);
   EXPECT_TRUE(has_status(run_raw(sqe, pattern(256, 1)), nvme::GenericStatus::data_sgl_length_invalid));

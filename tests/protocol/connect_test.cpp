@@ -26,6 +26,8 @@ class ConnectTest : public ProtocolTest {
   }
 };
 
+// Proves: fabrics | Connect | Base 2.0c 6.3
+// Proves: controller | Controller ids | Base 2.0c 6.3
 TEST_F(ConnectTest, GivesAControllerId) {
   auto result = try_connect({.subnqn = subsystem_nqn});
   ASSERT_TRUE(succeeded(result));
@@ -34,6 +36,7 @@ TEST_F(ConnectTest, GivesAControllerId) {
   EXPECT_EQ(std::uint32_t{result.cqe.dw0} >> 16, 0U) << "AUTHREQ without authentication";
 }
 
+// Proves: controller | Controller ids | Base 2.0c 6.3
 TEST_F(ConnectTest, ControllersHaveDifferentIds) {
   std::uint16_t first = 0;
   std::uint16_t second = 0;
@@ -42,6 +45,7 @@ TEST_F(ConnectTest, ControllersHaveDifferentIds) {
   EXPECT_NE(first, second);
 }
 
+// Proves: fabrics | Connect | Base 2.0c 6.3
 TEST_F(ConnectTest, UnknownSubsystem) { expect_invalid_parameter(try_connect({.subnqn = "nqn.2026-11.io.catnap:no-such"}), subnqn_offset, true); }
 
 TEST_F(ConnectTest, EmptySubsystemName) { expect_invalid_parameter(try_connect({.subnqn = ""}), subnqn_offset, true); }
@@ -54,6 +58,7 @@ TEST_F(ConnectTest, HostNameWithoutItsEnd) {
   expect_invalid_parameter(try_connect({.subnqn = subsystem_nqn, .hostnqn = std::string(256, 'h')}), hostnqn_offset, true);
 }
 
+// Proves: fabrics | Connect | Base 2.0c 6.3
 TEST_F(ConnectTest, HostThatIsNotAllowed) {
   EXPECT_TRUE(has_status(try_connect({.subnqn = restricted_nqn}), nvme::FabricsStatus::connect_invalid_host));
 }
@@ -66,6 +71,7 @@ TEST_F(ConnectTest, UnknownRecordFormat) {
 
 TEST_F(ConnectTest, QueueOfOneEntry) { expect_invalid_parameter(try_connect({.subnqn = subsystem_nqn, .entries = 1}), sqsize_offset, false); }
 
+// Proves: controller | I/O queue sizes and counts | Base 2.0c 6.3
 TEST_F(ConnectTest, AdminQueueTooLarge) { expect_invalid_parameter(try_connect({.subnqn = subsystem_nqn, .entries = 65535}), sqsize_offset, false); }
 
 TEST_F(ConnectTest, AdminQueueWithAFixedControllerId) {
@@ -80,6 +86,7 @@ TEST_F(ConnectTest, IoQueueOfAnyController) {
   expect_invalid_parameter(try_connect({.subnqn = subsystem_nqn, .cntlid = nvme::cntlid_dynamic, .qid = 1}), cntlid_offset, true);
 }
 
+// Proves: controller | I/O queue sizes and counts | Base 2.0c 6.3
 TEST_F(ConnectTest, IoQueueTooLarge) {
   auto queues = open_queues();
   expect_invalid_parameter(try_connect({.subnqn = subsystem_nqn, .cntlid = queues.cntlid, .qid = 2, .entries = 60000}), sqsize_offset, false);
@@ -129,6 +136,7 @@ TEST_F(ConnectTest, ASecondConnectOnOneConnection) {
   EXPECT_TRUE(has_status(connect_queue(admin, {.subnqn = subsystem_nqn}), nvme::GenericStatus::command_sequence_error));
 }
 
+// Proves: fabrics | Connect | Base 2.0c 6.3
 TEST_F(ConnectTest, NothingElseBeforeConnect) {
   auto connection = open();
   EXPECT_TRUE(has_status(identify(connection, nvme::Cns::controller), nvme::GenericStatus::command_sequence_error));
@@ -157,6 +165,7 @@ TEST_F(ConnectTest, UnknownFabricsCommand) {
   EXPECT_TRUE(has_status_of(admin.run(sqe), {nvme::GenericStatus::invalid_field, nvme::GenericStatus::invalid_opcode}));
 }
 
+// Proves: controller | I/O queue sizes and counts | Base 2.0c 6.3
 TEST_F(ConnectTest, AHundredIoQueuesOfOneController) {
   std::uint16_t cntlid = 0;
   auto admin = open_admin({.subnqn = subsystem_nqn}, &cntlid);
@@ -173,6 +182,7 @@ nvme::SubmissionEntry disconnect_command(std::uint16_t recfmt = 0) {
   return nvme::view_as<nvme::SubmissionEntry>(command);
 }
 
+// Proves: fabrics | Disconnect | Base 2.0c 6.4
 TEST_F(ConnectTest, DisconnectEndsAnIoQueueAndFreesItsId) {
   auto queues = open_queues();
   EXPECT_TRUE(succeeded(queues.io.run(disconnect_command())));

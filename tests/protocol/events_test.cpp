@@ -56,6 +56,9 @@ class EventsTest : public ProtocolTest {
   bool added_ = false;
 };
 
+// Proves: event | Namespace Attribute Changed | Base 2.0c 5.2
+// Proves: log | Changed Namespace List | Base 2.0c 5.16.1.5
+// Proves: admin | Asynchronous Event Request | Base 2.0c 5.2
 TEST_F(EventsTest, ANewNamespaceIsTold) {
   ask_for_namespace_events();
   auto event = request_event();
@@ -98,6 +101,7 @@ TEST_F(EventsTest, AnEventWaitsForItsRequest) {
   EXPECT_EQ(result.cqe.dw0, namespace_changed_dw0);
 }
 
+// Proves: event | Once each, none lost | Base 2.0c 5.2
 TEST_F(EventsTest, ASecondEventIsHeldBackUntilTheLogIsRead) {
   ask_for_namespace_events();
   auto first = request_event();
@@ -115,6 +119,7 @@ TEST_F(EventsTest, ASecondEventIsHeldBackUntilTheLogIsRead) {
   EXPECT_EQ(result.cqe.dw0, namespace_changed_dw0);
 }
 
+// Proves: event | Once each, none lost | Base 2.0c 5.2
 TEST_F(EventsTest, ReadingWithRetainKeepsTheEventAsserted) {
   ask_for_namespace_events();
   auto first = request_event();
@@ -127,6 +132,7 @@ TEST_F(EventsTest, ReadingWithRetainKeepsTheEventAsserted) {
   EXPECT_EQ(changed().nsid[0], 0U) << "read without RAE, so cleared";
 }
 
+// Proves: event | Masking | Base 2.0c 5.27.1.8
 TEST_F(EventsTest, NoEventsForThoseWhoDidNotAsk) {
   auto event = request_event();
   add_namespace();
@@ -140,6 +146,7 @@ TEST_F(EventsTest, MoreRequestsThanTheLimit) {
   EXPECT_TRUE(has_status(admin_.run(admin_command(nvme::AdminOpcode::async_event_request)), nvme::CommandStatus::async_event_limit_exceeded));
 }
 
+// Proves: admin | Abort | Base 2.0c 5.1
 TEST_F(EventsTest, AbortEndsAnEventRequest) {
   auto event = request_event();
   auto aborted = admin_.run(abort_command(event));
@@ -160,11 +167,13 @@ TEST_F(EventsTest, AResetEndsEventRequestsWithoutHarm) {
   EXPECT_TRUE(enable(admin_));
 }
 
+// Proves: admin | Keep Alive | Base 2.0c 5.18
 TEST_F(EventsTest, KeepAliveIsAnswered) {
   auto admin = open_admin({.subnqn = subsystem_nqn, .kato_ms = 10000});
   EXPECT_TRUE(succeeded(admin.run(admin_command(nvme::AdminOpcode::keep_alive))));
 }
 
+// Proves: controller | Keep Alive timeout | Base 2.0c 3.9
 TEST_F(EventsTest, AHostThatFallsSilentLosesItsController) {
   std::uint16_t cntlid = 0;
   auto admin = open_admin({.subnqn = subsystem_nqn, .kato_ms = 1000}, &cntlid);

@@ -15,6 +15,8 @@ class FeaturesTest : public ProtocolTest {
   std::uint16_t cntlid_ = 0;
 };
 
+// Proves: feature | Number of Queues | Base 2.0c 5.27.1.5
+// Proves: admin | Set Features | Base 2.0c 5.27
 TEST_F(FeaturesTest, NumberOfQueuesIsCutToWhatThereIs) {
   auto few = set_feature(admin_, nvme::Feature::number_of_queues, 0x00010001);
   ASSERT_TRUE(succeeded(few));
@@ -28,11 +30,13 @@ TEST_F(FeaturesTest, NumberOfQueuesFfffIsInvalid) {
   EXPECT_TRUE(has_status(set_feature(admin_, nvme::Feature::number_of_queues, 0x0000FFFF), nvme::GenericStatus::invalid_field));
 }
 
+// Proves: feature | Number of Queues | Base 2.0c 5.27.1.5
 TEST_F(FeaturesTest, NumberOfQueuesIsFixedOnceThereIsAnIoQueue) {
   auto io = open_io(cntlid_);
   EXPECT_TRUE(has_status(set_feature(admin_, nvme::Feature::number_of_queues, 0x00010001), nvme::GenericStatus::command_sequence_error));
 }
 
+// Proves: feature | Asynchronous Event Configuration | Base 2.0c 5.27.1.8
 TEST_F(FeaturesTest, EventConfigurationReadsBack) {
   ASSERT_TRUE(succeeded(set_feature(admin_, nvme::Feature::async_event_configuration, nvme::aec_namespace_attribute)));
   auto result = get_feature(admin_, nvme::Feature::async_event_configuration);
@@ -40,6 +44,7 @@ TEST_F(FeaturesTest, EventConfigurationReadsBack) {
   EXPECT_EQ(result.cqe.dw0, nvme::aec_namespace_attribute);
 }
 
+// Proves: feature | Keep Alive Timer | Base 2.0c 5.27.1.12
 TEST_F(FeaturesTest, KeepAliveTimerIsAtLeastWhatConnectAsked) {
   auto result = get_feature(admin_, nvme::Feature::keep_alive_timer);
   ASSERT_TRUE(succeeded(result));
@@ -52,12 +57,14 @@ TEST_F(FeaturesTest, KeepAliveTimerCanBeChanged) {
   EXPECT_GE(get_feature(admin_, nvme::Feature::keep_alive_timer).cqe.dw0, 120000U);
 }
 
+// Proves: feature | Host Identifier | Base 2.0c 5.27.1.25
 TEST_F(FeaturesTest, HostIdentifierIsThatOfConnect) {
   auto result = get_feature(admin_, nvme::Feature::host_identifier, nvme::FeatureSelect::current, 0, 16, nvme::host_identifier_exhid);
   ASSERT_TRUE(succeeded(result));
   EXPECT_EQ(result.data, Bytes(16, std::byte{0x5A}));
 }
 
+// Proves: admin | Get Features | Base 2.0c 5.15
 TEST_F(FeaturesTest, FeaturesEveryControllerHas) {
   for (auto feature :
        {nvme::Feature::arbitration, nvme::Feature::power_management, nvme::Feature::temperature_threshold, nvme::Feature::error_recovery,
@@ -67,6 +74,7 @@ TEST_F(FeaturesTest, FeaturesEveryControllerHas) {
   }
 }
 
+// Proves: feature | Volatile Write Cache | Base 2.0c 5.27.1.4
 TEST_F(FeaturesTest, WriteCacheAgreesWithIdentify) {
   bool present = (data_as<nvme::IdentifyController>(identify(admin_, nvme::Cns::controller)).vwc & nvme::vwc_present) != 0;
   EXPECT_EQ(get_feature(admin_, nvme::Feature::volatile_write_cache).ok(), present);

@@ -8,6 +8,7 @@ namespace {
 using FlowControlTest = ProtocolTest;
 
 // Proves: transport | Flow control and SQ head | Base 3.3.1.2.1
+// Proves: transport | Flow control and SQ head | Base 2.0c 3.3.1.2.1
 TEST_F(FlowControlTest, SqHeadFollowsTheCommandsTaken) {
   auto queues = open_queues({.entries = 4});
   // Connect took the first slot.
@@ -28,6 +29,7 @@ TEST_F(FlowControlTest, WithFlowControlEveryReadGetsACompletion) {
 }
 
 // Proves: transport | C2HData and the success flag | TCP 3.3.2
+// Proves: transport | C2HData and the success flag | TCP 1.0c 3.3.2
 TEST_F(FlowControlTest, WithoutFlowControlReadsEndWithTheSuccessFlag) {
   auto queues = open_queues({.cattr = nvme::cattr_disable_sq_flow_control});
   auto result = read(queues.io, 0, 131072);
@@ -98,6 +100,7 @@ TEST_F(FlowControlTest, ACommandIdMayBeUsedAgainOnceItIsComplete) {
 }
 
 // Proves: transport | Flow control and SQ head | Base 3.3.1.2.1
+// Proves: transport | Flow control and SQ head | Base 2.0c 3.3.1.2.1
 TEST_F(FlowControlTest, MoreCommandsThanTheQueueHoldsEndTheConnection) {
   auto queues = open_queues({.entries = 4});
   auto sqe = io_command(nvme::IoOpcode::write, 0, 16);

@@ -18,6 +18,8 @@ class IdentifyTest : public ProtocolTest {
   std::uint16_t cntlid_ = 0;
 };
 
+// Proves: admin | Identify | Base 2.0c 5.17
+// Proves: identify | Identify Controller | Base 2.0c 5.17.2.1
 TEST_F(IdentifyTest, ControllerSaysWhatALinuxHostDemands) {
   auto result = identify(admin_, nvme::Cns::controller);
   ASSERT_TRUE(succeeded(result));
@@ -54,6 +56,7 @@ TEST_F(IdentifyTest, ControllerStringsArePaddedAscii) {
   EXPECT_TRUE(std::ranges::all_of(controller.fr, [](char c) { return c >= 0x20 && c <= 0x7E; }));
 }
 
+// Proves: identify | Identify Namespace | NVM 1.0c 4.1.5.1
 TEST_F(IdentifyTest, NamespaceHasItsSizeAndFormat) {
   auto result = identify(admin_, nvme::Cns::namespace_data, 1);
   ASSERT_TRUE(succeeded(result));
@@ -65,6 +68,7 @@ TEST_F(IdentifyTest, NamespaceHasItsSizeAndFormat) {
   EXPECT_NE(ns.nmic & nvme::nmic_shared, 0);
 }
 
+// Proves: identify | Identify Namespace | NVM 1.0c 4.1.5.1
 TEST_F(IdentifyTest, AnInactiveNamespaceIsAllZero) {
   auto controller = data_as<nvme::IdentifyController>(identify(admin_, nvme::Cns::controller));
   ASSERT_GE(controller.nn, 2U);
@@ -80,6 +84,7 @@ TEST_F(IdentifyTest, NamespaceIdsThatCannotBe) {
   }
 }
 
+// Proves: identify | Active Namespace List | Base 2.0c 5.17.2.2
 TEST_F(IdentifyTest, ActiveNamespacesInOrder) {
   auto result = identify(admin_, nvme::Cns::active_namespaces, 0);
   ASSERT_TRUE(succeeded(result));
@@ -96,6 +101,7 @@ TEST_F(IdentifyTest, ActiveNamespacesBehindTheLastIdThereCanBe) {
   }
 }
 
+// Proves: identify | Namespace Identification Descriptors | Base 2.0c 5.17.2.3
 TEST_F(IdentifyTest, DescriptorsNameTheNamespaceOnceEach) {
   auto result = identify(admin_, nvme::Cns::namespace_descriptors, 1);
   ASSERT_TRUE(succeeded(result));
@@ -116,6 +122,9 @@ TEST_F(IdentifyTest, DescriptorsOfAnInactiveNamespace) {
   EXPECT_TRUE(has_status(identify(admin_, nvme::Cns::namespace_descriptors, 2), nvme::GenericStatus::invalid_namespace_or_format));
 }
 
+// Proves: identify | I/O Command Set specific Identify Namespace | Base 2.0c 5.17.2.5
+// Proves: identify | I/O Command Set specific Identify Controller | Base 2.0c 5.17.2.6
+// Proves: identify | I/O Command Set specific Active Namespace List | Base 2.0c 5.17.2.7
 TEST_F(IdentifyTest, IoCommandSetPagesOfTheNvmCommandSet) {
   EXPECT_TRUE(succeeded(identify(admin_, nvme::Cns::csi_controller, 0, 0)));
   EXPECT_TRUE(succeeded(identify(admin_, nvme::Cns::csi_namespace, 1, 0)));
@@ -135,6 +144,7 @@ TEST_F(IdentifyTest, CommandSetVectorsAreThereWhenCapPromisesThem) {
   EXPECT_EQ(data_as<nvme::IoCommandSets>(sets).vector[0] & 1, 1U);
 }
 
+// Proves: identify | I/O Command Set Independent Identify Namespace | Base 2.0c 5.17.2.8
 TEST_F(IdentifyTest, IndependentNamespacePageSaysReady) {
   auto result = identify(admin_, nvme::Cns::independent_namespace, 1);
   ASSERT_TRUE(succeeded(result));

@@ -43,8 +43,10 @@ class IoTest : public ProtocolTest {
   Queues queues_;
 };
 
+// Proves: command | Flush | Base 2.0c 7.1
 TEST_F(IoTest, FlushOfOneNamespace) { EXPECT_TRUE(succeeded(flush(queues_.io, 1))); }
 
+// Proves: command | Flush of all namespaces | Base 2.0c 7.1
 TEST_F(IoTest, FlushOfAllNamespacesIsAsIdentifySays) {
   auto vwc = data_as<nvme::IdentifyController>(identify(queues_.admin, nvme::Cns::controller)).vwc;
   bool supported = (vwc & 0x6) == nvme::vwc_flush_all_supported;
@@ -52,6 +54,7 @@ TEST_F(IoTest, FlushOfAllNamespacesIsAsIdentifySays) {
   EXPECT_TRUE(has_status(result, supported ? nvme::GenericStatus::success : nvme::GenericStatus::invalid_namespace_or_format));
 }
 
+// Proves: command | Force Unit Access | NVM 1.0c 3.2.6
 TEST_F(IoTest, ForceUnitAccessWrites) {
   auto sqe = io_command(nvme::IoOpcode::write, 500, 8);
   sqe.cdw12 = sqe.cdw12 | nvme::cdw12_fua;
@@ -59,6 +62,7 @@ TEST_F(IoTest, ForceUnitAccessWrites) {
   EXPECT_EQ(read(queues_.io, 500, 4096).data, pattern(4096, 3));
 }
 
+// Proves: command | Compare | NVM 1.0c 3.2.1
 TEST_F(IoTest, CompareOfEqualData) {
   ASSERT_TRUE(succeeded(write(queues_.io, 600, pattern(8192, 5))));
   EXPECT_TRUE(succeeded(compare(600, pattern(8192, 5))));
@@ -73,6 +77,7 @@ TEST_F(IoTest, CompareOfUnequalData) {
   }
 }
 
+// Proves: command | Write Zeroes | NVM 1.0c 3.2.8
 TEST_F(IoTest, WriteZeroesClearsExactlyItsRange) {
   ASSERT_TRUE(succeeded(write(queues_.io, 700, pattern(8192, 6))));
   EXPECT_TRUE(succeeded(write_zeroes(702, 4)));
@@ -81,12 +86,14 @@ TEST_F(IoTest, WriteZeroesClearsExactlyItsRange) {
   EXPECT_EQ(read(queues_.io, 700, 8192).data, expected);
 }
 
+// Proves: command | Write Zeroes with Deallocate | NVM 1.0c 3.2.8
 TEST_F(IoTest, WriteZeroesWithDeallocateReadsAsZeroes) {
   ASSERT_TRUE(succeeded(write(queues_.io, 704, pattern(65536, 6))));
   EXPECT_TRUE(succeeded(write_zeroes(704, 128, nvme::cdw12_deac)));
   EXPECT_EQ(read(queues_.io, 704, 65536).data, Bytes(65536));
 }
 
+// Proves: command | Write Zeroes | NVM 1.0c 3.2.8
 TEST_F(IoTest, WriteZeroesOfTheMostBlocksThereCanBe) {
   ASSERT_TRUE(succeeded(write(queues_.io, 0, pattern(512, 1))));
   ASSERT_TRUE(succeeded(write(queues_.io, 65535, pattern(512, 1))));
@@ -97,6 +104,7 @@ TEST_F(IoTest, WriteZeroesOfTheMostBlocksThereCanBe) {
   EXPECT_EQ(read(queues_.io, 65535, 512).data, most == 65536 ? Bytes(512) : pattern(512, 1));
 }
 
+// Proves: command | Dataset Management | NVM 1.0c 3.2.3
 TEST_F(IoTest, DeallocateTakesSeveralRanges) {
   ASSERT_TRUE(succeeded(write(queues_.io, 800, pattern(65536, 7))));
   EXPECT_TRUE(succeeded(deallocate({range(800, 64), range(900, 8), range(910, 0)})));
@@ -116,6 +124,7 @@ TEST_F(IoTest, DatasetHintsChangeNothing) {
   EXPECT_EQ(read(queues_.io, 950, 512).data, pattern(512, 8));
 }
 
+// Proves: command | Dataset Management | NVM 1.0c 3.2.3
 TEST_F(IoTest, DeallocateOfTheMostRangesThereCanBe) {
   std::vector<nvme::DsmRange> ranges;
   for (std::uint32_t i = 0; i < nvme::dsm_max_ranges; ++i) ranges.push_back(range(std::uint64_t{i} * 4, 2));
@@ -130,6 +139,7 @@ struct OutOfRange {
 
 class OutOfRangeTest : public IoTest, public testing::WithParamInterface<OutOfRange> {};
 
+// Proves: command | Limits of LBA range and transfer size | NVM 1.0c 3.2.4
 TEST_P(OutOfRangeTest, EveryCommandSaysSo) {
   auto [name, slba, blocks] = GetParam();
   auto bytes = std::size_t{blocks} * 512;
@@ -146,6 +156,7 @@ INSTANTIATE_TEST_SUITE_P(Places, OutOfRangeTest,
                                          OutOfRange{"AroundTheWorld", 0xFFFFFFFFFFFFFFFF, 2}, OutOfRange{"LastNumber", 0xFFFFFFFFFFFFFFFF, 1}),
                          [](const auto& one) { return std::string(one.param.name); });
 
+// Proves: command | Dataset Management | NVM 1.0c 3.2.3
 TEST_F(IoTest, ARangeListWithOneBadRangeDeallocatesNothing) {
   ASSERT_TRUE(succeeded(write(queues_.io, 960, pattern(512, 9))));
   EXPECT_TRUE(has_status(deallocate({range(960, 1), range(namespace_blocks, 1)}), nvme::GenericStatus::lba_out_of_range));
@@ -165,6 +176,7 @@ TEST_F(IoTest, NamespacesThatAreNotThere) {
   }
 }
 
+// Proves: command | Limits of LBA range and transfer size | Base 2.0c 5.17.2.1
 TEST_F(IoTest, MoreThanMdtsIsInvalid) {
   EXPECT_TRUE(has_status(read(queues_.io, 0, max_io_bytes + 512), nvme::GenericStatus::invalid_field));
   EXPECT_TRUE(has_status(write(queues_.io, 0, Bytes(max_io_bytes + 512)), nvme::GenericStatus::invalid_field));

@@ -31,6 +31,8 @@ TEST_F(LogPageTest, ThePagesAHostNeedsAreListed) {
   }
 }
 
+// Proves: log | Supported Log Pages | Base 2.0c 5.16.1.1
+// Proves: admin | Get Log Page | Base 2.0c 5.16
 TEST_F(LogPageTest, AllListedPagesCanBeReadAndNoOthers) {
   auto list = data_as<nvme::SupportedLogPages>(get(nvme::LogPage::supported_pages, 1024));
   for (int lid = 0; lid < 256; ++lid) {
@@ -44,6 +46,7 @@ TEST_F(LogPageTest, AllListedPagesCanBeReadAndNoOthers) {
   }
 }
 
+// Proves: log | SMART / Health Information | Base 2.0c 5.16.1.3
 TEST_F(LogPageTest, SmartCountsCommandsAndData) {
   auto before = data_as<nvme::SmartLog>(get(nvme::LogPage::smart, 512));
   for (int i = 0; i < 10; ++i) {
@@ -58,6 +61,7 @@ TEST_F(LogPageTest, SmartCountsCommandsAndData) {
   EXPECT_EQ(after.critical_warning, 0);
 }
 
+// Proves: log | Firmware Slot Information | Base 2.0c 5.16.1.4
 TEST_F(LogPageTest, FirmwareSlotHoldsTheRevisionOfIdentify) {
   auto result = get(nvme::LogPage::firmware, 512);
   ASSERT_TRUE(succeeded(result));
@@ -66,6 +70,7 @@ TEST_F(LogPageTest, FirmwareSlotHoldsTheRevisionOfIdentify) {
   EXPECT_EQ(log.frs[0], data_as<nvme::IdentifyController>(identify(queues_.admin, nvme::Cns::controller)).fr);
 }
 
+// Proves: log | Commands Supported and Effects | Base 2.0c 5.16.1.6
 TEST_F(LogPageTest, EffectsListWhatIsServed) {
   auto result = get(nvme::LogPage::effects, 4096);
   ASSERT_TRUE(succeeded(result));
@@ -80,6 +85,7 @@ TEST_F(LogPageTest, EffectsListWhatIsServed) {
   EXPECT_NE(log.io[static_cast<std::size_t>(nvme::IoOpcode::write)] & nvme::effect_content_change, 0U);
 }
 
+// Proves: log | Error Information | Base 2.0c 5.16.1.2
 TEST_F(LogPageTest, ErrorLogNamesTheCommandThatFailed) {
   auto sqe = io_command(nvme::IoOpcode::read, namespace_blocks, 1);
   auto cid = queues_.io.submit(sqe, Payload::to_host(512));
@@ -95,6 +101,7 @@ TEST_F(LogPageTest, ErrorLogNamesTheCommandThatFailed) {
   EXPECT_EQ(entry.lba, namespace_blocks);
 }
 
+// Proves: log | Offsets and lengths | Base 2.0c 5.16
 TEST_F(LogPageTest, AnOffsetReadsTheRest) {
   auto whole = get(nvme::LogPage::effects, 4096).data;
   auto part = get(nvme::LogPage::effects, 1024, 1024);
@@ -111,6 +118,7 @@ TEST_F(LogPageTest, AnOffsetOfNoWholeDwordIsInvalid) {
   EXPECT_TRUE(has_status(get(nvme::LogPage::effects, 512, 2), nvme::GenericStatus::invalid_field));
 }
 
+// Proves: log | Offsets and lengths | Base 2.0c 5.16
 TEST_F(LogPageTest, AskingForMoreThanThereIsGivesZeroes) {
   auto result = get(nvme::LogPage::smart, 4096);
   ASSERT_TRUE(succeeded(result));
@@ -122,6 +130,7 @@ TEST_F(LogPageTest, AnaIsReadableOnlyWhereReported) {
   EXPECT_EQ(offers(nvme::LogPage::ana), (controller.cmic & nvme::cmic_ana) != 0);
 }
 
+// Proves: log | Feature Identifiers Supported and Effects | Base 2.0c 5.16.1.18
 TEST_F(LogPageTest, FeatureEffectsAgreeWithGetFeatures) {
   if (!offers(nvme::LogPage::supported_features)) GTEST_SKIP() << "log page 12h is not offered";
   auto list = data_as<nvme::SupportedFeatures>(get(nvme::LogPage::supported_features, 1024));

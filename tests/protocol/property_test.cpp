@@ -29,6 +29,8 @@ class PropertyTest : public ProtocolTest {
   void set_cc(Connection& admin, std::uint32_t value) { EXPECT_TRUE(succeeded(property_set(admin, nvme::Property::cc, four, value))); }
 };
 
+// Proves: controller | Capabilities and version | Base 2.0c 3.1.3
+// Proves: fabrics | Property Get | Base 2.0c 6.5
 TEST_F(PropertyTest, CapabilitiesAreThoseOfAFabricsController) {
   auto admin = open_admin();
   auto result = property_get(admin, nvme::Property::cap, eight);
@@ -51,6 +53,7 @@ TEST_F(PropertyTest, ReadyTimeoutsAreThereWhenPromised) {
   EXPECT_GT(std::uint32_t{crto.cqe.dw0} & 0xFFFF, 0U);
 }
 
+// Proves: controller | Capabilities and version | Base 2.0c 3.1.3
 TEST_F(PropertyTest, VersionIsThatOfIdentify) {
   auto admin = open_admin();
   auto vs = property_get(admin, nvme::Property::vs, four);
@@ -66,11 +69,13 @@ TEST_F(PropertyTest, AFreshControllerIsNotReady) {
   EXPECT_FALSE(csts(admin).cfs);
 }
 
+// Proves: fabrics | Property Set | Base 2.0c 6.6
 TEST_F(PropertyTest, ConfigurationReadsBackAsWritten) {
   auto admin = open_admin();
   EXPECT_EQ(property_get(admin, nvme::Property::cc, four).cqe.dw0, 0x00460001U);
 }
 
+// Proves: controller | Enable and reset | Base 2.0c 3.5
 TEST_F(PropertyTest, AdminCommandsWaitForEnable) {
   auto admin = open();
   ASSERT_TRUE(succeeded(connect_queue(admin, {.subnqn = subsystem_nqn})));
@@ -79,6 +84,7 @@ TEST_F(PropertyTest, AdminCommandsWaitForEnable) {
   EXPECT_TRUE(succeeded(identify(admin, nvme::Cns::controller)));
 }
 
+// Proves: controller | Shutdown | Base 2.0c 3.6
 TEST_F(PropertyTest, ShutdownCompletes) {
   auto queues = open_queues();
   set_cc(queues.admin, 0x00464001);
@@ -91,6 +97,7 @@ TEST_F(PropertyTest, AbruptShutdownCompletes) {
   EXPECT_TRUE(reaches(queues.admin, [](nvme::Csts now) { return now.shst == nvme::ShutdownStatus::complete; }));
 }
 
+// Proves: controller | Enable and reset | Base 2.0c 3.5
 TEST_F(PropertyTest, ResetClearsReadyAndEndsIoQueues) {
   auto queues = open_queues();
   EXPECT_TRUE(disable(queues.admin));
@@ -112,6 +119,7 @@ TEST_F(PropertyTest, AnOffsetWithoutAProperty) {
   EXPECT_TRUE(has_status(property_get(admin, static_cast<nvme::Property>(0xFFFFFFFC), four), nvme::GenericStatus::invalid_field));
 }
 
+// Proves: fabrics | Property Get | Base 2.0c 6.5
 TEST_F(PropertyTest, TheWrongSize) {
   auto admin = open_admin();
   EXPECT_TRUE(has_status(property_get(admin, nvme::Property::csts, eight), nvme::GenericStatus::invalid_field));
@@ -119,6 +127,7 @@ TEST_F(PropertyTest, TheWrongSize) {
   EXPECT_TRUE(has_status(property_get(admin, nvme::Property::vs, static_cast<nvme::PropertySize>(5)), nvme::GenericStatus::invalid_field));
 }
 
+// Proves: fabrics | Property Set | Base 2.0c 6.6
 TEST_F(PropertyTest, ReadOnlyPropertiesStayAsTheyAre) {
   auto admin = open_admin();
   auto before = property_get(admin, nvme::Property::vs, four).cqe.dw0;

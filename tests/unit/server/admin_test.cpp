@@ -28,6 +28,7 @@ std::string text(const std::array<char, Size>& field) {
   return std::string(field.data(), Size);
 }
 
+// Proves: identify | Identify Controller | Base 2.0c 5.17.2.1
 TEST(IdentifyTest, ControllerSaysWhatLinuxChecks) {
   ControllerBench bench;
   std::uint16_t cntlid = 0;
@@ -64,6 +65,7 @@ TEST(IdentifyTest, AnaFieldsComeWithAnaReporting) {
   EXPECT_NE(data.anatt, 0);
 }
 
+// Proves: identify | Identify Namespace | NVM 1.0c 4.1.5.1
 TEST(IdentifyTest, NamespaceShowsItsSizeNow) {
   ControllerBench bench;
   FakeQueue& admin = bench.connect_admin();
@@ -83,6 +85,8 @@ TEST(IdentifyTest, NamespaceShowsItsSizeNow) {
   EXPECT_TRUE(bench.identify(admin, 0, 0xFFFFFFFF).status().same_code(invalid_namespace));
 }
 
+// Proves: identify | Active Namespace List | Base 2.0c 5.17.2.2
+// Proves: identify | Namespace Identification Descriptors | Base 2.0c 5.17.2.3
 TEST(IdentifyTest, ListsAndDescriptors) {
   ControllerBench bench;
   auto hidden = bench.make_namespace(3, bench.disk);
@@ -136,6 +140,7 @@ TEST(IdentifyTest, CommandSetPagesAndUnknownOnes) {
   EXPECT_TRUE(bench.identify(discovery, 2).status().same_code(invalid_field));
 }
 
+// Proves: log | Supported Log Pages | Base 2.0c 5.16.1.1
 TEST(LogPageTest, SupportedPagesAreThoseThatAnswer) {
   for (const bool discovery : {false, true}) {
     ControllerBench bench;
@@ -148,6 +153,7 @@ TEST(LogPageTest, SupportedPagesAreThoseThatAnswer) {
   }
 }
 
+// Proves: log | Commands Supported and Effects | Base 2.0c 5.16.1.6
 TEST(LogPageTest, EffectsAreThoseOfCommandsThatAnswer) {
   ControllerBench bench;
   const auto pair = bench.connect_io();
@@ -161,6 +167,7 @@ TEST(LogPageTest, EffectsAreThoseOfCommandsThatAnswer) {
   }
 }
 
+// Proves: log | Offsets and lengths | Base 2.0c 5.16
 TEST(LogPageTest, OffsetsCutAndRunOut) {
   ControllerBench bench;
   FakeQueue& admin = bench.connect_admin();
@@ -178,6 +185,7 @@ TEST(LogPageTest, OffsetsCutAndRunOut) {
   EXPECT_TRUE(bench.log_page(admin, 2, 512, false, 0, 1).status().same_code(invalid_field)) << "SMART per namespace";
 }
 
+// Proves: log | SMART / Health Information | Base 2.0c 5.16.1.3
 TEST(LogPageTest, SmartCountsWhatWasDone) {
   ControllerBench bench;
   const auto pair = bench.connect_io();
@@ -228,6 +236,9 @@ TEST(DiscoveryLogTest, ShowsWhatThisHostMayConnectTo) {
   EXPECT_EQ(text(log.entries[1].traddr).substr(0, 11), "127.0.0.1  ") << "an address that the host can reach";
 }
 
+// Proves: feature | Selectors | Base 2.0c 5.15
+// Proves: feature | Volatile Write Cache | Base 2.0c 5.27.1.4
+// Proves: feature | Error Recovery | NVM 1.0c 4.1.3.2
 TEST(FeatureTest, CapabilitiesSavingAndNamespaces) {
   ControllerBench bench;
   FakeQueue& admin = bench.connect_admin();
@@ -246,6 +257,8 @@ TEST(FeatureTest, CapabilitiesSavingAndNamespaces) {
   EXPECT_TRUE(bench.run(admin, scoped).status().same_code(nvme::CommandStatus::feature_not_namespace_specific));
 }
 
+// Proves: feature | Arbitration | Base 2.0c 5.27.1.1
+// Proves: feature | Temperature Threshold | Base 2.0c 5.27.1.3
 TEST(FeatureTest, ValuesAreReadBackAndResetBringsDefaults) {
   ControllerBench bench;
   FakeQueue& admin = bench.connect_admin();
@@ -260,6 +273,7 @@ TEST(FeatureTest, ValuesAreReadBackAndResetBringsDefaults) {
   EXPECT_EQ(bench.get_feature(admin, nvme::Feature::temperature_threshold).dw0(), 0xFFFFU);
 }
 
+// Proves: feature | Host Identifier | Base 2.0c 5.27.1.25
 TEST(FeatureTest, HostIdentifierIsThatOfConnect) {
   ControllerBench bench;
   FakeQueue& admin = bench.connect_admin();
@@ -270,6 +284,7 @@ TEST(FeatureTest, HostIdentifierIsThatOfConnect) {
   EXPECT_EQ(bench.run(admin, sqe).buffer, std::vector<std::byte>(16, std::byte{7}));
 }
 
+// Proves: log | Feature Identifiers Supported and Effects | Base 2.0c 5.16.1.18
 TEST(FeatureTest, SupportedFeaturesLogMatchesGetFeatures) {
   ControllerBench bench;
   FakeQueue& admin = bench.connect_admin();

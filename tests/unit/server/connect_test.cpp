@@ -26,6 +26,7 @@ With with(const std::function<void(With&)>& change) {
   return made;
 }
 
+// Proves: fabrics | Connect | Base 2.0c 6.3
 TEST(ConnectTest, RefusesEachBadFieldByItsOwnStatusAndOffset) {
   const std::vector<BadConnect> cases = {
       {"record format", with([](With& w) { w.recfmt = 1; }), nvme::FabricsStatus::incompatible_format, 0},
@@ -112,6 +113,7 @@ TEST(ConnectTest, IoQueuesWaitForEnable) {
   EXPECT_TRUE(io().status().is_success());
 }
 
+// Proves: controller | I/O queue sizes and counts | Base 2.0c 6.3
 TEST(ConnectTest, NumberOfQueuesBoundsTheQueueIds) {
   ControllerBench bench;
   std::uint16_t cntlid = 0;
@@ -125,6 +127,7 @@ TEST(ConnectTest, NumberOfQueuesBoundsTheQueueIds) {
   EXPECT_TRUE(bench.set_feature(admin, nvme::Feature::number_of_queues, 0).status().same_code(sequence_error));
 }
 
+// Proves: controller | Controller ids | Base 2.0c 6.3
 TEST(ConnectTest, ControllerIdsRunOutAndComeBack) {
   ControllerBench bench;
   bench.publish([](TargetSnapshot&, SubsystemSnapshot& subsystem) { subsystem.min_cntlid = 10, subsystem.max_cntlid = 11; });
@@ -138,6 +141,7 @@ TEST(ConnectTest, ControllerIdsRunOutAndComeBack) {
   EXPECT_EQ(bench.connect(bench.new_queue(), With()).dw0(), 10U);
 }
 
+// Proves: controller | Enable and reset | Base 2.0c 3.5
 TEST(PropertyTest, LinuxSequenceEndsReady) {
   ControllerBench bench;
   FakeQueue& queue = bench.new_queue();
@@ -171,6 +175,7 @@ TEST(PropertyTest, RefusesWrongSizesOffsetsAndValues) {
   EXPECT_EQ(bench.property_get(queue, nvme::Property::cc).dw0(), 0U);
 }
 
+// Proves: controller | Shutdown | Base 2.0c 3.6
 TEST(ShutdownTest, CompletesWhenTheIoQueuesAreGone) {
   ControllerBench bench;
   const auto pair = bench.connect_io();
@@ -194,6 +199,7 @@ TEST(ShutdownTest, IsCompleteAtOnceWithoutIoQueues) {
   EXPECT_TRUE(bench.identify(admin, 1).status().same_code(sequence_error));
 }
 
+// Proves: controller | Enable and reset | Base 2.0c 3.5
 TEST(ResetTest, EndsIoQueuesUnderLoadAndComesBackReady) {
   ControllerBench bench;
   const auto pair = bench.connect_io();
@@ -217,6 +223,7 @@ TEST(ResetTest, EndsIoQueuesUnderLoadAndComesBackReady) {
   EXPECT_TRUE(again.status().is_success());
 }
 
+// Proves: controller | Association loss | Base 2.0c 3.3.2
 TEST(AssociationTest, LosingTheAdminQueueEndsTheIoQueues) {
   ControllerBench bench;
   const auto pair = bench.connect_io();
@@ -272,6 +279,7 @@ TEST(AssociationTest, RemovedHostListenerOrSubsystemEndsTheQueues) {
   }
 }
 
+// Proves: fabrics | Disconnect | Base 2.0c 6.4
 TEST(AssociationTest, DisconnectDeletesAnIoQueueOnly) {
   ControllerBench bench;
   const auto pair = bench.connect_io();

@@ -31,6 +31,8 @@ std::vector<std::uint32_t> changed_list(ControllerBench& bench, FakeQueue& admin
   return nsids;
 }
 
+// Proves: event | Namespace Attribute Changed | Base 2.0c 5.2
+// Proves: event | Once each, none lost | Base 2.0c 5.2
 TEST(EventTest, AnAddedNamespaceIsToldOnceUntilItsLogIsRead) {
   ControllerBench bench;
   FakeQueue& admin = bench.connect_admin();
@@ -54,6 +56,7 @@ TEST(EventTest, AnAddedNamespaceIsToldOnceUntilItsLogIsRead) {
   EXPECT_EQ(changed_list(bench, admin), std::vector<std::uint32_t>{2});
 }
 
+// Proves: event | Once each, none lost | Base 2.0c 5.2
 TEST(EventTest, WaitsForARequestWhenNoneIsOutstanding) {
   ControllerBench bench;
   FakeQueue& admin = bench.connect_admin();
@@ -69,6 +72,7 @@ TEST(EventTest, WaitsForARequestWhenNoneIsOutstanding) {
   EXPECT_FALSE(bench.async_event(admin).done);
 }
 
+// Proves: event | Masking | Base 2.0c 5.27.1.8
 TEST(EventTest, IsNotToldUnlessAskedFor) {
   ControllerBench bench;
   FakeQueue& admin = bench.connect_admin();
@@ -125,6 +129,7 @@ TEST(EventTest, AnaChangesAreToldAndReadBack) {
   EXPECT_EQ(log.nsid, 1U);
 }
 
+// Proves: event | Discovery Log Page Change | Base 2.0c 5.2
 TEST(EventTest, DiscoveryControllersHearOfEveryGeneration) {
   ControllerBench bench;
   With with;
@@ -142,6 +147,7 @@ TEST(EventTest, DiscoveryControllersHearOfEveryGeneration) {
   EXPECT_EQ(event.dw0(), discovery_event);
 }
 
+// Proves: admin | Asynchronous Event Request | Base 2.0c 5.2
 TEST(EventTest, AFifthRequestIsTooMany) {
   ControllerBench bench;
   FakeQueue& admin = bench.connect_admin();
@@ -157,6 +163,7 @@ With with_kato(std::uint32_t kato_ms) {
   return with;
 }
 
+// Proves: feature | Keep Alive Timer | Base 2.0c 5.27.1.12
 TEST(KeepAliveTest, KatoIsRoundedUpAndReadBack) {
   ControllerBench bench;
   FakeQueue& admin = bench.connect_admin(with_kato(5001));
@@ -166,6 +173,7 @@ TEST(KeepAliveTest, KatoIsRoundedUpAndReadBack) {
   EXPECT_EQ(bench.get_feature(admin, nvme::Feature::keep_alive_timer, 1).dw0(), 0U);
 }
 
+// Proves: controller | Keep Alive timeout | Base 2.0c 3.9
 TEST(KeepAliveTest, ASilentHostIsDroppedButNotTooSoon) {
   ControllerBench bench;
   FakeQueue& admin = bench.connect_admin(with_kato(5000));
@@ -188,6 +196,7 @@ TEST(KeepAliveTest, KeepAliveCommandsHoldTheController) {
   EXPECT_TRUE(admin.disconnected.has_value());
 }
 
+// Proves: controller | Traffic based keep alive | Base 2.0c 3.9
 TEST(KeepAliveTest, IoTrafficHoldsTheControllerToo) {
   ControllerBench bench;
   const auto pair = bench.connect_io();
@@ -209,6 +218,7 @@ TEST(KeepAliveTest, WithoutKatoAnIoControllerStays) {
   EXPECT_EQ(bench.thread->nearest_deadline_ns(), TimerHeap::never_ns) << "no timer runs for it";
 }
 
+// Proves: controller | Keep Alive timeout | Base 2.0c 3.9
 TEST(KeepAliveTest, ForgottenControllersEnd) {
   ControllerBench bench;
   With discovery;

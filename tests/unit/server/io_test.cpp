@@ -37,6 +37,9 @@ nvme::SubmissionEntry dsm_sqe(std::uint32_t ranges, std::uint32_t attributes = n
   return sqe;
 }
 
+// Proves: command | Read | NVM 1.0c 3.2.4
+// Proves: command | Write | NVM 1.0c 3.2.6
+// Proves: command | Compare | NVM 1.0c 3.2.1
 TEST(IoTest, WritesReadsAndCompares) {
   ControllerBench bench;
   const auto pair = bench.connect_io();
@@ -57,6 +60,9 @@ struct Refused {
   nvme::Status status;
 };
 
+// Proves: status | Do Not Retry and More | Base 2.0c 3.3.3.2
+// Proves: status | Parameter Error Location | Base 2.0c 5.16.1.2
+// Proves: log | Error Information | Base 2.0c 5.16.1.2
 TEST(IoTest, RefusesWhatNoNamespaceCanDo) {
   const std::vector<Refused> cases = {
       {"nsid 0", [](auto& s) { s.nsid = 0U; }, invalid_namespace},
@@ -94,6 +100,7 @@ TEST(IoTest, RefusesWhatNoNamespaceCanDo) {
   EXPECT_EQ(log[48].error_count, 0U);
 }
 
+// Proves: command | Limits of LBA range and transfer size | Base 2.0c 5.17.2.1
 TEST(IoTest, LengthsMustFitTheSglAndTheLimit) {
   ControllerBench bench;
   const auto pair = bench.connect_io();
@@ -108,6 +115,7 @@ TEST(IoTest, LengthsMustFitTheSglAndTheLimit) {
   EXPECT_TRUE(bench.run(*pair.io, io_sqe(IoOpcode::write_zeroes, 0, 4096)).status().is_success()) << "MDTS is about data";
 }
 
+// Proves: command | Force Unit Access | NVM 1.0c 3.2.6
 TEST(IoTest, ForceUnitAccessReachesTheDevice) {
   ControllerBench bench;
   const auto pair = bench.connect_io();
@@ -126,6 +134,7 @@ TEST(IoTest, ForceUnitAccessReachesTheDevice) {
   EXPECT_EQ(bench.disk->seen[2].op, bdev::Op::read);
 }
 
+// Proves: command | Write Zeroes with Deallocate | NVM 1.0c 3.2.8
 TEST(IoTest, WriteZeroesDeallocatesWhenAsked) {
   ControllerBench bench;
   const auto pair = bench.connect_io();
@@ -142,6 +151,7 @@ TEST(IoTest, WriteZeroesDeallocatesWhenAsked) {
   EXPECT_TRUE(bench.disk->seen[2].fua);
 }
 
+// Proves: command | Flush of all namespaces | Base 2.0c 7.1
 TEST(IoTest, FlushOfAllNamespacesReachesEachAndTellsFailures) {
   ControllerBench bench;
   auto second = std::make_shared<FakeBdev>(64);
@@ -162,6 +172,7 @@ TEST(IoTest, FlushOfAllNamespacesReachesEachAndTellsFailures) {
   EXPECT_TRUE(bench.run(*pair.io, make_sqe(0x00, 2)).status().same_code(invalid_namespace));
 }
 
+// Proves: command | Dataset Management | NVM 1.0c 3.2.3
 TEST(DatasetTest, AllRangesAreUnmappedInOrder) {
   for (const bool hold : {false, true}) {
     ControllerBench bench;
@@ -215,6 +226,7 @@ TEST(IoTest, LentReadsBringTheirOwnMemory) {
   EXPECT_EQ(bench.run(*pair.io, io_sqe(IoOpcode::read, 3, 2, 2)).planned, transport::PlanAction::transfer);
 }
 
+// Proves: status | Block device errors | Base 2.0c 3.3.3.2.1
 TEST(IoTest, EveryDeviceStatusHasItsNvmeStatus) {
   using S = bdev::Status;
   EXPECT_TRUE(nvme_status_of(S::ok).is_success());
@@ -227,6 +239,7 @@ TEST(IoTest, EveryDeviceStatusHasItsNvmeStatus) {
     EXPECT_TRUE(nvme_status_of(final_word).dnr);
 }
 
+// Proves: access | Namespace removal under I/O | Base 2.0c 8.12
 TEST(NamespaceTest, ARemovedOneIsHeldUntilItsIoIsDone) {
   ControllerBench bench;
   const auto pair = bench.connect_io();
