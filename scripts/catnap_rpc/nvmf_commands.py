@@ -75,6 +75,8 @@ TRANSPORT_ARGS = [
     flag("--disable-command-passthru", help="kept for old scripts"),
     number("--kas", help="keep-alive granularity in units of 100 ms"),
     number("--min-kato", help="shortest keep-alive time-out in ms"),
+    Arg("--masked-oncs", type=names, help="optional commands hosts are not offered, separated by commas, or all"),
+    Arg("--masked-fuses", type=names, help="fused operations hosts are not offered, separated by commas, or all"),
     number("--icreq-timeout-ms", help="a connection without ICReq ends after this"),
     number("--connect-timeout-ms", help="a connection without a successful Connect ends after this"),
     number("--pdu-timeout-ms", help="a connection ends when half a PDU is all there is after this"),

@@ -151,6 +151,23 @@ TEST(RetryDelayTest, IsToldAndUsedForHostsThatHeedIt) {
   EXPECT_EQ(failing().crd, 0);
 }
 
+// --- features that are told and change nothing ---
+
+// Proves: feature | Power Management | Base 2.0c 5.27.1.2
+// Proves: feature | Write Atomicity Normal | NVM 1.0c 4.1.3.3
+TEST(PlainFeaturesTest, HaveTheirOneStateOrTheirBit) {
+  ControllerBench bench;
+  FakeQueue& admin = bench.connect_admin();
+  EXPECT_EQ(bench.get_feature(admin, Feature::power_management).dw0(), 0U);
+  EXPECT_TRUE(bench.set_feature(admin, Feature::power_management, 0).status().is_success());
+  EXPECT_TRUE(bench.set_feature(admin, Feature::power_management, 1).status().same_code(invalid_field)) << "NPSS is 0";
+  EXPECT_EQ(bench.identify(admin, 0x01).page<nvme::IdentifyController>().npss, 0);
+  EXPECT_EQ(bench.get_feature(admin, Feature::write_atomicity).dw0(), 0U);
+  EXPECT_TRUE(bench.set_feature(admin, Feature::write_atomicity, 1).status().is_success());
+  EXPECT_EQ(bench.get_feature(admin, Feature::write_atomicity).dw0(), 1U);
+  EXPECT_EQ(bench.get_feature(admin, Feature::write_atomicity, 1).dw0(), 0U);
+}
+
 // --- error and health events ---
 
 // Proves: event | Error | Base 2.0c 5.2
