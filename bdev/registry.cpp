@@ -1,5 +1,5 @@
 // The list of all bdevs: names, openers and their claims, removal that waits for both. See bdev.h for the contract.
-// Owner: app_thread. Left out: modules (each adds its own), examine (no module stacks by itself yet).
+// Owner: app_thread. Left out: modules (each adds its own bdevs, and its examiner).
 #include <fmt/core.h>
 
 #include <algorithm>
@@ -32,6 +32,15 @@ struct Registry::Impl {
   std::map<std::string, std::shared_ptr<Bdev>, std::less<>> ids;  // names, aliases, UUIDs
   std::vector<std::shared_ptr<Bdev>> removing;
   std::vector<std::weak_ptr<Awaited>> awaited;
+  struct NamedExaminer {
+    std::string module;
+    Examiner examine;
+  };
+  std::vector<NamedExaminer> examiners;
+  std::uint64_t examinations = 0;  // under way
+  std::vector<std::move_only_function<void()>> when_examined;
+  bool auto_examine = true;
+  std::function<void(std::string_view, const std::string&)> change_listener;
 };
 
 // Never destroyed: channels and descriptors of other static objects may outlive any order of destruction.
@@ -53,7 +62,8 @@ Result<void> check_geometry(const BdevInfo& info, std::uint64_t max_size_bytes) 
     }
   }
   if (info.num_blocks == 0) return fail(EINVAL, fmt::format("num_blocks 0: bdev '{}' would have no blocks", info.name));
-  if (info.num_blocks > max_size_bytes / info.block_size) {
+  // The largest number there is means no limit: NVMe counts blocks, so 2^64 - 1 of any size may be named, though their bytes do not fit 64 bits.
+  if (max_size_bytes != ~std::uint64_t{0} && info.num_blocks > max_size_bytes / info.block_size) {
     return fail(EINVAL, fmt::format("num_blocks {} of block_size {} are more than {} bytes", info.num_blocks, info.block_size, max_size_bytes));
   }
   return {};
@@ -61,7 +71,7 @@ Result<void> check_geometry(const BdevInfo& info, std::uint64_t max_size_bytes) 
 
 Result<void> Registry::add(std::shared_ptr<Bdev> bdev) {
   BdevInfo& info = bdev->info_;
-  if (auto fits = check_geometry(info, std::uint64_t{1} << 63); !fits) return fits;
+  if (auto fits = check_geometry(info, ~std::uint64_t{0}); !fits) return fits;
   if (info.uuid.empty()) info.uuid = random_uuid();
   auto uuid = parse_uuid(info.uuid);
   if (!uuid) return std::unexpected(uuid.error());
@@ -95,7 +105,56 @@ Result<void> Registry::add(std::shared_ptr<Bdev> bdev) {
       impl_->awaited.push_back(weak);
     }
   }
+  changed("bdev_register", *bdev);
+  if (impl_->auto_examine) start_examination(bdev);
   return {};
+}
+
+void Registry::changed(std::string_view type, const Bdev& bdev) {
+  if (impl_->change_listener && std::ranges::find(impl_->bdevs, &bdev, &std::shared_ptr<Bdev>::get) != impl_->bdevs.end()) {
+    impl_->change_listener(type, bdev.name());
+  }
+}
+
+void Registry::set_change_listener(std::function<void(std::string_view type, const std::string& name)> listener) {
+  impl_->change_listener = std::move(listener);
+}
+
+void Registry::add_examiner(std::string module, Examiner examiner) { impl_->examiners.push_back({std::move(module), std::move(examiner)}); }
+
+void Registry::set_auto_examine(bool on) { impl_->auto_examine = on; }
+
+bool Registry::auto_examine() const { return impl_->auto_examine; }
+
+// By message: whoever adds a bdev has often not finished with it.
+void Registry::start_examination(const std::shared_ptr<Bdev>& bdev) {
+  for (std::size_t i = 0; i < impl_->examiners.size(); ++i) {
+    ++impl_->examinations;
+    Thread::current()->send([this, i, bdev] { impl_->examiners[i].examine(bdev, [this] { examination_over(); }); });
+  }
+}
+
+void Registry::examination_over() {
+  if (--impl_->examinations > 0) return;
+  for (auto& examined : std::exchange(impl_->when_examined, {})) examined();
+}
+
+Result<void> Registry::examine(std::string_view name_or_uuid) {
+  const auto bdev = find(name_or_uuid);
+  if (bdev == nullptr) return fail(ENODEV, fmt::format("No such device: there is no bdev '{}'", name_or_uuid));
+  start_examination(bdev);
+  return {};
+}
+
+// A message of its own: examinations that are being started are counted by then, and the caller is not surprised.
+void Registry::when_examined(std::move_only_function<void()> examined) {
+  Thread::current()->send([this, examined = std::move(examined)]() mutable {
+    if (impl_->examinations == 0) {
+      examined();
+    } else {
+      impl_->when_examined.push_back(std::move(examined));
+    }
+  });
 }
 
 std::shared_ptr<Bdev> Registry::find(std::string_view name_or_uuid) const {
@@ -122,6 +181,7 @@ void Registry::remove(std::string_view name, std::move_only_function<void(Result
     done(fail(ENODEV, fmt::format("No such device: there is no bdev '{}'", name)));
     return;
   }
+  changed("bdev_unregister", *bdev);
   std::erase_if(impl_->ids, [&bdev](const auto& entry) { return entry.second == bdev; });
   std::erase(impl_->bdevs, bdev);
   impl_->removing.push_back(bdev);
@@ -130,7 +190,15 @@ void Registry::remove(std::string_view name, std::move_only_function<void(Result
   {
     const std::lock_guard lock(state.mutex);
     state.removed.store(true, std::memory_order_release);
+    state.buckets = nullptr;
   }
+  // What waits for its turn under a limit would keep the removal waiting.
+  bdev->for_each_channel(
+      [](Channel& channel) {
+        channel.end_all_limited(Status::removed);
+        channel.apply_limits(nullptr);
+      },
+      nullptr);
   for (Descriptor* descriptor : state.descriptors) descriptor->notify(Event::removed);
   finish_removal(bdev);
 }
