@@ -49,7 +49,9 @@ RpcResult<Json::Value> create(const Params& params) {
   ErrorOptions options;
   options.base_name = params.string("base_name");
   options.uuid = *uuid;
-  return create_virtual(ErrorBdev::recipe(std::move(options)));
+  auto created = create_virtual(ErrorBdev::recipe(std::move(options)));
+  if (!created) return created;
+  return Json::Value(true);  // as SPDK; the name follows from the base's
 }
 
 Task<RpcResult<Json::Value>> remove(Params params) { return delete_virtual(params.string("name"), ErrorBdev::product); }
@@ -147,7 +149,6 @@ void register_bdev_error_methods(rpc::MethodTable& table) {
   table.add(Method("bdev_error_create", "Makes a bdev EE_... that fails as it is told; when the one below is not there yet, as soon as it is")
                 .with({Param("base_name", ParamType::string, "Name, alias or UUID of the bdev below").required(),
                        Param("uuid", ParamType::string, "UUID; made from the base's without it")})
-                .result("name of the bdev")
                 .mutates()
                 .handler(create));
   table.add(Method("bdev_error_delete", "Removes an error bdev; its base stays")

@@ -55,6 +55,11 @@ void register_virtual_bdev_config(rpc::ConfigRegistry& registry) {
   registry.add("bdev", [] {
     Json::Value calls(Json::arrayValue);
     for (const auto& call : VirtualBdevs::instance().config_calls()) calls.append(parse_json(call));
+    if (calls.empty()) return calls;
+    // Namespaces come next in a configuration: by then what waited for its base must be there.
+    Json::Value wait(Json::objectValue);
+    wait["method"] = "bdev_wait_for_examine";
+    calls.append(wait);
     return calls;
   });
 }

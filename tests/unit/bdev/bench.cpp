@@ -12,7 +12,7 @@
 
 namespace catnap::bdev {
 
-TestFile::TestFile(std::uint64_t size_bytes) : path_(testing::TempDir() + "/catnap_bdev_XXXXXX") {
+TestFile::TestFile(std::uint64_t size_bytes) : path_(testing::TempDir() + "/catnap_bdev_XXXXXX"), size_bytes_(size_bytes) {
   const int fd = mkstemp(path_.data());
   EXPECT_GE(fd, 0);
   EXPECT_EQ(ftruncate(fd, static_cast<off_t>(size_bytes)), 0);
@@ -118,18 +118,18 @@ std::vector<Module> all_modules() {
   Module null;
   null.name = "null";
   null.keeps_data = false;
-  null.make = [](WorkerPool&, const TestFile&, bool, std::string& why) {
+  null.make = [](WorkerPool&, const TestFile& file, bool, std::string& why) {
     NullOptions options;
     options.name = "N0";
-    options.num_blocks = module_size_bytes / options.block_size;
+    options.num_blocks = file.size_bytes() / options.block_size;
     return take(NullBdev::create(options), why);
   };
   Module malloc;
   malloc.name = "malloc";
-  malloc.make = [](WorkerPool& workers, const TestFile&, bool, std::string& why) {
+  malloc.make = [](WorkerPool& workers, const TestFile& file, bool, std::string& why) {
     MallocOptions options;
     options.name = "M0";
-    options.num_blocks = module_size_bytes / options.block_size;
+    options.num_blocks = file.size_bytes() / options.block_size;
     return take(MallocBdev::create(options, &workers), why);
   };
   return {null,

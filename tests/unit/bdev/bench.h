@@ -21,10 +21,12 @@ class TestFile {
   TestFile(const TestFile&) = delete;
   TestFile& operator=(const TestFile&) = delete;
   const std::string& path() const { return path_; }
+  std::uint64_t size_bytes() const { return size_bytes_; }  // at first
   void resize(std::uint64_t size_bytes) const;
 
  private:
   std::string path_;
+  std::uint64_t size_bytes_;
 };
 
 class Bench {
@@ -53,7 +55,7 @@ struct Module {
   bool keeps_data = true;
   bool unmaps = true;
   bool is_file = false;
-  // Of about size_bytes; `small`: with few request slots. Null: cannot be had here, `why` says so.
+  // Of the file's size, also where it does not use the file; `small`: with few request slots. Null: cannot be had here, `why` says so.
   std::function<std::shared_ptr<Bdev>(WorkerPool& workers, const TestFile& file, bool small, std::string& why)> make;
 };
 inline constexpr std::uint64_t module_size_bytes = 4 << 20;

@@ -1,120 +1,17 @@
-// The core's half of an I/O, with a module that does as it is told: out of resources, late, choosy about memory.
+// The core's half of an ordinary I/O: the queue for resources, buffers, statistics.
 #include <gtest/gtest.h>
 
 #include <cstring>
-#include <deque>
 #include <memory>
 
 #include "bdev/bdev.h"
-#include "tests/unit/reactor/by_hand.h"
+#include "reactor/reactor.h"
+#include "tests/unit/bdev/toy_bdev.h"
 
 namespace catnap::bdev {
 namespace {
 
-// A disk in a vector that executes what it is told to, when it is told to.
-class ToyBdev final : public Bdev {
- public:
-  explicit ToyBdev(BdevInfo info) : Bdev(std::move(info)), bytes(num_blocks() * block_size()) {}
-  bool supports(Op op) const override { return op != Op::unmap; }
-  std::string config_json() const override { return "{}"; }
-
-  std::vector<std::byte> bytes;
-  std::size_t slots = 1000;       // I/Os it takes at once
-  bool inline_completion = true;  // else finish_one()
-  Status answer = Status::ok;
-  bool refuses_zeroes = false;
-  std::vector<std::uint64_t> seen;  // offsets, in order of execution
-  std::deque<BdevIo*> held;
-  class ToyChannel* channel = nullptr;
-  void finish_one();
-
- private:
-  Result<std::unique_ptr<Channel>> create_channel(Thread& thread) override;
-};
-
-class ToyChannel final : public Channel {
- public:
-  ToyChannel(ToyBdev& bdev, Thread& thread) : Channel(bdev, thread), toy_(bdev) {}
-  void carry_out(BdevIo& io) {
-    std::byte* at = toy_.bytes.data() + io.offset_blocks * toy_.block_size();
-    for (std::uint32_t i = 0; i < io.iov_count; ++i) {
-      EXPECT_EQ(reinterpret_cast<std::uintptr_t>(io.iov[i].iov_base) % toy_.info().buffer_alignment, 0u);
-      if (io.op == Op::read) std::memcpy(io.iov[i].iov_base, at, io.iov[i].iov_len);
-      if (io.op == Op::write) std::memcpy(at, io.iov[i].iov_base, io.iov[i].iov_len);
-      at += io.iov[i].iov_len;
-    }
-    complete(io, toy_.answer);
-  }
-
- private:
-  void execute(BdevIo& io) override {
-    if (toy_.held.size() >= toy_.slots) return complete(io, Status::no_memory);
-    toy_.seen.push_back(io.offset_blocks);
-    if (io.op == Op::write_zeroes && toy_.refuses_zeroes) return execute_by_writing_zeroes(io);
-    if (toy_.inline_completion) return carry_out(io);
-    toy_.held.push_back(&io);
-  }
-  ToyBdev& toy_;
-};
-
-void ToyBdev::finish_one() {
-  ASSERT_FALSE(held.empty());
-  BdevIo* io = held.front();
-  held.pop_front();
-  channel->carry_out(*io);
-}
-
-Result<std::unique_ptr<Channel>> ToyBdev::create_channel(Thread& thread) {
-  auto made = std::make_unique<ToyChannel>(*this, thread);
-  channel = made.get();
-  return made;
-}
-
-class Core : public testing::Test {
- protected:
-  void make(BdevInfo info = {}) {
-    info.name = "toy";
-    info.num_blocks = 4096;
-    bdev_ = std::make_shared<ToyBdev>(std::move(info));
-    hand_.on_thread([&] { channel_ = std::move(*bdev_->get_channel()); });
-  }
-  void TearDown() override {
-    hand_.on_thread([&] { channel_ = {}; });
-    hand_.settle();
-  }
-
-  struct Request {
-    BdevIo io;
-    iovec iov{};
-    int ended = 0;
-    std::vector<std::uint64_t>* order = nullptr;
-  };
-  Request& submit(Op op, std::uint64_t offset, std::uint64_t blocks, void* memory = nullptr) {
-    Request& request = *requests_.emplace_back(std::make_unique<Request>());
-    request.io.op = op;
-    request.io.offset_blocks = offset;
-    request.io.num_blocks = blocks;
-    request.iov = {memory != nullptr ? memory : scratch_.data(), blocks * bdev_->block_size()};
-    request.io.iov = &request.iov;
-    request.io.iov_count = op == Op::write_zeroes ? 0 : 1;
-    request.io.context = &request;
-    request.order = &order_;
-    request.io.done = [](BdevIo& io) {
-      auto& ended = *static_cast<Request*>(io.context);
-      ++ended.ended;
-      ended.order->push_back(io.offset_blocks);
-    };
-    hand_.on_thread([&] { channel_->submit(request.io); });
-    return request;
-  }
-
-  ByHand hand_;
-  std::shared_ptr<ToyBdev> bdev_;
-  ChannelRef channel_;
-  std::vector<std::byte> scratch_ = std::vector<std::byte>(4096 * 512);
-  std::vector<std::unique_ptr<Request>> requests_;
-  std::vector<std::uint64_t> order_;
-};
+class Core : public ToyTest {};
 
 TEST_F(Core, IosWithoutResourcesWaitInOrderAndGoOnWithEachCompletion) {
   make();
@@ -225,6 +122,82 @@ TEST_F(Core, LatencyIsTimeFromSubmitToDone) {
   EXPECT_EQ(stats.latency_ns[read], 60 * ns_per_us);
   EXPECT_EQ(stats.max_latency_ns[read], 30 * ns_per_us);
   EXPECT_EQ(stats.min_latency_ns[read], 10 * ns_per_us);
+}
+
+// Whatever the n at which the module has no resources, everything is carried out, once, and in order.
+TEST_F(Core, OutOfResourcesAtEveryNthExecutionLosesNothing) {
+  for (std::uint32_t n = 2; n <= 9; ++n) {
+    make();
+    bdev_->refuse_every = n;
+    bdev_->inline_completion = n % 2 == 0;
+    bdev_->slots = 3;
+    order_.clear();
+    std::vector<std::uint64_t> expected;
+    for (std::uint64_t i = 0; i < 64; ++i) {
+      submit(i % 3 == 0 ? Op::read : Op::write, i, 1);
+      expected.push_back(i);
+    }
+    for (int round = 0; round < 10'000 && order_.size() < 64; ++round) {
+      if (bdev_->held.empty()) {
+        hand_.advance_us(starved_retry_us);
+      } else {
+        finish_one();
+      }
+    }
+    EXPECT_EQ(order_, expected) << n;
+    EXPECT_EQ(bdev_->seen, expected) << n;
+    EXPECT_FALSE(any_deadline());
+    TearDown();
+  }
+}
+
+TEST_F(Core, BorrowedBytesAreCopiedWhenTheIoHasToWait) {
+  BdevInfo info;
+  info.consumes_inline = true;
+  make(std::move(info));
+  bdev_->slots = 0;
+  std::vector<std::byte> bytes(512, std::byte{0x11});
+  Request& request = prepare(Op::write, 7, 1, bytes.data());
+  request.io.borrowed = true;
+  const iovec* users = request.io.iov;
+  start(request);
+  std::memset(bytes.data(), 0xEE, bytes.size());
+  bdev_->slots = 1;
+  hand_.advance_us(starved_retry_us);
+  EXPECT_EQ(request.io.status, Status::ok);
+  EXPECT_EQ(request.io.iov, users);
+  EXPECT_EQ(block(7)[0], std::byte{0x11});
+  EXPECT_EQ(block(7)[511], std::byte{0x11});
+  // Nothing to copy from or into: only writes and compares may say so.
+  Request& wrong = prepare(Op::read, 7, 1);
+  wrong.io.borrowed = true;
+  EXPECT_EQ(start(wrong).io.status, Status::invalid);
+}
+
+TEST_F(Core, ExtremesAndErrorsAreResetApart) {
+  make();
+  submit(Op::read, 5000, 1);
+  bdev_->inline_completion = false;
+  submit(Op::read, 0, 1);
+  hand_.clock.advance_us(50);
+  finish_one();
+  const auto read = static_cast<std::size_t>(Op::read);
+  bdev_->reset_stats(Bdev::StatsReset::maxmin);
+  EXPECT_EQ(bdev_->stats().max_latency_ns[read], 0u);
+  EXPECT_EQ(bdev_->stats().min_latency_ns[read], IoStats::no_minimum);
+  EXPECT_EQ(bdev_->stats().ops[read], 1u);
+  EXPECT_EQ(bdev_->stats().errors[read], 1u);
+  submit(Op::read, 0, 1);
+  hand_.clock.advance_us(20);
+  finish_one();
+  EXPECT_EQ(bdev_->stats().max_latency_ns[read], 20 * ns_per_us);
+  EXPECT_EQ(bdev_->stats().min_latency_ns[read], 20 * ns_per_us);
+  EXPECT_EQ(bdev_->stats().latency_ns[read], 70 * ns_per_us);
+  bdev_->reset_stats(Bdev::StatsReset::error);
+  EXPECT_EQ(bdev_->stats().errors[read], 0u);
+  EXPECT_EQ(bdev_->stats().ops[read], 2u);
+  bdev_->reset_stats();
+  EXPECT_EQ(bdev_->stats().ops[read], 0u);
 }
 
 TEST(Status, ErrnosBecomeWhatTheServerCanTell) {
