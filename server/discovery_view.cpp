@@ -3,8 +3,10 @@
 #include "server/discovery_view.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <tuple>
+#include <utility>
 
 #include "server/names.h"
 
@@ -94,48 +96,68 @@ void add_referrals(const TargetSnapshot& target, const std::string& host_nqn, st
   }
 }
 
-// One log entry, and who may read it; hosts empty and any_host: everybody.
-struct VisibleEntry {
-  std::string nqn;
-  ListenAddress address;
-  std::string admin_label;
-  std::uint16_t port_id = 0;
-  bool secure_channel = false;
-  bool any_host = false;
+// A log entry's place.
+using PlaceKey = std::tuple<std::string, std::string, std::string>;  // trtype, traddr, trsvcid
+PlaceKey place_of(const ListenAddress& address) { return {address.trtype, address.traddr, address.trsvcid}; }
+
+// Who reads entries: everybody, or those of the list; hosts of a list for everybody do not matter.
+struct Readers {
+  Readers(bool everybody, const std::vector<std::string>& list) : any_host(everybody), hosts(everybody ? std::vector<std::string>() : list) {}
+  bool any_host;
   std::vector<std::string> hosts;
-  bool operator==(const VisibleEntry&) const = default;
+  bool operator==(const Readers&) const = default;
+  bool nobody() const { return !any_host && hosts.empty(); }
 };
 
-std::vector<VisibleEntry> visible_entries(const TargetSnapshot& snapshot) {
-  std::vector<VisibleEntry> entries;
-  for (const auto& [nqn, subsystem] : snapshot.subsystems) {
-    const bool any_host = subsystem->allow_any_host || subsystem->discovery;  // who gets at the log sees where else it is
-    if (!any_host && subsystem->hosts.empty()) continue;
-    for (const auto& listener : subsystem->listeners) {
-      VisibleEntry entry;
-      entry.nqn = subsystem->shown_nqn();
-      entry.address = listener.address;
-      entry.admin_label = subsystem->admin_label;
-      entry.port_id = listener.port_id;
-      entry.any_host = any_host;
-      if (!any_host) entry.hosts = subsystem->hosts;
-      entries.push_back(std::move(entry));
+// What hosts read of a subsystem; the order of its listeners is not part of it.
+struct SubsystemEntries {
+  explicit SubsystemEntries(const SubsystemSnapshot* subsystem)
+      // Who gets at the log at all sees where else it is.
+      : readers(subsystem != nullptr && (subsystem->allow_any_host || subsystem->discovery),
+                subsystem == nullptr ? std::vector<std::string>() : subsystem->hosts) {
+    if (subsystem == nullptr || readers.nobody()) return;
+    shown_nqn = subsystem->shown_nqn();
+    admin_label = subsystem->admin_label;
+    for (const auto& listener : subsystem->listeners) places.emplace(place_of(listener.address), listener.port_id);
+  }
+  Readers readers;
+  std::string shown_nqn;
+  std::string admin_label;
+  std::map<PlaceKey, std::uint16_t> places;  // and their port ids
+};
+
+bool entries_differ(const SubsystemSnapshot* old, const SubsystemSnapshot* next) {
+  if (old == next) return false;  // not edited: the snapshots share it
+  const SubsystemEntries before(old);
+  const SubsystemEntries now(next);
+  const bool discovery = (old != nullptr && old->discovery) || (next != nullptr && next->discovery);
+  // The discovery subsystem is listed wherever it is reached, without a listener of its own.
+  if (discovery && before.shown_nqn != now.shown_nqn) return true;
+  if (before.places.empty() && now.places.empty()) return false;
+  return before.places != now.places || before.readers != now.readers || before.shown_nqn != now.shown_nqn || before.admin_label != now.admin_label;
+}
+
+bool subsystems_differ(const TargetSnapshot& old, const TargetSnapshot& next) {
+  for (const auto& [nqn, subsystem] : next.subsystems) {
+    const auto found = old.subsystems.find(nqn);
+    if (entries_differ(found == old.subsystems.end() ? nullptr : found->second.get(), subsystem.get())) return true;
+  }
+  return std::any_of(old.subsystems.begin(), old.subsystems.end(),
+                     [&](const auto& entry) { return !next.subsystems.contains(entry.first) && entries_differ(entry.second.get(), nullptr); });
+}
+
+bool referrals_differ(const TargetSnapshot& old, const TargetSnapshot& next) {
+  if (old.referrals == next.referrals) return false;
+  const auto shown = [](const TargetSnapshot& snapshot) {
+    std::map<std::pair<PlaceKey, std::string>, std::pair<bool, Readers>> entries;
+    for (const Referral& referral : snapshot.referrals) {
+      Readers readers(referral.allow_any_host, referral.hosts);
+      if (!readers.nobody())
+        entries.emplace(std::pair(place_of(referral.address), referral.subnqn), std::pair(referral.secure_channel, std::move(readers)));
     }
-  }
-  for (const Referral& referral : snapshot.referrals) {
-    if (!referral.allow_any_host && referral.hosts.empty()) continue;
-    VisibleEntry entry;
-    entry.nqn = referral.subnqn;
-    entry.address = referral.address;
-    entry.secure_channel = referral.secure_channel;
-    entry.any_host = referral.allow_any_host;
-    if (!entry.any_host) entry.hosts = referral.hosts;
-    entries.push_back(std::move(entry));
-  }
-  // The order of listeners is not a change of contents.
-  const auto key = [](const VisibleEntry& entry) { return std::tie(entry.nqn, entry.address.trtype, entry.address.traddr, entry.address.trsvcid); };
-  std::sort(entries.begin(), entries.end(), [&](const VisibleEntry& a, const VisibleEntry& b) { return key(a) < key(b); });
-  return entries;
+    return entries;
+  };
+  return shown(old) != shown(next);
 }
 
 }  // namespace
@@ -160,10 +182,7 @@ std::vector<DiscoveryRecord> discovery_records(const TargetSnapshot& target, con
 }
 
 bool discovery_view_differs(const TargetSnapshot& old, const TargetSnapshot& next) {
-  if (visible_entries(old) != visible_entries(next)) return true;
-  const SubsystemSnapshot* before = old.find(discovery_nqn);
-  const SubsystemSnapshot* now = next.find(discovery_nqn);
-  return before != nullptr && now != nullptr && before->unique_nqn != now->unique_nqn;
+  return subsystems_differ(old, next) || referrals_differ(old, next);
 }
 
 bool discovery_view_differs(const TargetSnapshot& old, const TargetSnapshot& next, const std::string& host_nqn, const Address& local) {

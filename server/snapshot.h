@@ -112,6 +112,7 @@ struct Referral {
   bool allow_any_host = true;
   std::vector<std::string> hosts;  // who sees it without allow_any_host, sorted
 
+  bool operator==(const Referral&) const = default;
   bool shown_to(const std::string& host_nqn) const;
   bool same_place(const ListenAddress& other_address, const std::string& other_subnqn) const {
     return address == other_address && subnqn == other_subnqn;

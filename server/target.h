@@ -42,7 +42,7 @@ struct TargetLimits {
   // How long removing waits for I/O and controllers of what was removed before it answers all the same: applied, and logged.
   std::uint64_t release_timeout_us = 3'000'000;
   // Each is an entry of 1 KiB in every discovery log; a fabric of that many discovery services has a central one.
-  std::uint32_t max_referrals = 1024;
+  std::uint32_t max_referrals = 256;
 };
 
 // What happens when a host with the same HOSTID connects to a subsystem again (nvmf_set_config, dup_host_policy).
