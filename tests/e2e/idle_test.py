@@ -1,6 +1,6 @@
 #!/usr/bin/env -S /usr/bin/python3
-"""What catnapd costs while nobody does I/O, for 10 quiet seconds: unconfigured; with each kind of bdev, two hosts connected (one with digests), after
-their I/O; after aborts, a stalled reader and a host that vanished; with many connections and namespaces.
+"""What catnapd costs while nobody does I/O, for 10 quiet seconds: unconfigured; with each kind of bdev, and with towers of all those that stand on others,
+two hosts connected (one with digests), after their I/O; after aborts, a stalled reader and a host that vanished; with many connections and namespaces.
 
 Counted for the whole process, all threads: wake-ups (voluntary context switches) and CPU time. Left out: hosts that send keep-alives (each is a wake-up
 that the host asked for), the cost of I/O itself (tests/bench).
@@ -94,15 +94,31 @@ def settled(server):
   wait_for(stands_still, 30, "every thread to stand still")
 
 
+def build_tower(rpc, base):
+  """Every module that stands on others, one over another, on that base; the top is called disk. From the top down: each waits for its base."""
+  rpc.call("bdev_crypto_create", name="disk", base_bdev_name="P", key_name="key")
+  rpc.call("bdev_passthru_create", name="P", base_bdev_name="D")
+  rpc.call("bdev_delay_create", name="D", base_bdev_name=f"EE_{base}p0", avg_read_latency=100, p99_read_latency=2000, avg_write_latency=200,
+           p99_write_latency=4000)
+  rpc.call("bdev_error_create", base_name=f"{base}p0")
+  rpc.call("bdev_split_create", base_bdev=base, split_count=1)
+  rpc.call("accel_crypto_key_create", name="key", cipher="AES_XTS", key="1" * 32, key2="2" * 32)
+
+
 def configure(server, folder, kind):
   """One subsystem with one bdev of this kind; its address."""
+  name = "disk"
+  if kind.endswith("_tower"):
+    kind, name = kind.removesuffix("_tower"), "ground"
+    build_tower(server.rpc, name)
   if kind in ("aio", "uring"):
     path = Path(folder) / "disk"
     with open(path, "wb") as disk:
       disk.truncate(SIZE_BYTES)
-    server.rpc.call(f"bdev_{kind}_create", name="disk", filename=str(path), block_size=BLOCK_SIZE)
+    server.rpc.call(f"bdev_{kind}_create", name=name, filename=str(path), block_size=BLOCK_SIZE)
   else:
-    server.rpc.call(f"bdev_{kind}_create", name="disk", num_blocks=SIZE_BYTES // BLOCK_SIZE, block_size=BLOCK_SIZE)
+    server.rpc.call(f"bdev_{kind}_create", name=name, num_blocks=SIZE_BYTES // BLOCK_SIZE, block_size=BLOCK_SIZE)
+  server.rpc.call("bdev_wait_for_examine")
   port = free_port()
   server.rpc.call("nvmf_create_transport", trtype="TCP")
   server.rpc.call("nvmf_create_subsystem", nqn=NQN, serial_number="IDLE", allow_any_host=True, max_namespaces=MANY_NAMESPACES)
@@ -209,7 +225,7 @@ def many(chosen):
     server.terminate()
 
 
-for bdev_kind in ("null", "malloc", "aio", "uring"):
+for bdev_kind in ("null", "malloc", "aio", "uring", "malloc_tower", "uring_tower"):
   cases.case(f"quiet with {bdev_kind}")(measure(bdev_kind))
 for bdev_kind in ("malloc", "uring"):
   for trouble_name, trouble_made in (("aborts", abort), ("a stalled reader", stall), ("a host that vanished", vanish)):

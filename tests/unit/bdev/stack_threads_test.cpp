@@ -190,7 +190,7 @@ TEST_P(StackThreads, NoBlockIsEverSeenHalfWritten) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, StackThreads, testing::ValuesIn(memory_stacks()), [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(All, StackThreads, testing::ValuesIn(memory_stacks()), [](const auto& one) { return one.param.name; });
 
 }  // namespace
 }  // namespace catnap::bdev

@@ -1,9 +1,10 @@
-// A disk in a vector that executes what it is told to, when it is told to: out of resources, late, choosy about memory; and a bench to drive it by hand.
-// Owner: the test's OS thread. Left out: real modules (conformance_test.cpp has those).
+// A disk in a vector that executes what it is told to, when it is told to: out of resources, late, choosy about memory; and a bench to drive it by
+// hand. Owner: the test's OS thread. Left out: real modules (conformance_test.cpp has those).
 #pragma once
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <memory>
@@ -31,10 +32,10 @@ class ToyBdev final : public Bdev {
   };
 
   std::vector<std::byte> bytes;
-  std::size_t slots = 1000;       // I/Os it takes at once
+  std::size_t slots = 1000;        // I/Os it takes at once
   std::uint32_t refuse_every = 0;  // n > 0: every n-th execution is out of resources
-  bool inline_completion = true;  // else finish_one()
-  bool gives_back = true;         // held I/Os can be aborted
+  bool inline_completion = true;   // else finish_one()
+  bool gives_back = true;          // held I/Os can be aborted
   bool unmaps = false;
   Status answer = Status::ok;
   bool refuses_zeroes = false;
@@ -137,7 +138,7 @@ class ToyTest : public testing::Test {
     hand_.on_thread([&] { channel_ = {}; });
     for (const auto& user : users_) on(*user->thread, [&] { user->channel = {}; });
     hand_.settle();
-    if (bdev_ != nullptr) EXPECT_TRUE(bdev_->channel_stats().empty());
+    EXPECT_TRUE(bdev_ == nullptr || bdev_->channel_stats().empty());
   }
 
   Request& prepare(Op op, std::uint64_t offset, std::uint64_t blocks, void* memory = nullptr) {
