@@ -18,7 +18,8 @@ inline constexpr std::uint64_t thread_answer_us = 500'000;
 
 template <typename Answer>
 struct ThreadAnswers {
-  std::map<std::uint64_t, Answer> by_id;    // by thread id
+  std::map<std::uint64_t, Answer> by_id;  // by thread id; of loops, which all have id 0, in `of_loops`
+  std::vector<Answer> of_loops;
   std::vector<std::string> silent_threads;  // names of those that did not answer; `ask` did not run there and never will
 };
 
@@ -41,7 +42,7 @@ struct AskRound {
   std::vector<std::unique_ptr<One>> all;
 
   void check() {
-    if (answers.by_id.size() == expected && !std::exchange(over, true)) done.set(true);
+    if (answers.by_id.size() + answers.of_loops.size() == expected && !std::exchange(over, true)) done.set(true);
   }
   void withdraw() {
     for (const auto& one : all) {
@@ -56,19 +57,23 @@ struct AskRound {
 
 }  // namespace detail
 
-// Runs `ask` on every thread there is now. Called on a lightweight thread.
+// Runs `ask` on each of these threads. Called on a lightweight thread.
 template <typename Answer>
-Task<ThreadAnswers<Answer>> ask_threads(Runtime* runtime, std::function<Answer(Thread&)> ask) {
+Task<ThreadAnswers<Answer>> ask_threads(std::vector<Thread*> threads, std::function<Answer(Thread&)> ask) {
   using Round = detail::AskRound<Answer>;
   auto round = std::make_shared<Round>();
   Thread* home = Thread::current();
-  for (Thread* thread : runtime->threads()) round->all.push_back(std::make_unique<typename Round::One>(*thread));
+  for (Thread* thread : threads) round->all.push_back(std::make_unique<typename Round::One>(*thread));
   for (const auto& one : round->all) {
     const bool sent = one->thread.send([round, home, ask, asked = one.get()] {
       detail::Question open = detail::Question::open;
       if (!asked->state.compare_exchange_strong(open, detail::Question::taken)) return;
       home->send([round, id = asked->thread.id(), answer = ask(asked->thread)]() mutable {
-        round->answers.by_id.emplace(id, std::move(answer));
+        if (id == 0) {
+          round->answers.of_loops.push_back(std::move(answer));
+        } else {
+          round->answers.by_id.emplace(id, std::move(answer));
+        }
         round->check();
       });
     });
@@ -80,6 +85,12 @@ Task<ThreadAnswers<Answer>> ask_threads(Runtime* runtime, std::function<Answer(T
   const bool ended = co_await round->done;
   static_cast<void>(ended);
   co_return std::move(round->answers);
+}
+
+// Runs `ask` on every thread there is now.
+template <typename Answer>
+Task<ThreadAnswers<Answer>> ask_threads(Runtime* runtime, std::function<Answer(Thread&)> ask) {
+  return ask_threads<Answer>(runtime->threads(), std::move(ask));
 }
 
 }  // namespace catnap

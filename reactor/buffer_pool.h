@@ -123,6 +123,11 @@ class BufferPool {
   };
   Stats stats() const;
   std::size_t cap_bytes() const { return cap_bytes_; }
+  // Buffers that are out stay out; serve_line() lets those go on that wait and now may.
+  void set_cap_bytes(std::size_t cap_bytes) {
+    cap_bytes_ = cap_bytes;
+    serve_line();
+  }
   // Somebody waits in the line. Any OS thread.
   bool anyone_waits() const { return anyone_waits_.load(std::memory_order_relaxed); }
 

@@ -31,6 +31,10 @@ long involuntary_switches() {
   return usage.ru_nivcsw;
 }
 
+// A wait that took less than this found its events ready: about what the system call itself takes on a slow machine. A real sleep and the wake-up
+// from it take 20 us and more.
+constexpr std::uint64_t no_wait_ns = 5'000;
+
 // Idle for this long before free buffers are given back: longer than pauses within a workload.
 constexpr std::uint64_t trim_after_ns = ns_per_s;
 
@@ -151,7 +155,7 @@ bool Reactor::pending() const {
 
 bool Reactor::must_stay_awake() const {
   using Awake = Impl::Awake;
-  if (mode() == ReactorMode::poll) {
+  if (mode() == ReactorMode::poll && !impl_->cpu_shared) {
     impl_->explain(Awake::mode_poll);
     return true;
   }
@@ -219,13 +223,15 @@ void Reactor::sleep(std::int64_t max_wait_ns, std::uint64_t now_ns) {
   sim::point(sim::Point::about_to_sleep);
   sleeping_.store(true, std::memory_order_seq_cst);
   sim::point(sim::Point::flag_set);
-  if (pending() || mode() == ReactorMode::poll || (stop_.load(std::memory_order_seq_cst) && (!was_stopping || impl_->threads.empty()))) {
+  if (pending() || mode_changes_.load(std::memory_order_seq_cst) != impl_->modes_seen ||
+      (stop_.load(std::memory_order_seq_cst) && (!was_stopping || impl_->threads.empty()))) {
     sleeping_.store(false, std::memory_order_seq_cst);
     fds_.collect(0);
     return;
   }
   sim::point(sim::Point::rechecked);
   impl_->asleep_until_ns.store(deadline_ns, std::memory_order_relaxed);
+  impl_->asleep_modes.store(impl_->modes_seen, std::memory_order_relaxed);
   impl_->asleep_since_ns.store(now_ns, std::memory_order_release);
   const std::size_t ready = fds_.collect(sim::wait(impl_->epoll_fd, wait_ns));
   impl_->asleep_since_ns.store(0, std::memory_order_relaxed);
@@ -233,8 +239,10 @@ void Reactor::sleep(std::int64_t max_wait_ns, std::uint64_t now_ns) {
   const bool notified = !sleeping_.exchange(false, std::memory_order_seq_cst);
   const std::uint64_t woke_ns = clock_.now_ns();
   bump(impl_->sleeps);
-  bump(impl_->sleep_ns, woke_ns - now_ns);
-  impl_->turn_slept_ns = woke_ns - now_ns;
+  if (woke_ns - now_ns >= no_wait_ns) {
+    bump(impl_->sleep_ns, woke_ns - now_ns);
+    impl_->turn_slept_ns = woke_ns - now_ns;
+  }
   impl_->idle_slept_ns += woke_ns - now_ns;
   if (notified) {
     bump(impl_->by_message);
@@ -280,12 +288,13 @@ bool Reactor::prepare_sleep() {
 
 // Fills the fd group's batch, asleep or awake as the contract says. Returns how many fds are ready.
 std::size_t Reactor::wait_for_events(std::int64_t max_wait_ns) {
+  impl_->modes_seen = mode_changes_.load(std::memory_order_seq_cst);
+  impl_->cpu_shared = impl_->yield.shared(impl_->turn_end_ns);
   if (max_wait_ns == 0 || must_stay_awake()) {
     const std::size_t ready = fds_.collect(0);
-    // Poll mode without work: let kernel work on this CPU run now and then.
-    if (ready == 0 && clock_.now_ns() - std::max(impl_->last_work_ns, impl_->idle_since_yield_ns) > options_.poll_yield_us * ns_per_us) {
+    if (const std::uint64_t now_ns = clock_.now_ns(); ready == 0 && impl_->yield.due(impl_->last_work_ns, now_ns)) {
       sched_yield();
-      impl_->idle_since_yield_ns = clock_.now_ns();
+      impl_->yield.yielded(now_ns, clock_.now_ns());
     }
     return ready;
   }
@@ -372,7 +381,9 @@ std::size_t Reactor::turn(std::int64_t max_wait_ns) {
   StallWatch::leave(previous_watch);
 
   const std::uint64_t end_ns = clock_.now_ns();
-  const std::uint64_t busy_ns = work > 0 ? end_ns - turn_ns_ : 0;
+  // Events that were there at once when they were asked for: fetching them is part of the work, not idle time before it.
+  const std::uint64_t fetch_ns = turn_ns_ - previous_end_ns < no_wait_ns ? turn_ns_ - previous_end_ns : 0;
+  const std::uint64_t busy_ns = work > 0 ? end_ns - turn_ns_ + fetch_ns : 0;
   bump(impl_->turns);
   bump(impl_->busy_ns, busy_ns);
   // What was neither asleep nor work was looking for work: the three add up to the wall, in every mode.
@@ -383,6 +394,7 @@ std::size_t Reactor::turn(std::int64_t max_wait_ns) {
   if (busy_ns > options_.stall_us * ns_per_us) report_stall(busy_ns, end_ns);
   if (work > 0) {
     impl_->last_work_ns = end_ns;
+    if (impl_->alarm.busy_ns != 0) count_towards_alarm(busy_ns, end_ns);
     if (look_for_more) learn(end_ns);
     impl_->trim_at_ns = buffers_->worth_trimming() ? end_ns + trim_after_ns : 0;
   } else if (impl_->trim_at_ns != 0 && end_ns >= impl_->trim_at_ns) {
@@ -409,6 +421,25 @@ bool Reactor::account_threads(std::uint64_t busy_ns, std::uint64_t end_ns) {
     thread->account(end_ns);
   }
   return look_for_more;
+}
+
+void Reactor::set_busy_alarm(BusyAlarm alarm) {
+  loop().send([this, alarm = std::move(alarm)]() mutable {
+    impl_->alarm = std::move(alarm);
+    impl_->alarm_busy_ns = 0;
+    impl_->alarm_window_began_ns = turn_ns_;
+  });
+}
+
+void Reactor::count_towards_alarm(std::uint64_t busy_ns, std::uint64_t end_ns) {
+  if (end_ns - impl_->alarm_window_began_ns > impl_->alarm.window_ns) {
+    impl_->alarm_window_began_ns = end_ns;
+    impl_->alarm_busy_ns = 0;
+  }
+  impl_->alarm_busy_ns += busy_ns;
+  if (impl_->alarm_busy_ns < impl_->alarm.busy_ns) return;
+  impl_->alarm.busy_ns = 0;
+  impl_->alarm.ring();
 }
 
 // Work came after an idle time: was it right to look, or to sleep?
@@ -474,7 +505,8 @@ Reactor::WaitState Reactor::wait_state() const {
   state.until_ns = impl_->asleep_until_ns.load(std::memory_order_relaxed);
   state.notified = !sleeping_.load(std::memory_order_seq_cst);
   if (impl_->has_arrivals.load(std::memory_order_seq_cst)) state.due = "an arriving thread";
-  if (mode() == ReactorMode::poll) state.due = "mode poll";
+  if (state.waiting && impl_->asleep_modes.load(std::memory_order_relaxed) != mode_changes_.load(std::memory_order_seq_cst))
+    state.due = "a change of mode";
   if (impl_->loop->has_outside_work()) state.due = "messages of the loop";
   const std::lock_guard lock(impl_->list_mutex);
   for (const auto& thread : impl_->threads) {

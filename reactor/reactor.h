@@ -22,7 +22,8 @@ namespace catnap {
 
 class BufferPool;
 
-// interrupt: sleep as soon as nothing is due. poll: never sleep. adaptive: keep looking for a self-tuned while, then sleep.
+// interrupt: sleep as soon as nothing is due. poll: never sleep, unless somebody else needs this CPU (poll_yield.h). adaptive: keep looking for a
+// self-tuned while, then sleep.
 enum class ReactorMode : std::uint8_t { interrupt, poll, adaptive };
 std::string_view reactor_mode_name(ReactorMode mode);
 std::optional<ReactorMode> reactor_mode_from_name(std::string_view name);
@@ -33,14 +34,19 @@ struct ReactorOptions {
   ReactorMode mode = ReactorMode::adaptive;
   // Longest time to look for work before sleeping. 50 µs covers a depth-1 host's turnaround on loopback and fast networks (feasibility measurements).
   std::uint64_t max_spin_us = 50;
-  // In poll mode, give the CPU away after this long without work, so that kernel work on this CPU is never starved.
-  std::uint64_t poll_yield_us = 1000;
   // A callback running longer is reported by name. 100 ms is far above any step that does not block.
   std::uint64_t stall_us = 100'000;
   // Bytes of data buffers this reactor may hold at most; at the cap I/O waits its turn. 128 connections' worth of 1 MiB.
   std::size_t buffer_cap_bytes = std::size_t{128} << 20;
   // The NUMA node of its CPU, where its buffers should be; none: unknown, or all the same.
   std::optional<unsigned> numa_node;
+};
+
+// "Tell me when you have been busy for so long within one window": lets somebody rest who measures only while there is something to measure.
+struct BusyAlarm {
+  std::uint64_t window_ns = 0;
+  std::uint64_t busy_ns = 0;   // 0: off
+  std::function<void()> ring;  // once, on the reactor's OS thread; then the alarm is off
 };
 
 class Reactor {
@@ -82,6 +88,7 @@ class Reactor {
     Reactor* reactor_;
     Thread* before_ = nullptr;
   };
+  void set_busy_alarm(BusyAlarm alarm);  // any OS thread; by a message of the loop
   // The loop's own thread: runs what belongs to this OS thread whichever threads come and go (rings), and never moves. In no list of threads.
   Thread& loop();
 
@@ -138,7 +145,7 @@ class Reactor {
     bool notified = false;       // a sender has cleared the sleeping flag, so the wait is about to end
     std::uint64_t waits = 0;     // waits that have ended: the same number twice means the same wait
     std::uint64_t until_ns = 0;  // nearest deadline when it began (TimerHeap::never_ns: none); valid while waiting
-    std::string due;             // work from outside that is there: messages, exit requests, arrivals, a mode that does not sleep; "": none
+    std::string due;             // work from outside that is there: messages, exit requests, arrivals, a change of mode; "": none
     int os_thread_id = 0;
     int epoll_fd = -1;  // readable: fds are ready
   };
@@ -159,6 +166,7 @@ class Reactor {
   Thread* charge(Thread* next);
   bool account_threads(std::uint64_t busy_ns, std::uint64_t end_ns);
   void learn(std::uint64_t end_ns);
+  void count_towards_alarm(std::uint64_t busy_ns, std::uint64_t end_ns);
   bool pending() const;
   bool must_stay_awake() const;
   std::uint64_t nearest_deadline_ns() const;

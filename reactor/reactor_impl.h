@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "reactor/poll_yield.h"
 #include "reactor/reactor.h"
 #include "reactor/spin_tuner.h"
 #include "reactor/stall_watch.h"
@@ -66,13 +67,18 @@ struct Reactor::Impl {
   std::uint64_t idle_spun_ns = 0;   // since look_since_ns
   std::uint64_t idle_slept_ns = 0;  // since look_since_ns
   std::uint64_t turn_slept_ns = 0;  // in this turn
-  std::uint64_t idle_since_yield_ns = 0;
+  PollYield yield;
+  bool cpu_shared = false;       // so poll mode sleeps as interrupt mode does
+  std::uint32_t modes_seen = 0;  // count of mode changes at the beginning of this turn
   bool preempted_while_spinning = false;
   std::uint64_t trim_at_ns = 0;
 
   Thread* charged = nullptr;
   std::uint64_t charged_since_ns = 0;
-  bool several_threads = false;  // in this turn: then each one's time is measured
+  BusyAlarm alarm;
+  std::uint64_t alarm_window_began_ns = 0;
+  std::uint64_t alarm_busy_ns = 0;  // in this window
+  bool several_threads = false;     // in this turn: then each one's time is measured
 
   mutable std::mutex reason_mutex;
   Awake reason = Awake::asleep;
@@ -82,6 +88,7 @@ struct Reactor::Impl {
   std::atomic<std::uint64_t> busy_ns{0}, spin_ns{0}, sleep_ns{0}, turns{0}, sleeps{0};
   std::atomic<std::uint64_t> asleep_since_ns{0};  // 0: awake
   std::atomic<std::uint64_t> asleep_until_ns{0};  // valid while asleep
+  std::atomic<std::uint32_t> asleep_modes{0};     // count of mode changes that it knew of; valid while asleep
   int epoll_fd = -1;
   std::atomic<std::uint64_t> by_fd{0}, by_message{0}, by_timer{0}, spurious{0}, spin_budget_ns{0};
 

@@ -52,8 +52,11 @@ void Reactor::take_arrivals() {
       impl_->threads.push_back(std::move(arrival.thread));
     }
   }
+  // Time must not go back for a thread whose last turn elsewhere began after this one.
+  turn_ns_ = clock_.now_ns();
   for (std::size_t i = 0; i < arrived.size(); ++i) {
     Thread& thread = *threads[i];
+    thread.set_host(this);
     thread.begin_account(turn_ns_);
     impl_->not_nested.push_back(&thread.fds());
     if (!arrived[i].moved) continue;
@@ -91,6 +94,7 @@ void Reactor::hand_over(Thread& thread, Reactor& target, Moved moved) {
     const auto moving = hold_moves();
     if (stop_requested() || target.stop_requested()) return moved(fail(ECANCELED, "reactors stop"));
     thread.tell_leaving();
+    thread.set_host(nullptr);
     std::erase(impl_->not_nested, &thread.fds());
     fds_.lift(thread.fds());
     thread.account(clock_.now_ns());

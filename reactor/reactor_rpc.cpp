@@ -13,6 +13,7 @@
 #include "reactor/context_switches.h"
 #include "reactor/poller_rpc.h"
 #include "reactor/scheduler_rpc.h"
+#include "reactor/thread_rpc.h"
 #include "reactor/wakeups_rpc.h"
 
 namespace catnap {
@@ -59,6 +60,7 @@ Json::Value describe_thread(const Thread& thread) {
   entry["name"] = thread.name();
   entry["id"] = number(thread.id());
   entry["cpumask"] = thread.cpumask().hex();
+  entry["mode"] = std::string(thread_mode_name(thread.mode()));
   entry["elapsed"] = number(stats.busy_ns + idle_ns(thread, stats));
   return entry;
 }
@@ -98,6 +100,7 @@ Json::Value describe_reactor(const Reactor& reactor) {
 }
 
 Json::Value get_reactors(Runtime& runtime) {
+  const auto no_moves = Reactor::hold_moves();  // each thread stands in one list
   Json::Value reactors(Json::arrayValue);
   for (const Reactor* reactor : runtime.reactors()) {
     Json::Value entry = describe_reactor(*reactor);
@@ -125,6 +128,8 @@ Json::Value get_thread_stats(Runtime& runtime) {
     entry["name"] = thread->name();
     entry["id"] = number(thread->id());
     entry["cpumask"] = thread->cpumask().hex();
+    entry["mode"] = std::string(thread_mode_name(thread->mode()));
+    entry["reactor"] = thread->reactor()->name();
     entry["busy"] = number(stats.busy_ns);
     entry["idle"] = number(idle_ns(*thread, stats));
     entry["active_pollers_count"] = pollers.active;
@@ -174,13 +179,14 @@ Param lcore_param(const char* help) { return Param("lcore", ParamType::integer, 
 
 }  // namespace
 
-void register_reactor_methods(rpc::MethodTable& table, Runtime& runtime) {
+void register_reactor_methods(rpc::MethodTable& table, Runtime& runtime, rpc::ConfigRegistry* registry) {
   table.add(Method("framework_get_reactors", "Reactors, where their time goes, what wakes them, and the threads on them")
                 .result("{tick_rate, pid, reactors: [{lcore, tid, busy, idle, irq, sys, in_interrupt, mode, awake_because, wakeups, "
                         "context_switches, stalls, lw_threads}], control}")
                 .handler([&runtime](const Params&) -> RpcResult<Json::Value> { return get_reactors(runtime); }));
   table.add(Method("thread_get_stats", "Lightweight threads: time busy and idle in ticks, and their pollers by kind")
-                .result("{tick_rate, threads: [{name, id, cpumask, busy, idle, active_pollers_count, timed_pollers_count, paused_pollers_count}]}")
+                .result("{tick_rate, threads: [{name, id, cpumask, mode, reactor, busy, idle, active_pollers_count, timed_pollers_count, "
+                        "paused_pollers_count}]}")
                 .handler([&runtime](const Params&) -> RpcResult<Json::Value> { return get_thread_stats(runtime); }));
   table.add(
       Method("reactor_set_mode", "Changes how reactors wait for work, at once and under load")
@@ -206,7 +212,8 @@ void register_reactor_methods(rpc::MethodTable& table, Runtime& runtime) {
                 .handler([&runtime](const Params& params) { return set_adaptive_options(runtime, params); }));
   register_wakeups_methods(table, runtime);
   register_poller_methods(table, runtime);
-  register_scheduler_methods(table, runtime);
+  register_thread_methods(table, runtime);
+  register_scheduler_methods(table, runtime, registry);
 }
 
 }  // namespace catnap

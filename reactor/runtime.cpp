@@ -73,9 +73,10 @@ Result<std::unique_ptr<Runtime>> Runtime::start(RuntimeOptions options) {
 }
 
 Runtime::~Runtime() {
+  // First no thread moves any more, then each is asked to exit where it is.
+  for (const auto& reactor : reactors_) reactor->request_stop();
   for (const auto& reactor : reactors_) {
     for (Thread* thread : reactor->threads()) thread->request_exit();
-    reactor->request_stop();
   }
   for (auto& os_thread : os_threads_) os_thread.join();
   workers_.reset();  // finishes what runs; results go to threads that still exist
@@ -96,6 +97,12 @@ void Runtime::request_stop() {
 std::vector<Reactor*> Runtime::reactors() const {
   std::vector<Reactor*> list;
   for (const auto& reactor : reactors_) list.push_back(reactor.get());
+  return list;
+}
+
+std::vector<Thread*> Runtime::loops() const {
+  std::vector<Thread*> list = {&control_->loop()};
+  for (const auto& reactor : reactors_) list.push_back(&reactor->loop());
   return list;
 }
 

@@ -41,8 +41,10 @@ class Runtime {
   void request_stop();
 
   Thread& app_thread() { return *app_thread_; }
-  Reactor& control() { return *control_; }
+  Reactor& control() const { return *control_; }
   std::vector<Reactor*> reactors() const;  // data reactors, by lcore
+  // The loops' own threads (Reactor::loop()), the control thread's first.
+  std::vector<Thread*> loops() const;
   // Every lightweight thread there is now, app_thread first.
   std::vector<Thread*> threads() const;
   WorkerPool& workers() { return *workers_; }

@@ -1,15 +1,21 @@
 // Scheduler, governor and context-switch monitor (scheduler_rpc.h), with SPDK's method and key names (lib/event/app_rpc.c of SPDK 26.09-pre).
-// Owner: app_thread. Left out: moving threads between reactors; CPU frequencies, which are the kernel's.
+// Owner: app_thread. Left out: CPU frequencies, which are the kernel's.
 #include "reactor/scheduler_rpc.h"
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <charconv>
 #include <map>
 #include <memory>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "reactor/base/log.h"
 #include "reactor/context_switches.h"
+#include "reactor/scheduler.h"
+#include "reactor/thread_rpc.h"
 
 namespace catnap {
 namespace {
@@ -21,20 +27,30 @@ using rpc::ParamType;
 using rpc::RpcError;
 using rpc::RpcResult;
 
-// SPDK's default on the first set.
-constexpr std::uint64_t default_period_us = 1'000'000;
+// Bounds of the period: below 1 ms measuring would cost more than it can win, and moves would follow single commands.
+constexpr std::uint64_t min_period_us = 1'000;
 constexpr std::uint64_t max_period_us = 3'600'000'000;
+// Bound of the periods that hysteresis takes.
+constexpr std::uint64_t max_patience = 1000;
 // How often the monitor looks, while it is on: poller_set_period tunes it.
 constexpr std::uint64_t monitor_period_us = 1'000'000;
-
-struct SchedulerState {
-  std::uint64_t period_us = default_period_us;
-};
 
 // Tells in the log what the kernel did with each reactor since the last look. While it is off there is no poller, so nothing wakes up for it.
 class ContextSwitchMonitor {
  public:
   explicit ContextSwitchMonitor(Runtime& runtime) : runtime_(runtime) {}
+
+  // app_thread does not exit while it has pollers.
+  static std::shared_ptr<ContextSwitchMonitor> make(Runtime& runtime) {
+    auto monitor = std::make_shared<ContextSwitchMonitor>(runtime);
+    Thread& app = runtime.app_thread();
+    app.run_or_send([&app, weak = std::weak_ptr(monitor)] {
+      app.at_exit([weak] {
+        if (const auto self = weak.lock()) self->enable(false);
+      });
+    });
+    return monitor;
+  }
 
   bool enabled() const { return poller_ != nullptr; }
 
@@ -69,27 +85,139 @@ class ContextSwitchMonitor {
 
 Json::Value number(std::uint64_t value) { return Json::Value(Json::UInt64(value)); }
 
-Json::Value get_scheduler(const Runtime& runtime, const SchedulerState& state) {
+Json::Value get_scheduler(const Scheduler& scheduler) {
   Json::Value reply(Json::objectValue);
-  reply["scheduler_name"] = "static";
-  reply["scheduler_period"] = number(state.period_us);
-  reply["isolated_core_mask"] = CpuMask().hex();
-  const auto reactors = runtime.reactors();
-  reply["scheduling_core"] = reactors.empty() ? 0U : reactors.front()->lcore();
+  reply["scheduler_name"] = scheduler.dynamic() ? "dynamic" : "static";
+  reply["scheduler_period"] = number(scheduler.period_us());
+  reply["isolated_core_mask"] = scheduler.isolated_cores().hex();
+  reply["scheduling_core"] = scheduler.scheduling_core();
+  if (!scheduler.dynamic()) return reply;
+  const DynamicOptions& options = scheduler.options();
+  reply["load_limit"] = options.load_limit;
+  reply["core_limit"] = options.core_limit;
+  reply["core_busy"] = options.core_busy;
+  reply["idle_periods"] = options.idle_periods;
+  reply["move_gain"] = options.move_gain;
+  reply["settle_periods"] = options.settle_periods;
+  reply["measuring"] = scheduler.active();
+  reply["moves"] = number(scheduler.moves());
   return reply;
 }
 
-RpcResult<Json::Value> set_scheduler(SchedulerState& state, const Params& params) {
+struct Mapping {
+  Mapping(Thread* mapped, Reactor* where) : thread(mapped), reactor(where) {}
+  Thread* thread;
+  Reactor* reactor;
+};
+
+// "1:0,2:1": thread ids and CPUs.
+Result<std::vector<Mapping>> parse_mappings(const Runtime& runtime, std::string_view text) {
+  std::vector<Mapping> mappings;
+  const auto bad = [&](std::string_view pair, const std::string& why) {
+    return fail(EINVAL, fmt::format("parameter 'mappings': '{}': {}", pair, why));
+  };
+  while (!text.empty()) {
+    const std::string_view pair = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), pair.size() + 1));
+    std::uint64_t id = 0;
+    unsigned cpu = 0;
+    const auto colon = std::from_chars(pair.data(), pair.data() + pair.size(), id);
+    if (colon.ec != std::errc() || colon.ptr == pair.data() + pair.size() || *colon.ptr != ':') return bad(pair, "not THREAD_ID:CPU");
+    const auto end = std::from_chars(colon.ptr + 1, pair.data() + pair.size(), cpu);
+    if (end.ec != std::errc() || end.ptr != pair.data() + pair.size()) return bad(pair, "not THREAD_ID:CPU");
+    const auto threads = runtime.threads();
+    const auto thread = std::ranges::find(threads, id, [](const Thread* one) { return one->id(); });
+    if (thread == threads.end()) return bad(pair, fmt::format("there is no thread {}", id));
+    if ((*thread)->reactor() == &runtime.control()) return bad(pair, fmt::format("thread {} runs on the control thread", id));
+    Reactor* const reactor = runtime.reactor_on(cpu);
+    if (reactor == nullptr) return bad(pair, fmt::format("no reactor runs on CPU {}", cpu));
+    if (!(*thread)->cpumask().has(cpu)) return bad(pair, fmt::format("thread {} may only run on 0x{}", id, (*thread)->cpumask().hex()));
+    mappings.emplace_back(*thread, reactor);
+  }
+  return mappings;
+}
+
+DynamicOptions dynamic_options(const Scheduler& scheduler, const Params& params) {
+  DynamicOptions options = scheduler.options();
+  const auto take = [&](const char* name, unsigned& option) {
+    if (params.has(name)) option = static_cast<unsigned>(params.integer(name));
+  };
+  take("load_limit", options.load_limit);
+  take("core_limit", options.core_limit);
+  take("core_busy", options.core_busy);
+  take("idle_periods", options.idle_periods);
+  take("move_gain", options.move_gain);
+  take("settle_periods", options.settle_periods);
+  return options;
+}
+
+Task<RpcResult<Json::Value>> set_scheduler(Runtime* runtime, std::shared_ptr<Scheduler> scheduler, Params params) {
   const std::string name = params.string("name");
-  if (name != "static")
-    return std::unexpected<RpcError>(
-        std::in_place, -EOPNOTSUPP,
-        fmt::format("parameter 'name': scheduler '{}' is not there yet; threads stay where they were made ('static')", name));
-  if (!params.string("mappings").empty())
-    return std::unexpected<RpcError>(
-        std::in_place, -EOPNOTSUPP, fmt::format("parameter 'mappings': '{}': threads cannot be moved to other cores yet", params.string("mappings")));
-  if (params.has("period")) state.period_us = params.integer("period");
+  if (name == "gscheduler")
+    co_return std::unexpected<RpcError>(std::in_place, -EOPNOTSUPP,
+                                        "parameter 'name': 'gscheduler' sets CPU frequencies, which are left to the kernel here");
+  const std::string text = params.string("mappings");
+  if (name != "static" && !text.empty())
+    co_return std::unexpected<RpcError>(std::in_place, -EINVAL, fmt::format("parameter 'mappings': '{}': only static takes them", text));
+  const auto mappings = parse_mappings(*runtime, text);
+  if (!mappings) co_return std::unexpected<RpcError>(std::in_place, mappings.error());
+  const std::uint64_t period_us = params.has("period") ? params.integer("period") : scheduler->period_us();
+  if (name == "dynamic") {
+    scheduler->use_dynamic(period_us, dynamic_options(*scheduler, params));
+    co_return RpcResult<Json::Value>(Json::Value(true));
+  }
+  scheduler->use_static();
+  scheduler->set_period_us(period_us);
+  for (const Mapping& mapping : *mappings) {
+    Result<void> moved = co_await move_thread(mapping.thread, mapping.reactor);
+    if (!moved) co_return std::unexpected<RpcError>(std::in_place, moved.error());
+  }
+  co_return RpcResult<Json::Value>(Json::Value(true));
+}
+
+RpcResult<Json::Value> set_options(Scheduler& scheduler, const Params& params) {
+  CpuMask isolated = scheduler.isolated_cores();
+  if (params.has("isolated_core_mask")) {
+    auto parsed = CpuMask::parse(params.string("isolated_core_mask"));
+    if (!parsed) return std::unexpected<RpcError>(std::in_place, -EINVAL, fmt::format("parameter 'isolated_core_mask': {}", parsed.error().message));
+    isolated = *parsed;
+  }
+  const auto core = params.has("scheduling_core") ? static_cast<unsigned>(params.integer("scheduling_core")) : scheduler.scheduling_core();
+  if (auto set = scheduler.set_cores(core, isolated); !set) return std::unexpected<RpcError>(std::in_place, set.error());
   return Json::Value(true);
+}
+
+void add_call(Json::Value& calls, const char* method, Json::Value params) {
+  Json::Value call(Json::objectValue);
+  call["method"] = method;
+  call["params"] = std::move(params);
+  calls.append(std::move(call));
+}
+
+Json::Value config_calls(const Runtime& runtime, const Scheduler& scheduler) {
+  Json::Value calls = mode_config_calls(runtime);
+  const auto reactors = runtime.reactors();
+  const bool first_core = reactors.empty() || scheduler.scheduling_core() == reactors.front()->lcore();
+  if (!first_core || !scheduler.isolated_cores().empty()) {
+    Json::Value params(Json::objectValue);
+    params["scheduling_core"] = scheduler.scheduling_core();
+    if (!scheduler.isolated_cores().empty()) params["isolated_core_mask"] = scheduler.isolated_cores().hex();
+    add_call(calls, "scheduler_set_options", std::move(params));
+  }
+  Json::Value params(Json::objectValue);
+  params["name"] = scheduler.dynamic() ? "dynamic" : "static";
+  params["period"] = number(scheduler.period_us());
+  if (scheduler.dynamic()) {
+    const DynamicOptions& options = scheduler.options();
+    params["load_limit"] = options.load_limit;
+    params["core_limit"] = options.core_limit;
+    params["core_busy"] = options.core_busy;
+    params["idle_periods"] = options.idle_periods;
+    params["move_gain"] = options.move_gain;
+    params["settle_periods"] = options.settle_periods;
+  }
+  if (scheduler.dynamic() || scheduler.period_us() != Scheduler::default_period_us) add_call(calls, "framework_set_scheduler", std::move(params));
+  return calls;
 }
 
 // Without a governor SPDK's answer is empty, and clients ask for governor_name to know; the sentence is for people.
@@ -106,28 +234,43 @@ Json::Value monitor_context_switch(ContextSwitchMonitor& monitor, const Params& 
   return reply;
 }
 
-Param percent(const char* name, const char* help) { return Param(name, ParamType::integer, help).range(0, 100); }
+Param percent(const char* name, const char* help) { return Param(name, ParamType::integer, help).range(1, 100); }
 
 }  // namespace
 
-void register_scheduler_methods(rpc::MethodTable& table, Runtime& runtime) {
-  auto state = std::make_shared<SchedulerState>();
-  auto monitor = std::make_shared<ContextSwitchMonitor>(runtime);
-  table.add(Method("framework_get_scheduler", "Which scheduler places threads on reactors")
+void register_scheduler_methods(rpc::MethodTable& table, Runtime& runtime, rpc::ConfigRegistry* registry) {
+  auto scheduler = Scheduler::make(runtime);
+  auto monitor = ContextSwitchMonitor::make(runtime);
+  if (registry != nullptr) registry->add("scheduler", [&runtime, scheduler] { return config_calls(runtime, *scheduler); });
+  table.add(Method("framework_get_scheduler", "Which scheduler places threads on reactors, and how")
                 .in_phase(rpc::Phase::always)
-                .result("{scheduler_name, scheduler_period, isolated_core_mask, scheduling_core}")
-                .handler([&runtime, state](const Params&) -> RpcResult<Json::Value> { return get_scheduler(runtime, *state); }));
+                .result("{scheduler_name, scheduler_period, isolated_core_mask, scheduling_core; of dynamic also its options, measuring, moves}")
+                .handler([scheduler](const Params&) -> RpcResult<Json::Value> { return get_scheduler(*scheduler); }));
   table.add(
       Method("framework_set_scheduler", "Chooses the scheduler that places threads on reactors")
           .in_phase(rpc::Phase::always)
-          .with({Param("name", ParamType::string, "static: threads stay where they were made").required().one_of({"static", "dynamic", "gscheduler"}),
-                 Param("period", ParamType::integer, "Microseconds between decisions; static takes none").range(1, max_period_us),
-                 percent("load_limit", "Load of a thread in percent from which dynamic moves it; of no use to static"),
-                 percent("core_limit", "Load of a core in percent from which dynamic takes it for full; of no use to static"),
-                 percent("core_busy", "Load of a core in percent from which dynamic empties it; of no use to static"),
-                 Param("mappings", ParamType::string, "thread:core pairs, separated by commas")})
+          .with({Param("name", ParamType::string, "static: threads stay where they are; dynamic: they move by load")
+                     .required()
+                     .one_of({"static", "dynamic", "gscheduler"}),
+                 Param("period", ParamType::integer, "Microseconds between decisions, while something is busy").range(min_period_us, max_period_us),
+                 percent("load_limit", "Load of a thread in percent of a CPU from which it is busy (dynamic, default 20)"),
+                 percent("core_limit", "Load of a core in percent from which it is full (dynamic, default 80)"),
+                 percent("core_busy", "Load of a core in percent from which threads leave it (dynamic, default 95)"),
+                 Param("idle_periods", ParamType::integer, "Periods below half of load_limit after which a thread is idle (dynamic, default 2)")
+                     .range(1, max_patience),
+                 percent("move_gain", "Percentage points by which a move must lower the larger of two loads (dynamic, default 10)"),
+                 Param("settle_periods", ParamType::integer, "Periods for which a moved thread stays (dynamic, default 2)").range(1, max_patience),
+                 Param("mappings", ParamType::string, "THREAD_ID:CPU pairs, separated by commas: moves these threads once (static only)")})
           .mutates()
-          .handler([state](const Params& params) { return set_scheduler(*state, params); }));
+          .coroutine([&runtime, scheduler](Params params) { return set_scheduler(&runtime, scheduler, std::move(params)); }));
+  table.add(Method("scheduler_set_options", "Cores that the dynamic scheduler treats in a special way")
+                .alias("framework_scheduler_set_options")
+                .in_phase(rpc::Phase::always)
+                .with({Param("scheduling_core", ParamType::integer, "CPU of the reactor on which idle threads gather; the first one at start")
+                           .range(0, CpuMask::max_cpus - 1),
+                       Param("isolated_core_mask", ParamType::string, "CPUs of reactors that keep their threads and get no others")})
+                .mutates()
+                .handler([scheduler](const Params& params) { return set_options(*scheduler, params); }));
   table.add(Method("framework_get_governor", "What governs CPU frequencies: nothing here, so no governor_name")
                 .result("{} without a governor, with a note for people")
                 .handler([](const Params&) -> RpcResult<Json::Value> { return get_governor(); }));

@@ -3,11 +3,12 @@
 #pragma once
 
 #include "reactor/runtime.h"
+#include "rpc/config_registry.h"
 #include "rpc/method.h"
 
 namespace catnap {
 
-// framework_get_scheduler, framework_set_scheduler, framework_get_governor, framework_monitor_context_switch.
-void register_scheduler_methods(rpc::MethodTable& table, Runtime& runtime);
+// framework_get_scheduler, framework_set_scheduler, scheduler_set_options, framework_get_governor, framework_monitor_context_switch.
+void register_scheduler_methods(rpc::MethodTable& table, Runtime& runtime, rpc::ConfigRegistry* registry);
 
 }  // namespace catnap

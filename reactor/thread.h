@@ -196,6 +196,10 @@ class Thread {
   std::string busy_poller_name() const;
   bool has_busy_poller() const { return busy_pollers_ > 0; }
   std::uint64_t nearest_deadline_ns() const { return timers_.nearest_ns(); }
+  // The reactor that has taken it over and may run it; null while it is on its way to another. Any OS thread; that reactor's own OS thread may rely
+  // on it.
+  Reactor* host() const { return host_.load(std::memory_order_acquire); }
+  void set_host(Reactor* reactor) { host_.store(reactor, std::memory_order_release); }
   void set_home(Reactor* reactor) { home_.store(reactor, std::memory_order_seq_cst); }
   bool exit_requested() const { return state_.load(std::memory_order_acquire) == State::exiting; }
   // Exit was requested, its hooks have run, and nothing keeps it. On its reactor's OS thread.
@@ -252,6 +256,7 @@ class Thread {
   std::uint64_t id_;
   CpuMask cpumask_;
   std::atomic<Reactor*> home_{nullptr};
+  std::atomic<Reactor*> host_{nullptr};
   std::atomic<State> state_{State::running};
   std::atomic<ThreadMode> mode_{ThreadMode::inherit};
   // Lock-free stack, pushed by any OS thread, taken whole and reversed by the owner: first in, first out per sender.

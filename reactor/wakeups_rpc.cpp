@@ -44,12 +44,15 @@ ThreadWakers wakers_of(Thread& thread) {
   for (const Poller* poller : thread.pollers()) found.list.emplace_back(poller->name(), "poller", thread.name(), poller->run_count());
   found.list.emplace_back("messages", "message", thread.name(), stats.messages);
   found.list.emplace_back("timers", "timer", thread.name(), stats.timers);
-  // Each reactor's own fds once, told by its first thread.
-  const Reactor* here = Reactor::current();
-  if (here == nullptr || here != found.reactor) return found;
-  const auto threads = here->threads();
-  if (threads.empty() || threads.front() != &thread) return found;
-  for (const FdGroup::Waker& fd : here->own_wakers()) found.list.emplace_back(fd.name, "fd", "", fd.events);
+  return found;
+}
+
+// What belongs to a reactor whichever threads it has: the fds of the loop itself, and rings. On the loop's own thread.
+ThreadWakers wakers_of_loop(Thread& loop) {
+  ThreadWakers found;
+  found.reactor = loop.reactor();
+  for (const FdGroup::Waker& fd : loop.fds().wakers()) found.list.emplace_back(fd.name, "fd", "", fd.events);
+  for (const FdGroup::Waker& fd : found.reactor->own_wakers()) found.list.emplace_back(fd.name, "fd", "", fd.events);
   return found;
 }
 
@@ -85,11 +88,16 @@ Json::Value describe(const Reactor& reactor, std::vector<Waker> wakers, std::siz
 
 Task<RpcResult<Json::Value>> get_wakeups(Runtime* runtime, Params params) {
   const std::size_t limit = params.integer("limit");
-  std::function<ThreadWakers(Thread&)> ask = &wakers_of;
-  auto answers = co_await ask_threads<ThreadWakers>(runtime, ask);
+  std::function<ThreadWakers(Thread&)> ask = [](Thread& thread) { return thread.id() == 0 ? wakers_of_loop(thread) : wakers_of(thread); };
+  std::vector<Thread*> asked = runtime->threads();
+  std::ranges::copy(runtime->loops(), std::back_inserter(asked));
+  auto answers = co_await ask_threads<ThreadWakers>(asked, ask);
   const auto of = [&](const Reactor& reactor) {
     std::vector<Waker> wakers;
     for (const auto& [id, answer] : answers.by_id) {
+      if (answer.reactor == &reactor) std::ranges::copy(answer.list, std::back_inserter(wakers));
+    }
+    for (const ThreadWakers& answer : answers.of_loops) {
       if (answer.reactor == &reactor) std::ranges::copy(answer.list, std::back_inserter(wakers));
     }
     return describe(reactor, std::move(wakers), limit);

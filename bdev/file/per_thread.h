@@ -1,4 +1,4 @@
-// One shared object per lightweight thread (an io_uring ring, an aio context), made with the first channel that needs it, gone with the last.
+// One shared object per lightweight thread (an aio context), made with the first channel that needs it, gone with the last.
 // Owner: the map is used from any thread, under its lock; the objects belong to their threads. Left out: finding objects of other threads.
 #pragma once
 

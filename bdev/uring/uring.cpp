@@ -9,7 +9,6 @@
 
 #include <algorithm>
 
-#include "bdev/file/per_thread.h"
 #include "bdev/json_text.h"
 #include "reactor/base/log.h"
 
@@ -19,10 +18,20 @@ namespace {
 // "Again" and "interrupted" in a row after which a request is given up as failed: each is a full trip through the kernel.
 constexpr std::uint8_t max_attempts = 16;
 
-class UringChannel final : public FileChannel, private UringClient {
+class UringChannel final : public FileChannel, private UringClient, private MoveWatcher {
  public:
-  UringChannel(UringBdev& bdev, Thread& thread, std::shared_ptr<UringRing> ring) : FileChannel(bdev, thread), ring_(std::move(ring)) {}
-  ~UringChannel() override { ring_->forget(*this); }
+  UringChannel(UringBdev& bdev, Thread& thread, std::shared_ptr<UringRing> ring, unsigned ring_entries)
+      : FileChannel(bdev, thread),
+        UringClient(thread),
+        MoveWatcher(thread),
+        ring_entries_(ring_entries),
+        ring_(std::move(ring)),
+        submit_at_turn_end_([this] {
+          if (ring_ != nullptr) ring_->submit();
+        }) {}
+  ~UringChannel() override {
+    if (ring_ != nullptr) ring_->forget(*this);
+  }
 
  private:
   using Stage = UringSlot::Stage;
@@ -36,7 +45,7 @@ class UringChannel final : public FileChannel, private UringClient {
       range_on_worker(io);
       return;
     }
-    UringSlot* slot = ring_->take_slot(*this);
+    UringSlot* slot = has_ring() ? ring_->take_slot(*this) : nullptr;
     if (slot == nullptr) {
       complete(io, Status::no_memory);
       return;
@@ -61,8 +70,51 @@ class UringChannel final : public FileChannel, private UringClient {
     send(*slot);
   }
 
+  // The ring of the reactor that this thread is on: found anew after a move. False: the kernel has none for us now (the core tries again).
+  bool has_ring() {
+    if (ring_ != nullptr) return true;
+    auto ring = UringRing::of_current_reactor(ring_entries_);
+    if (!ring) log_warning("bdev '{}': {}", bdev().name(), ring.error().message);
+    if (ring) ring_ = std::move(*ring);
+    return ring_ != nullptr;
+  }
+
+  void leaving() override {
+    if (ring_ == nullptr) return;
+    ring_->submit_only();
+    ring_->forget(*this);
+    ring_.reset();
+  }
+  void arrived() override { retry_queued(); }
+
+  // A request that began on another ring goes on with one of this ring's slots, or from its beginning when there is none.
+  void send_here(UringSlot& slot) {
+    UringSlot* here = has_ring() ? ring_->take_slot(*this) : nullptr;
+    BdevIo& io = *slot.io;
+    if (here != nullptr) {
+      here->io = slot.io;
+      here->stage = slot.stage;
+      here->attempts = slot.attempts;
+      here->offset_bytes = slot.offset_bytes;
+      here->left_bytes = slot.left_bytes;
+      here->rest = std::move(slot.rest);
+    }
+    give_back(slot);
+    if (here != nullptr) {
+      send(*here);
+    } else {
+      complete(io, Status::no_memory);
+    }
+  }
+
+  static void give_back(UringSlot& slot) {
+    if (slot.ring != nullptr) slot.ring->give_back(slot);
+  }
+
   void send(UringSlot& slot) {
+    if (slot.ring != ring_.get()) return send_here(slot);
     io_uring_sqe* sqe = ring_->prepare(slot);
+    thread().at_turn_end(submit_at_turn_end_);
     switch (slot.stage) {
       case Stage::transfer:
         send_transfer(slot, sqe);
@@ -155,26 +207,23 @@ class UringChannel final : public FileChannel, private UringClient {
       slot.stage = Stage::sync;
       send(slot);
     } else {
-      ring_->give_back(slot);
+      give_back(slot);
       finish_range(io, -result);
     }
   }
 
   void end(UringSlot& slot, Status status) {
     BdevIo& io = *slot.io;
-    ring_->give_back(slot);
+    give_back(slot);
     complete(io, status);
   }
 
   void slot_free() override { retry_queued(); }
 
-  std::shared_ptr<UringRing> ring_;
+  unsigned ring_entries_;
+  std::shared_ptr<UringRing> ring_;  // null after a move, until the next request
+  Deferred submit_at_turn_end_;
 };
-
-PerThread<UringRing>& rings() {
-  static auto* rings = new PerThread<UringRing>;
-  return *rings;
-}
 
 }  // namespace
 
@@ -197,9 +246,9 @@ Result<std::shared_ptr<UringBdev>> UringBdev::create(UringOptions options, Worke
 }
 
 Result<std::unique_ptr<Channel>> UringBdev::create_channel(Thread& thread) {
-  auto ring = rings().get(thread, ring_entries_);
+  auto ring = UringRing::of_current_reactor(ring_entries_);
   if (!ring) return std::unexpected(ring.error());
-  return std::make_unique<UringChannel>(*this, thread, std::move(*ring));
+  return std::make_unique<UringChannel>(*this, thread, std::move(*ring), ring_entries_);
 }
 
 std::string UringBdev::driver_specific_json() const {

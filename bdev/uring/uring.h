@@ -1,9 +1,9 @@
 // The uring bdev: a file or block device through io_uring, with O_DIRECT where the file system takes it.
 //
-// Each thread has one ring for all its uring bdevs (uring_ring.h); a turn's I/O is submitted with one system call, and a registered eventfd wakes the
-// thread, so it sleeps whenever nothing completes. FUA writes carry RWF_DSYNC, flush is an fdatasync: both come back when the data is on the medium.
-// Unmap and write zeroes are fallocate requests (a hole; a zeroed range), BLKDISCARD on the worker pool for block devices. Short transfers are
-// continued. Where the medium refuses to zero a range, the core writes zeroes.
+// Each reactor has one ring for all uring bdevs of its threads (uring_ring.h); a turn's I/O is submitted with one system call, and a registered
+// eventfd wakes the reactor, so it sleeps whenever nothing completes. FUA writes carry RWF_DSYNC, flush is an fdatasync: both come back when the data
+// is on the medium. Unmap and write zeroes are fallocate requests (a hole; a zeroed range), BLKDISCARD on the worker pool for block devices. Short
+// transfers are continued. Where the medium refuses to zero a range, the core writes zeroes.
 //
 // Owner: a UringBdev belongs to app_thread, its channels to their threads. Left out: making files, registered buffers, passthrough of NVMe commands.
 #pragma once
@@ -24,7 +24,7 @@ struct UringOptions {
   std::string uuid;              // empty: made up
   bool readonly = false;
   bool direct = true;
-  unsigned ring_entries = UringRing::default_entries;  // requests in flight per thread; a power of two
+  unsigned ring_entries = UringRing::default_entries;  // requests in flight per reactor; a power of two
 };
 
 class UringBdev final : public FileBdev {

@@ -6,6 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
+#include <mutex>
+#include <optional>
 #include <utility>
 
 #include "reactor/base/check.h"
@@ -52,15 +55,28 @@ Result<void> UringRing::probe() {
   return {};
 }
 
-Result<std::shared_ptr<UringRing>> UringRing::create(Thread& thread, unsigned entries) {
-  std::shared_ptr<UringRing> ring(new UringRing(thread, entries));
+Result<std::shared_ptr<UringRing>> UringRing::of_current_reactor(unsigned entries) {
+  Reactor* const reactor = Reactor::current();
+  CATNAP_CHECK(reactor != nullptr);
+  static std::mutex mutex;
+  static auto* const rings = new std::map<std::pair<const Reactor*, unsigned>, std::weak_ptr<UringRing>>;
+  const std::lock_guard lock(mutex);
+  std::erase_if(*rings, [](const auto& entry) { return entry.second.expired(); });
+  if (const auto found = rings->find({reactor, entries}); found != rings->end()) {
+    if (auto ring = found->second.lock()) return ring;
+  }
+  std::shared_ptr<UringRing> ring(new UringRing(*reactor, entries), &UringRing::unused);
   if (auto made = ring->set_up(); !made) return std::unexpected(made.error());
+  (*rings)[{reactor, entries}] = ring;
   return ring;
 }
 
-UringRing::UringRing(Thread& thread, unsigned entries)
-    : thread_(thread), entries_(entries), slots_(entries), submit_at_turn_end_([this] { submit(); }), submit_again_([this] { submit(); }) {
+UringRing::UringRing(Reactor& reactor, unsigned entries)
+    : reactor_(reactor), loop_(reactor.loop()), entries_(entries), slots_(entries), submit_soon_([this] { submit(); }), submit_again_([this] {
+        submit();
+      }) {
   for (UringSlot& slot : slots_) {
+    slot.ring = this;
     slot.next_free = free_;
     free_ = &slot;
   }
@@ -77,7 +93,7 @@ Result<void> UringRing::set_up() {
   if (const int err = -io_uring_register_eventfd(&ring_, event_fd_); err != 0) {
     return fail(err, fmt::format("{}: io_uring_register_eventfd", errno_text(err)));
   }
-  auto added = thread_.fds().add(event_fd_, EPOLLIN, "io_uring", [this](std::uint32_t) { woken(); }, FdKind::eventfd);
+  auto added = loop_.fds().add(event_fd_, EPOLLIN, "io_uring", [this](std::uint32_t) { woken(); }, FdKind::eventfd);
   if (!added) {
     close(std::exchange(event_fd_, -1));
     return added;
@@ -87,11 +103,22 @@ Result<void> UringRing::set_up() {
 
 UringRing::~UringRing() {
   if (event_fd_ >= 0) {
-    (void)thread_.fds().remove(event_fd_);
+    (void)loop_.fds().remove(event_fd_);
     if (ring_made_) io_uring_unregister_eventfd(&ring_);
     close(event_fd_);
   }
   if (ring_made_) io_uring_queue_exit(&ring_);
+}
+
+// The last channel is gone, perhaps on another reactor: what is left is done where the ring lives.
+void UringRing::unused(UringRing* ring) {
+  if (Reactor::current() == &ring->reactor_) return ring->end_or_drain();
+  ring->loop_.send([owned = std::unique_ptr<UringRing>(ring)]() mutable { owned.release()->end_or_drain(); });
+}
+
+void UringRing::end_or_drain() {
+  orphaned_ = true;
+  if (taken_ == 0) delete this;
 }
 
 UringSlot* UringRing::take_slot(UringClient& client) {
@@ -100,6 +127,7 @@ UringSlot* UringRing::take_slot(UringClient& client) {
     return nullptr;
   }
   UringSlot* slot = std::exchange(free_, free_->next_free);
+  ++taken_;
   slot->client = &client;
   slot->attempts = 0;
   slot->rest.clear();
@@ -111,6 +139,7 @@ void UringRing::give_back(UringSlot& slot) {
   slot.client = nullptr;
   slot.next_free = free_;
   free_ = &slot;
+  --taken_;
 }
 
 void UringRing::forget(UringClient& client) { std::erase(starving_, &client); }
@@ -119,24 +148,38 @@ io_uring_sqe* UringRing::prepare(UringSlot& slot) {
   io_uring_sqe* sqe = io_uring_get_sqe(&ring_);
   CATNAP_CHECK(sqe != nullptr);
   io_uring_sqe_set_data(sqe, &slot);
-  thread_.at_turn_end(submit_at_turn_end_);
   return sqe;
 }
 
-void UringRing::submit() {
+int UringRing::enter(bool take_completions) {
   int submitted = 0;
   do {
-    submitted = io_uring_submit_and_get_events(&ring_);
+    submitted = take_completions ? io_uring_submit_and_get_events(&ring_) : io_uring_submit(&ring_);
   } while (submitted == -EINTR);
-  reap();
+  return submitted;
+}
+
+// EBUSY: completions have to be taken first. EAGAIN: the kernel needs a moment, and no event will say when it is over.
+void UringRing::try_again(int submitted) {
   if (io_uring_sq_ready(&ring_) == 0) return;
-  // EBUSY: completions had to be taken first, which has happened. EAGAIN: the kernel needs a moment, and no event will say when it is over.
   if (submitted == -EAGAIN || submitted == -ENOMEM) {
-    thread_.arm_in_us(submit_again_, submit_again_us);
+    loop_.arm_in_us(submit_again_, submit_again_us);
   } else {
     CATNAP_CHECK(submitted >= 0 || submitted == -EBUSY);
-    thread_.make_ready(submit_at_turn_end_);
+    loop_.make_ready(submit_soon_);
   }
+}
+
+void UringRing::submit() {
+  if (io_uring_sq_ready(&ring_) == 0) return;  // another channel's turn end was faster
+  const int submitted = enter(true);
+  try_again(submitted);
+  reap();
+}
+
+void UringRing::submit_only() {
+  if (io_uring_sq_ready(&ring_) == 0) return;
+  try_again(enter(false));
 }
 
 void UringRing::woken() {
@@ -145,17 +188,44 @@ void UringRing::woken() {
   reap();
 }
 
+// An orphaned ring may be gone when this returns.
 void UringRing::reap() {
+  std::optional<Reactor::RunAs> turn_of;
   // One look at the queue's end: what completes meanwhile raises the eventfd again.
   unsigned ready = io_uring_cq_ready(&ring_);
   for (io_uring_cqe* cqe = nullptr; ready > 0 && io_uring_peek_cqe(&ring_, &cqe) == 0; --ready) {
     auto& slot = *static_cast<UringSlot*>(io_uring_cqe_get_data(cqe));
     const int result = cqe->res;
     io_uring_cqe_seen(&ring_, cqe);
+    Thread& owner = slot.client->owner();
+    if (owner.host() != &reactor_) {
+      send_after(slot, result);
+      continue;
+    }
+    if (Thread::current() != &owner) {
+      turn_of.reset();
+      if (Thread::current() != &owner) turn_of.emplace(owner);
+    }
     slot.client->request_done(slot, result);
   }
-  if (starving_.empty() || free_ == nullptr) return;
-  for (UringClient* client : std::exchange(starving_, {})) client->slot_free();
+  if (!starving_.empty() && free_ != nullptr) {
+    for (UringClient* client : std::exchange(starving_, {})) {
+      turn_of.reset();
+      turn_of.emplace(client->owner());
+      client->slot_free();
+    }
+  }
+  turn_of.reset();
+  if (orphaned_ && taken_ == 0) delete this;
+}
+
+// The thread has moved on: the completion follows it.
+void UringRing::send_after(UringSlot& slot, int result) {
+  auto copy = std::make_unique<UringSlot>(slot);
+  copy->ring = nullptr;
+  give_back(slot);
+  Thread& owner = copy->client->owner();
+  owner.send([copy = std::move(copy), result] { copy->client->request_done(*copy, result); });
 }
 
 }  // namespace catnap::bdev

@@ -144,9 +144,10 @@ class Methods(WithServer):
         self.assertEqual(self.call("framework_get_scheduler")["scheduler_name"], "static")
         self.assertIs(self.call("framework_set_scheduler", {"name": "static", "period": 250_000}), True)
         self.assertEqual(self.call("framework_get_scheduler")["scheduler_period"], 250_000)
-        for name in ("dynamic", "gscheduler"):
-            self.refuse("framework_set_scheduler", {"name": name}, -95, name, "not there yet")
-        self.refuse("framework_set_scheduler", {"name": "static", "mappings": "1:1"}, -95, "mappings")
+        self.refuse("framework_set_scheduler", {"name": "gscheduler"}, -95, "gscheduler", "frequencies")
+        self.refuse("framework_set_scheduler", {"name": "static", "mappings": "4711:0"}, -22, "mappings", "4711")
+        self.assertIs(self.call("framework_set_scheduler", {"name": "dynamic"}), True)
+        self.assertEqual(self.call("framework_get_scheduler")["load_limit"], 20)
         self.assertNotIn("governor_name", self.call("framework_get_governor"))
 
 

@@ -1,0 +1,154 @@
+// See thread_rpc.h. SPDK's names for thread_set_cpumask (schema/schema.yaml of SPDK 26.09-pre); thread_set_mode is ours.
+// Owner: app_thread.
+#include "reactor/thread_rpc.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace catnap {
+namespace {
+
+using rpc::Method;
+using rpc::Param;
+using rpc::Params;
+using rpc::ParamType;
+using rpc::RpcError;
+using rpc::RpcResult;
+
+RpcError invalid(std::string text) { return {-EINVAL, std::move(text)}; }
+
+RpcResult<Thread*> thread_of_id(const Runtime& runtime, std::uint64_t id) {
+  for (Thread* thread : runtime.threads()) {
+    if (thread->id() == id) return thread;
+  }
+  return std::unexpected<RpcError>(std::in_place, -ESRCH, fmt::format("parameter 'id': there is no thread {}", id));
+}
+
+// Where a thread goes that may no longer be where it is: the reactor with the fewest threads, of those the first.
+Reactor* emptiest_reactor(const Runtime& runtime, const CpuMask& mask) {
+  Reactor* best = nullptr;
+  std::size_t fewest = 0;
+  for (Reactor* reactor : runtime.reactors()) {
+    const std::size_t threads = reactor->threads().size();
+    if (!mask.has(reactor->lcore()) || (best != nullptr && threads >= fewest)) continue;
+    best = reactor;
+    fewest = threads;
+  }
+  return best;
+}
+
+CpuMask reactor_cpus(const Runtime& runtime) {
+  CpuMask mask;
+  for (const Reactor* reactor : runtime.reactors()) mask.set(reactor->lcore());
+  return mask;
+}
+
+Task<RpcResult<Json::Value>> set_cpumask(Runtime* runtime, Params params) {
+  const auto thread = thread_of_id(*runtime, params.integer("id"));
+  if (!thread) co_return std::unexpected(thread.error());
+  const std::string text = params.string("cpumask");
+  const auto mask = CpuMask::parse(text);
+  if (!mask) co_return std::unexpected(invalid(fmt::format("parameter 'cpumask': {}", mask.error().message)));
+  if ((*thread)->reactor() == &runtime->control())
+    co_return std::unexpected(invalid(
+        fmt::format("parameter 'id': thread {} ('{}') runs on the control thread, which is not bound to CPUs", (*thread)->id(), (*thread)->name())));
+  Reactor* const target = emptiest_reactor(*runtime, *mask);
+  if (target == nullptr)
+    co_return std::unexpected(
+        invalid(fmt::format("parameter 'cpumask': '{}' has no CPU with a reactor (they run on 0x{})", text, reactor_cpus(*runtime).hex())));
+  (*thread)->set_cpumask(*mask);
+  if (mask->has((*thread)->reactor()->lcore())) co_return RpcResult<Json::Value>(Json::Value(true));
+  Result<void> moved = co_await move_thread(*thread, target);
+  if (!moved) co_return std::unexpected<RpcError>(std::in_place, moved.error());
+  co_return RpcResult<Json::Value>(Json::Value(true));
+}
+
+RpcResult<Json::Value> set_mode(const Runtime& runtime, const Params& params) {
+  if (params.has("id") == params.has("name"))
+    return std::unexpected<RpcError>(std::in_place, rpc::invalid_params, "parameters 'id' and 'name': give one of them, and only one");
+  const auto mode = thread_mode_from_name(params.string("mode"));
+  if (!mode) return std::unexpected<RpcError>(std::in_place, rpc::internal_error, "a declared mode is unknown to the reactor");
+  auto threads = runtime.threads();
+  std::erase_if(threads, [&](const Thread* thread) {
+    return params.has("id") ? thread->id() != params.integer("id") : thread->name() != params.string("name");
+  });
+  if (threads.empty()) {
+    const std::string which = params.has("id") ? fmt::format("'id': there is no thread {}", params.integer("id"))
+                                               : fmt::format("'name': there is no thread '{}'", params.string("name"));
+    return std::unexpected<RpcError>(std::in_place, -ESRCH, "parameter " + which);
+  }
+  for (const Thread* thread : threads) {
+    if (thread->reactor() == &runtime.control() && *mode != ThreadMode::inherit)
+      return std::unexpected(
+          invalid(fmt::format("parameter 'mode': thread '{}' runs on the control thread, which is always in interrupt mode", thread->name())));
+  }
+  for (Thread* thread : threads) thread->set_mode(*mode);
+  return Json::Value(true);
+}
+
+void add_call(Json::Value& calls, const char* method, Json::Value params) {
+  Json::Value call(Json::objectValue);
+  call["method"] = method;
+  call["params"] = std::move(params);
+  calls.append(std::move(call));
+}
+
+}  // namespace
+
+Task<Result<void>> move_thread(Thread* thread, Reactor* target) {
+  Promise<Result<void>> there;
+  Reactor::move(*thread, *target, [there](Result<void> outcome) { there.set(std::move(outcome)); });
+  Result<void> outcome = co_await there;
+  co_return outcome;
+}
+
+Json::Value mode_config_calls(const Runtime& runtime) {
+  Json::Value calls(Json::arrayValue);
+  for (const Reactor* reactor : runtime.reactors()) {
+    if (reactor->mode() != reactor->options().mode) {
+      Json::Value params(Json::objectValue);
+      params["mode"] = std::string(reactor_mode_name(reactor->mode()));
+      params["lcore"] = reactor->lcore();
+      add_call(calls, "reactor_set_mode", std::move(params));
+    }
+    if (reactor->max_spin_us() != reactor->options().max_spin_us) {
+      Json::Value params(Json::objectValue);
+      params["max_spin_us"] = Json::UInt64(reactor->max_spin_us());
+      params["lcore"] = reactor->lcore();
+      add_call(calls, "framework_set_adaptive_options", std::move(params));
+    }
+  }
+  for (const Thread* thread : runtime.threads()) {
+    if (thread->mode() == ThreadMode::inherit) continue;
+    Json::Value params(Json::objectValue);
+    params["name"] = thread->name();  // ids are new after each start
+    params["mode"] = std::string(thread_mode_name(thread->mode()));
+    add_call(calls, "thread_set_mode", std::move(params));
+  }
+  return calls;
+}
+
+void register_thread_methods(rpc::MethodTable& table, Runtime& runtime) {
+  table.add(
+      Method("thread_set_cpumask", "Sets on which CPUs a thread may run, and moves it there at once, with its live connections, if it is elsewhere")
+          .with({Param("id", ParamType::integer, "Id of the thread, as thread_get_stats shows it").required(),
+                 Param("cpumask", ParamType::string, "CPUs: \"0x3\" or \"[0,1]\"; at least one must have a reactor").required()})
+          .mutates()
+          .coroutine([&runtime](Params params) { return set_cpumask(&runtime, std::move(params)); }));
+  table.add(
+      Method("thread_set_mode", "Changes how a thread's reactor waits for its sake, at once and under load")
+          .with(
+              {Param(
+                   "mode", ParamType::string,
+                   "inherit: as its reactor; poll: the reactor never sleeps while it has this thread; interrupt: its events do not make the reactor "
+                   "look for more; adaptive: they do, also in interrupt mode")
+                   .required()
+                   .one_of({"inherit", "poll", "interrupt", "adaptive"}),
+               Param("id", ParamType::integer, "Id of the thread"), Param("name", ParamType::string, "Name of the thread, or of several")})
+          .mutates()
+          .handler([&runtime](const Params& params) { return set_mode(runtime, params); }));
+}
+
+}  // namespace catnap
