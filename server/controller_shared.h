@@ -2,6 +2,7 @@
 // Owner: shared; any OS thread (atomics, or a mutex off the I/O path). Left out: everything else about a controller (its admin queue's thread).
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -15,6 +16,7 @@ namespace catnap::server {
 // Counters of one I/O queue, written by its thread alone.
 struct IoCounters {
   std::atomic<std::uint64_t> read_commands{0}, write_commands{0}, bytes_read{0}, bytes_written{0};
+  std::atomic<std::uint64_t> busy_ns{0};  // some I/O of this queue was with a block device
 
   static void add(std::atomic<std::uint64_t>& counter, std::uint64_t amount) {
     counter.store(counter.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
@@ -43,6 +45,7 @@ class ControllerShared {
 
   struct Totals {
     std::uint64_t read_commands = 0, write_commands = 0, bytes_read = 0, bytes_written = 0;
+    std::uint64_t busy_ns = 0;  // of the busiest queue: queues are busy side by side, so the controller was at least that long
   };
 
   std::shared_ptr<IoCounters> add_queue() {
@@ -69,6 +72,7 @@ class ControllerShared {
     sum.write_commands += counters.write_commands.load(std::memory_order_relaxed);
     sum.bytes_read += counters.bytes_read.load(std::memory_order_relaxed);
     sum.bytes_written += counters.bytes_written.load(std::memory_order_relaxed);
+    sum.busy_ns = std::max(sum.busy_ns, counters.busy_ns.load(std::memory_order_relaxed));
   }
 
   mutable std::mutex mutex_;

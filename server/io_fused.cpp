@@ -161,6 +161,7 @@ void IoQueue::pair_done(bdev::BdevIo& io) {
   Request& first = *context.first;
   NamespaceSlot& slot = context.slot();
   auto& self = *static_cast<IoQueue*>(second.queue->sink_data);
+  self.device_io_ended();
   ServerGroup& group = self.group_;  // the last finish() may end the queue
   const CommandError failed_fused = nvme::Status(GenericStatus::failed_fused);
   const CommandError error(nvme_status_of(io.status));

@@ -165,9 +165,14 @@ CommandError IoQueue::resolve(const nvme::SubmissionEntry& sqe, NamespaceSlot*& 
 void IoQueue::submit(Context& context, NamespaceSlot& slot, bdev::BdevIo::Done done) {
   context.io.context = &slot;
   context.io.done = done;
+  if (device_ios_++ == 0) busy_since_ns_ = group_.thread().now_ns();
   ++slot.in_flight;
   group_.io_started();
   slot.channel->submit(context.io);
+}
+
+void IoQueue::device_io_ended() {
+  if (--device_ios_ == 0) IoCounters::add(counters_->busy_ns, group_.thread().now_ns() - busy_since_ns_);
 }
 
 void IoQueue::step_done(bdev::BdevIo& io) {
@@ -175,6 +180,7 @@ void IoQueue::step_done(bdev::BdevIo& io) {
   Request& request = context.request();
   NamespaceSlot& slot = context.slot();
   auto& self = *static_cast<IoQueue*>(request.queue->sink_data);
+  self.device_io_ended();
   if (io.status != bdev::Status::ok && context.steps.failure == bdev::Status::ok) context.steps.failure = io.status;
   self.group_.io_done(slot);
   if (context.steps.submitting) {
@@ -212,6 +218,7 @@ void IoQueue::io_done(bdev::BdevIo& io) {
   Request& request = context.request();
   NamespaceSlot& slot = context.slot();
   auto& self = *static_cast<IoQueue*>(request.queue->sink_data);
+  self.device_io_ended();
   ServerGroup& group = self.group_;  // finish() may end the queue, when its connection waited for this command alone
   if (io.status == bdev::Status::ok) {
     request.lease = io.lease;

@@ -40,8 +40,8 @@ class IoQueue final : public ServedQueue {
   // --- reservations (reservations/reservation_commands.cpp) ---
   // The published state of this namespace differs.
   void reservation_changed(std::uint32_t nsid);
-  // Preempt and abort: ends the I/O outstanding on this namespace with Command Aborted due to Preempt and Abort. `holds` is kept until the last of it is
-  // done, so that its end tells.
+  // Preempt and abort: ends the I/O outstanding on this namespace with Command Aborted due to Preempt and Abort. `holds` is kept until the last of it
+  // is done, so that its end tells.
   void abort_preempted(std::uint32_t nsid, const std::shared_ptr<void>& holds);
 
  private:
@@ -112,6 +112,7 @@ class IoQueue final : public ServedQueue {
   static void pair_done(bdev::BdevIo& io);
 
   void submit(Context& context, NamespaceSlot& slot, bdev::BdevIo::Done done);
+  void device_io_ended();  // first thing in each Done of submit()
   static void io_done(bdev::BdevIo& io);
   static void read_after_flush(bdev::BdevIo& io);
   static void step_done(bdev::BdevIo& io);
@@ -128,6 +129,10 @@ class IoQueue final : public ServedQueue {
   std::vector<View> views_;         // by NSID; index 0 unused
   std::uint32_t dmrsl_blocks_ = 0;  // the subsystem's limits, 0: none
   std::uint8_t wzsl_ = 0;
+
+  // Busy time (SMART): from the first I/O with a block device to the last one back.
+  std::uint32_t device_ios_ = 0;
+  std::uint64_t busy_since_ns_ = 0;
 
   // What the command before the next one was to it: a first half must be followed by its second.
   enum class Before : std::uint8_t { nothing, first_half, failed_first_half };

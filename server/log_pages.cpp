@@ -66,6 +66,7 @@ std::vector<std::byte> build_smart(Controller& controller, const SubsystemSnapsh
   log.data_units_written.low = data_units(totals.bytes_written);
   log.host_read_commands.low = totals.read_commands;
   log.host_write_commands.low = totals.write_commands;
+  log.controller_busy_minutes.low = totals.busy_ns / (60 * ns_per_s);
   log.power_on_hours.low = controller.age_ns() / (3600 * ns_per_s);
   log.error_log_entries.low = controller.shared().errors.count();
   return bytes_of(log);

@@ -220,6 +220,24 @@ TEST(HealthEventTest, ManyMediaErrorsAreAWarning) {
   EXPECT_FALSE(again.done) << "once";
 }
 
+// Proves: log | SMART / Health Information | Base 2.0c 5.16.1.3
+TEST(HealthTest, BusyTimeIsTheTimeWithIoInFlight) {
+  ControllerBench bench;
+  const auto pair = bench.connect_io();
+  const auto minutes = [&] { return std::uint64_t{bench.log_page(*pair.admin, 0x02, 512).page<nvme::SmartLog>().controller_busy_minutes.low}; };
+  bench.advance_ms(600'000);
+  EXPECT_EQ(minutes(), 0U);
+  bench.disk->hold = true;
+  bench.run(*pair.io, io_sqe(IoOpcode::read, 0, 1));
+  bench.advance_ms(90'000);
+  bench.run(*pair.io, io_sqe(IoOpcode::read, 0, 1));
+  bench.advance_ms(90'000);
+  bench.on(*bench.thread, [&] { bench.disk->release(); });
+  bench.advance_ms(600'000);
+  EXPECT_EQ(minutes(), 3U) << "two at a time are not twice as busy";
+  EXPECT_EQ(bench.log_page(*pair.admin, 0x02, 512).page<nvme::SmartLog>().composite_temperature_k, 0U) << "not reported: there is no thermometer";
+}
+
 // Proves: event | Masking | Base 2.0c 5.27.1.8
 TEST(HealthEventTest, IsMaskedUnlessAskedFor) {
   ControllerBench bench;
