@@ -1,10 +1,14 @@
 // Options that are set before the target is there, as hosts notice them: a discovery NQN of one's own, one controller per host and listener, Command
 // Retry Delay Times. Starts a server of its own.
 // Owner: the test's thread. Left out: discovery filters (unit tests of the records), poll groups (placement_test.cpp).
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "tests/protocol/client/host.h"
 #include "tests/protocol/client/server_process.h"
@@ -109,6 +113,53 @@ TEST_F(StartUpOptionsTest, AHostMayComeOncePerListener) {
     again = connect(next, {.subnqn = nqn});
   }
   EXPECT_TRUE(again.ok()) << "when the first controller is gone, the host may come again";
+}
+
+// A network namespace of this process's own, with a link-local address on its loopback interface; the old one again at the end.
+class OwnNetwork {
+ public:
+  OwnNetwork() : home_(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)) {
+    entered_ = home_ >= 0 && ::unshare(CLONE_NEWNET) == 0;
+    usable_ = entered_ && std::system("ip link set lo up && ip -6 addr add fe80::1/64 dev lo nodad") == 0;
+  }
+  ~OwnNetwork() {
+    if (entered_) ::setns(home_, CLONE_NEWNET);
+    if (home_ >= 0) ::close(home_);
+  }
+  OwnNetwork(const OwnNetwork&) = delete;
+  OwnNetwork& operator=(const OwnNetwork&) = delete;
+  bool usable() const { return usable_; }
+
+ private:
+  int home_;
+  bool entered_ = false;
+  bool usable_ = false;
+};
+
+// Proves: transport | link-local IPv6 listeners | TCP Transport 1.0c 3.1
+TEST_F(StartUpOptionsTest, ALinkLocalAddressServesOnItsInterface) {
+  const OwnNetwork network;
+  if (!network.usable()) GTEST_SKIP() << "no network namespace of one's own here (it takes privileges)";
+  start("{}");
+  const std::uint16_t port = free_port();
+  call("nvmf_subsystem_add_listener", R"({"nqn": ")" + std::string(nqn) +
+                                          R"(", "listen_address": {"trtype": "TCP", "adrfam": "IPv6", "traddr": "FE80::1%1", "trsvcid": ")" +
+                                          std::to_string(port) + R"("}})");
+  ConnectionOptions options;
+  options.traddr = "fe80::1%lo";
+  auto admin = Connection::open(port, options);
+  ASSERT_TRUE(admin.has_value()) << admin.error().message;
+  EXPECT_TRUE(connect_queue(*admin, {.subnqn = nqn}).ok());
+  auto discovery = Connection::open(port, options);
+  ASSERT_TRUE(discovery.has_value());
+  ASSERT_TRUE(connect_queue(*discovery, {.subnqn = well_known_nqn}).ok());
+  ASSERT_TRUE(enable(*discovery));
+  auto log = get_log(*discovery, {.page = nvme::LogPage::discovery, .length_bytes = 4096, .nsid = 0});
+  EXPECT_EQ(text_of(data_as<nvme::DiscoveryEntry>(log, 1024).traddr), "fe80::1") << "without our interface";
+  call("nvmf_subsystem_remove_listener", R"({"nqn": ")" + std::string(nqn) +
+                                             R"(", "listen_address": {"trtype": "TCP", "traddr": "fe80::1%lo", "trsvcid": ")" + std::to_string(port) +
+                                             R"("}})");
+  EXPECT_TRUE(admin->receive_until_closed().has_value());
 }
 
 }  // namespace
