@@ -96,12 +96,37 @@ Status status_from_errno(int errno_value, Op op) {
   }
 }
 
+ResetCounts ResetCounts::after(Bdev::StatsReset what) const {
+  const auto field = [](std::uint64_t value, std::uint64_t mask) { return (value + 1) & mask; };
+  switch (what) {
+    case Bdev::StatsReset::all:
+      return {(word & ~std::uint64_t{0xFFFFFF}) | field(all(), 0xFFFFFF)};
+    case Bdev::StatsReset::maxmin:
+      return {(word & ~(std::uint64_t{0xFFFFF} << 24)) | (field(maxmin(), 0xFFFFF) << 24)};
+    case Bdev::StatsReset::error:
+      return {(word & 0xFFFFFFFFFFF) | (field(error(), 0xFFFFF) << 44)};
+  }
+  return *this;
+}
+
+void apply_resets(IoStats& stats, ResetCounts seen, ResetCounts now) {
+  if (seen.all() != now.all()) {
+    stats = {};
+    return;
+  }
+  for (std::size_t i = 0; i < op_count; ++i) {
+    if (seen.maxmin() != now.maxmin()) {
+      stats.max_latency_ns[i] = 0;
+      stats.min_latency_ns[i] = IoStats::no_minimum;
+    }
+    if (seen.error() != now.error()) stats.errors[i] = 0;
+  }
+}
+
 void merge(IoStats& to, const IoStats& from) {
   for (std::size_t i = 0; i < op_count; ++i) {
-    if (from.ops[i] > 0) {
-      to.min_latency_ns[i] = to.ops[i] > 0 ? std::min(to.min_latency_ns[i], from.min_latency_ns[i]) : from.min_latency_ns[i];
-      to.max_latency_ns[i] = std::max(to.max_latency_ns[i], from.max_latency_ns[i]);
-    }
+    to.min_latency_ns[i] = std::min(to.min_latency_ns[i], from.min_latency_ns[i]);
+    to.max_latency_ns[i] = std::max(to.max_latency_ns[i], from.max_latency_ns[i]);
     to.ops[i] += from.ops[i];
     to.bytes[i] += from.bytes[i];
     to.latency_ns[i] += from.latency_ns[i];
@@ -109,7 +134,7 @@ void merge(IoStats& to, const IoStats& from) {
   }
 }
 
-Bdev::Bdev(BdevInfo info) : info_(std::move(info)), num_blocks_(info_.num_blocks), state_(std::make_unique<State>()) {}
+Bdev::Bdev(BdevInfo info) : info_(std::move(info)), num_blocks_(info_.num_blocks), state_(std::make_unique<State>(*this)) {}
 
 Bdev::~Bdev() { CATNAP_CHECK(state_->channels.empty() && state_->descriptors.empty()); }
 
@@ -117,25 +142,84 @@ Result<ChannelRef> Bdev::get_channel() {
   Thread* thread = Thread::current();
   CATNAP_CHECK(thread != nullptr);
   State& state = *state_;
-  {
-    const std::lock_guard lock(state.mutex);
-    const auto found = std::ranges::find_if(state.channels, [thread](const Channel* channel) { return &channel->thread() == thread; });
-    if (found != state.channels.end()) return ChannelRef(*found);
-  }
+  if (Channel* channel = channel_of_current_thread(); channel != nullptr) return ChannelRef(channel);
   if (state.removed.load(std::memory_order_acquire)) return fail(ENODEV, fmt::format("No such device: bdev '{}' is being removed", name()));
   auto created = create_channel(*thread);
   if (!created) return std::unexpected(created.error());
   Channel* channel = created->get();
   channel->core_->keep_alive = shared_from_this();
-  channel->core_->counters.generation.store(state.stats_generation.load(std::memory_order_relaxed), std::memory_order_relaxed);
   {
     const std::lock_guard lock(state.mutex);
     if (!state.removed.load(std::memory_order_relaxed)) {
+      welcome(*channel);
       state.channels.push_back(created->release());
       return ChannelRef(channel);
     }
   }
   return fail(ENODEV, fmt::format("No such device: bdev '{}' is being removed", name()));
+}
+
+// What the others were told when it was decided.
+void Bdev::welcome(Channel& channel) {
+  const State& state = *state_;
+  Channel::Core& core = *channel.core_;
+  core.counters.seen.store(state.stats_resets.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  core.buckets = state.buckets;
+  channel.set_guard(guard_limited, state.buckets != nullptr);
+  for (const auto& hold : state.ranges) {
+    if (hold->installed) core.ranges.push_back(hold);
+  }
+  channel.set_guard(guard_ranges, !core.ranges.empty());
+  channel.set_guard(guard_frozen, state.frozen);
+  channel.adopt_watch_locked();
+}
+
+Channel* Bdev::channel_of_current_thread() {
+  const Thread* thread = Thread::current();
+  const std::lock_guard lock(state_->mutex);
+  const auto found = std::ranges::find_if(state_->channels, [thread](const Channel* channel) { return &channel->thread() == thread; });
+  return found != state_->channels.end() ? *found : nullptr;
+}
+
+std::vector<Thread*> Bdev::channel_threads_locked() const {
+  std::vector<Thread*> threads;
+  for (const Channel* channel : state_->channels) threads.push_back(&channel->thread());
+  return threads;
+}
+
+void Bdev::for_each_channel(std::function<void(Channel&)> visit, std::move_only_function<void()> done) {
+  struct Round {
+    std::shared_ptr<Bdev> bdev;
+    std::function<void(Channel&)> visit;
+    std::move_only_function<void()> done;
+    Thread* origin = Thread::current();
+    std::atomic<std::size_t> left{1};
+
+    static void over(const std::shared_ptr<Round>& round) {
+      if (round->left.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
+      round->origin->run_or_send([round] {
+        if (round->done) round->done();
+      });
+    }
+  };
+  auto round = std::make_shared<Round>();
+  round->bdev = shared_from_this();
+  round->visit = std::move(visit);
+  round->done = std::move(done);
+  std::vector<Thread*> threads;
+  {
+    const std::lock_guard lock(state_->mutex);
+    threads = channel_threads_locked();
+  }
+  round->left.fetch_add(threads.size(), std::memory_order_relaxed);
+  for (Thread* thread : threads) {
+    auto here = [round] {
+      if (Channel* channel = round->bdev->channel_of_current_thread(); channel != nullptr) round->visit(*channel);
+      Round::over(round);
+    };
+    if (!thread->run_or_send(std::move(here))) Round::over(round);
+  }
+  Round::over(round);
 }
 
 void Bdev::end_channel(Channel& channel) {
@@ -144,10 +228,16 @@ void Bdev::end_channel(Channel& channel) {
     const std::lock_guard lock(state.mutex);
     std::erase(state.channels, &channel);
     ++state.ending_channels;
-    const std::uint64_t generation = state.stats_generation.load(std::memory_order_relaxed);
-    if (state.past_generation != generation) state.past = {};
-    state.past_generation = generation;
+    const ResetCounts resets{state.stats_resets.load(std::memory_order_relaxed)};
+    apply_resets(state.past, state.past_seen, resets);
+    state.past_seen = resets;
     merge(state.past, channel.stats());
+    const Channel::Core& core = *channel.core_;
+    state.past_timed_out += core.timed_out.load(std::memory_order_relaxed);
+    state.past_weighted_ns += core.depth.weighted_ns.load(std::memory_order_relaxed);
+    if (core.histogram != nullptr && state.past_histogram != nullptr && core.histogram->same_shape(*state.past_histogram)) {
+      state.past_histogram->add(*core.histogram);
+    }
   }
   delete &channel;
   bool last = false;
@@ -162,8 +252,8 @@ void Bdev::end_channel(Channel& channel) {
 IoStats Bdev::stats() const {
   const State& state = *state_;
   const std::lock_guard lock(state.mutex);
-  IoStats sum;
-  if (state.past_generation == state.stats_generation.load(std::memory_order_relaxed)) sum = state.past;
+  IoStats sum = state.past;
+  apply_resets(sum, state.past_seen, ResetCounts{state.stats_resets.load(std::memory_order_relaxed)});
   for (const Channel* channel : state.channels) merge(sum, channel->stats());
   return sum;
 }
@@ -177,14 +267,39 @@ std::vector<Bdev::ChannelStats> Bdev::channel_stats() const {
   return all;
 }
 
-void Bdev::reset_stats() {
-  const std::lock_guard lock(state_->mutex);
-  state_->stats_generation.fetch_add(1, std::memory_order_relaxed);
+void Bdev::reset_stats(StatsReset what) {
+  State& state = *state_;
+  const std::lock_guard lock(state.mutex);
+  const ResetCounts before{state.stats_resets.load(std::memory_order_relaxed)};
+  state.stats_resets.store(before.after(what).word, std::memory_order_relaxed);
+  if (what == StatsReset::error) return;
+  for (Channel* channel : state.channels) {
+    DepthIntegral& depth = channel->core_->depth;
+    depth.peak.store(depth.depth.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  }
 }
+
+void Bdev::set_rate_limits(const RateLimits& limits) {
+  State& state = *state_;
+  state.limits = limits;
+  std::shared_ptr<RateBuckets> buckets;
+  {
+    const std::lock_guard lock(state.mutex);
+    if (limits.any()) buckets = std::make_shared<RateBuckets>(limits, Thread::current()->now_ns(), state.buckets.get());
+    state.buckets = buckets;
+  }
+  limited_.store(limits.any(), std::memory_order_relaxed);
+  for_each_channel([buckets](Channel& channel) { channel.apply_limits(buckets); }, nullptr);
+}
+
+RateLimits Bdev::rate_limits() const { return state_->limits; }
+
+RangeLocks& Bdev::range_locks() { return state_->range_locks; }
 
 void Bdev::set_num_blocks(std::uint64_t num_blocks) {
   if (num_blocks_.exchange(num_blocks, std::memory_order_relaxed) == num_blocks) return;
   for (Descriptor* descriptor : state_->descriptors) descriptor->notify(Event::resized);
+  Registry::instance().changed("bdev_resize", *this);
 }
 
 bool Bdev::is_open() const { return !state_->descriptors.empty(); }

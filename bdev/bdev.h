@@ -57,7 +57,7 @@ Status status_from_errno(int errno_value, Op op);
 
 class Channel;
 class Bdev;
-class StagedIo;
+class PartedIo;
 
 // Where an I/O is on its way through the core.
 enum class Phase : std::uint8_t {
@@ -65,6 +65,7 @@ enum class Phase : std::uint8_t {
   limited,   // waits for its turn under a rate limit
   held,      // waits for a range lock or a reset to end
   admitted,  // in the module's hands, in parts there, or next in line for it
+  part,      // the core's own, standing for a part of a user's
 };
 
 // One I/O in flight. Lives in its user's memory (an NVMe request's sink_context); must stay put until `done` ran.
@@ -87,7 +88,7 @@ struct BdevIo {
   // keep such an I/O waiting it copies them first.
   bool borrowed = false;
   Phase phase = Phase::outside;   // core's
-  bool keeps_copy = false;        // core's: `kept` holds the copy of borrowed bytes, to which iov points
+  std::uint8_t notes = 0;         // core's: bits below
   std::uint32_t table_index = 0;  // core's: place in the channel's table of I/Os in flight
   union {
     transport::Lease lease{};            // read with accepts_lease: the answer
@@ -99,17 +100,26 @@ struct BdevIo {
   Channel* channel = nullptr;  // core's
   BdevIo* next = nullptr;      // a link for queues of whoever holds the I/O: the core, or from execute() to complete() the module
   std::uint64_t start_ns = 0;  // core's (latency); turn time
-  StagedIo* staged = nullptr;  // core's: the whole an I/O is a part of, or what carries out a whole in parts
+  PartedIo* parted = nullptr;  // core's: the whole an I/O is a part of, or what carries out a whole in parts
+
+  static constexpr std::uint8_t note_copy = 1;       // `kept` holds the copy of borrowed bytes, to which iov points
+  static constexpr std::uint8_t note_lock = 2;       // `kept` holds the range lock of a compare-and-write
+  static constexpr std::uint8_t note_timed_out = 4;  // was reported
 };
 static_assert(sizeof(BdevIo) <= 112, "must fit a request's sink_context beside the server's own fields");
 
 // Per-channel counters, summed over channels by bdev_get_iostat; written by the owner, read by others (relaxed).
 struct IoStats {
+  static constexpr std::uint64_t no_minimum = ~std::uint64_t{0};
+
+  IoStats() {
+    for (auto& minimum : min_latency_ns) minimum = no_minimum;
+  }
   std::uint64_t ops[op_count] = {};
   std::uint64_t bytes[op_count] = {};
   std::uint64_t latency_ns[op_count] = {};
   std::uint64_t max_latency_ns[op_count] = {};
-  std::uint64_t min_latency_ns[op_count] = {};
+  std::uint64_t min_latency_ns[op_count];
   std::uint64_t errors[op_count] = {};
 };
 
@@ -194,34 +204,22 @@ class Channel {
  private:
   friend class Bdev;
   friend class ChannelRef;
-  friend class StagedIo;
-  friend class SplitIo;
+  friend class PartedIo;
   friend class RangeLocks;
   friend class ResetRun;
+  friend class Registry;
   struct Core;
 
+  // channel.cpp: an ordinary I/O's way.
   Status validate(const BdevIo& io) const;
-  Status validate_range(const BdevIo& io) const;
-  bool needs_staging(const BdevIo& io) const;
-  bool needs_splitting(const BdevIo& io) const;
-  bool is_part(const BdevIo& io) const;
   void enter(BdevIo& io);
   void leave(BdevIo& io);
   void grow_table();
-  void submit_guarded(BdevIo& io);
-  void pass_limits(BdevIo& io);
-  void pass_locks(BdevIo& io);
-  void admit(BdevIo& io);
   void dispatch(BdevIo& io);
-  void dispatch_shaped(BdevIo& io);
-  void split(BdevIo& io);
-  void part_done(BdevIo& io, Status status);
-  void keep_copy_of_borrowed(BdevIo& io);
-  void observe_finish(BdevIo& io, Status status);
-  bool take_out_of_queues(BdevIo& io);
-  void stage(BdevIo& io);
+  void execute_now(BdevIo& io);
   void queue_front(BdevIo& io);
   void queue_back(BdevIo& io);
+  void end(BdevIo& io, Status status);
   void finish(BdevIo& io, Status status);
   void call_done(BdevIo& io);
   void run_deferred_completions();
@@ -229,21 +227,56 @@ class Channel {
   void add_reference() { ++references_; }
   void drop_reference();
   void end_if_unused();
+  // channel_shapes.cpp: what the module does not take as it comes.
+  bool needs_staging(const BdevIo& io) const;
+  bool needs_splitting(const BdevIo& io) const;
+  void dispatch_shaped(BdevIo& io);
+  void stage(BdevIo& io);
+  void split(BdevIo& io);
+  void lock_and_stage(BdevIo& io);
+  void lock_granted(BdevIo& io);
+  // channel_guards.cpp: what an I/O may have to wait for, and how it is taken back.
+  void submit_guarded(BdevIo& io);
+  void pass_limits(BdevIo& io);
+  void pass_locks(BdevIo& io);
+  void admit(BdevIo& io);
+  void keep_copy(BdevIo& io);
+  void release_notes(BdevIo& io);
+  bool take_back(BdevIo& io);
+  void set_guard(std::uint32_t bit, bool on) { guards_ = on ? guards_ | bit : guards_ & ~bit; }
+  void limit_head();
+  void limits_due();
+  void forget_limited(const BdevIo& io);
+  void apply_limits(std::shared_ptr<class RateBuckets> buckets);
+  void end_all_limited(Status status);
+  void add_range(const std::shared_ptr<struct RangeHold>& hold, std::function<void()> clear);
+  void drop_range(const std::shared_ptr<struct RangeHold>& hold);
+  void drain(const std::shared_ptr<struct RangeHold>& hold, std::function<void()> drained);
+  void freeze(std::function<void()> drained);
+  void thaw();
+  void release_held();
+  void start_reset(BdevIo& io);
+  // channel_watch.cpp: time-outs, depth, histograms.
+  void observe_submit(BdevIo& io);
+  void observe_finish(BdevIo& io, Status status);
+  void observe_drains(const BdevIo& io);
+  void adopt_watch_locked();
+  void look_for_timeouts();
+  void set_observer(std::uint32_t bit, bool on) { observers_ = on ? observers_ | bit : observers_ & ~bit; }
 
   Bdev& bdev_;
   Thread& thread_;
   std::atomic<std::uint32_t> references_{0};  // changed on the channel's thread only
   bool ending_ = false;                       // the message that may end this channel is under way
-  // What is asked before an I/O starts, and after it ended, when anything unusual is going on; bits of core_state.h. 0: nothing, the fast path.
+  bool shapes_ = false;                       // the module has wants or limits of its own, so each I/O is looked at
+  // What is asked before an I/O starts, and when it ends, while anything unusual is going on: bits of core_state.h. 0: nothing, the fast path.
   std::uint32_t guards_ = 0;
   std::uint32_t observers_ = 0;
-  bool shapes_ = false;          // the module has limits or wants of its own, so each I/O is looked at
-  std::uint64_t in_flight_ = 0;  // submitted, done not yet called; they stand in table_[0..in_flight_)
+  std::uint64_t executing_ = 0;  // in the module's hands (parts included)
+  // Submitted, done not yet called: these stand in table_[0..in_flight_), in no order.
+  std::uint64_t in_flight_ = 0;
   std::uint64_t table_size_ = 0;
   std::unique_ptr<BdevIo*[]> table_;
-  std::uint64_t executing_ = 0;  // in the module's hands (parts of staged I/O included)
-  BdevIo* queued_first_ = nullptr;
-  BdevIo* queued_last_ = nullptr;
   std::unique_ptr<Core> core_;
 };
 
@@ -308,11 +341,26 @@ class Bdev : public std::enable_shared_from_this<Bdev> {
   };
   // One entry per channel there is now. Any OS thread.
   std::vector<ChannelStats> channel_stats() const;
-  // From now on counters start at zero; readers see it at once. Any OS thread.
-  void reset_stats();
+  enum class StatsReset : std::uint8_t { all, maxmin, error };  // everything; longest and shortest latencies; errors
+  // From now on these counters start at zero; readers see it at once. Any OS thread.
+  void reset_stats(StatsReset what = StatsReset::all);
   // Limits from now on, for I/O that waits as well. On app_thread.
   void set_rate_limits(const RateLimits& limits);
   RateLimits rate_limits() const;
+  // Latencies of successful I/Os counted by size classes from now on (from zero); null: no more. Shape and meaning: histogram.h. On app_thread.
+  void set_histogram(std::shared_ptr<const struct HistogramShape> shape);
+  // Sum over all channels, past ones included; null: not enabled. Any OS thread.
+  std::unique_ptr<class Histogram> histogram() const;
+  // Queue depth over time, from zero, without any sampling: `period_us` is what SPDK's clients set and read back; 0: off. On app_thread.
+  void set_depth_period(std::uint64_t period_us);
+  struct Depth {
+    std::uint64_t period_us = 0;
+    std::uint64_t now = 0;                  // I/Os in flight
+    std::uint64_t peak = 0;                 // sum of the channels' peaks since `reset_stats(maxmin)` or all
+    std::uint64_t io_time_ns = 0;           // with at least one I/O in flight
+    std::uint64_t weighted_io_time_ns = 0;  // integral of the depth
+  };
+  Depth depth(std::uint64_t now_ns) const;  // any OS thread
   // An I/O in flight for longer is reported in the log, once, and counted; 0: none. It is left alone. On app_thread.
   void set_timeout(std::uint64_t timeout_us);
   std::uint64_t timeout_us() const;
@@ -342,9 +390,15 @@ class Bdev : public std::enable_shared_from_this<Bdev> {
   friend class Descriptor;
   friend class Channel;
   friend class ChannelRef;
+  friend class RangeLocks;
+  friend class ResetRun;
   struct State;
 
   void end_channel(Channel& channel);
+  void welcome(Channel& channel);        // a new one, under the state's mutex
+  Channel* channel_of_current_thread();  // null: none
+  std::vector<Thread*> channel_threads_locked() const;
+  void watch_changed();
 
   BdevInfo info_;
   std::atomic<std::uint64_t> num_blocks_;
@@ -412,8 +466,9 @@ class Registry {
   // calls `done` on app_thread when it has decided. Registered at start, never taken away.
   using Examiner = std::function<void(std::shared_ptr<Bdev> bdev, std::move_only_function<void()> done)>;
   void add_examiner(std::string module, Examiner examiner);
-  // Has every examiner look at the bdev. Errors: ENODEV.
+  // Has every examiner look at the bdev; while auto_examine() is off, also at one of that name that comes later. Errors: ENODEV.
   Result<void> examine(std::string_view name_or_uuid);
+  std::vector<std::string> names_to_examine() const;  // those given while auto_examine() was off
   // `examined` on app_thread as soon as no examination is under way (bdevs that one brings about are examined first); never within the call.
   void when_examined(std::move_only_function<void()> examined);
   void set_auto_examine(bool on);
@@ -427,6 +482,9 @@ class Registry {
   friend class Bdev;
   Registry();
   void finish_removal(const std::shared_ptr<Bdev>& bdev);
+  void changed(std::string_view type, const Bdev& bdev);
+  void start_examination(const std::shared_ptr<Bdev>& bdev);
+  void examination_over();
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -9,10 +9,13 @@
 #include <utility>
 
 #include "bdev/bdev.h"
+#include "bdev/bdev_policy_rpc.h"
+#include "bdev/bdev_statistics_rpc.h"
 #include "bdev/rpc_common.h"
 #include "reactor/clock.h"
 #include "reactor/runtime.h"
 #include "reactor/task.h"
+#include "rpc/notifications.h"
 
 namespace catnap::bdev {
 namespace {
@@ -24,19 +27,16 @@ using rpc::ParamType;
 using rpc::RpcError;
 using rpc::RpcResult;
 
-// Latencies are counted in nanoseconds, so a "tick" is one.
-constexpr std::uint64_t tick_rate_hz = ns_per_s;
-
-Json::Value json_u64(std::uint64_t value) { return Json::Value(static_cast<Json::UInt64>(value)); }
-
 Json::Value supported_io_types(const Bdev& bdev) {
   Json::Value types(Json::objectValue);
-  for (const Op op : {Op::read, Op::write, Op::unmap, Op::flush, Op::reset, Op::write_zeroes, Op::compare}) {
+  for (const Op op : {Op::read, Op::write, Op::unmap, Op::flush, Op::reset, Op::write_zeroes, Op::compare, Op::compare_and_write, Op::copy,
+                      Op::verify, Op::write_uncorrectable}) {
     types[std::string(op_name(op))] = bdev.supports(op);
   }
+  types["abort"] = true;  // the core takes back what has not reached the medium
   // SPDK's other types: clients look some of them up without asking whether they are there.
-  for (const char* absent : {"nvme_admin", "nvme_io", "nvme_io_md", "zcopy", "get_zone_info", "zone_management", "zone_append", "compare_and_write",
-                             "abort", "seek_hole", "seek_data", "copy", "nvme_iov_md", "nvme_nssr", "write_uncorrectable"}) {
+  for (const char* absent : {"nvme_admin", "nvme_io", "nvme_io_md", "zcopy", "get_zone_info", "zone_management", "zone_append", "seek_hole",
+                             "seek_data", "nvme_iov_md", "nvme_nssr"}) {
     types[absent] = false;
   }
   return types;
@@ -53,9 +53,7 @@ Json::Value bdev_to_json(const Bdev& bdev) {
   json["block_size"] = info.block_size;
   json["num_blocks"] = json_u64(bdev.num_blocks());
   json["uuid"] = info.uuid;
-  Json::Value limits(Json::objectValue);
-  for (const char* limit : {"rw_ios_per_sec", "rw_mbytes_per_sec", "r_mbytes_per_sec", "w_mbytes_per_sec"}) limits[limit] = 0;
-  json["assigned_rate_limits"] = limits;
+  json["assigned_rate_limits"] = rate_limits_json(bdev);
   const std::string holder = Registry::instance().claimed_by(bdev);
   json["claimed"] = !holder.empty();
   if (!holder.empty()) json["claim_type"] = "exclusive_write";
@@ -67,6 +65,7 @@ Json::Value bdev_to_json(const Bdev& bdev) {
   json["physical_block_size"] = info.physical_block_size;
   json["write_cache"] = info.write_cache;
   if (!holder.empty()) json["claimed_by"] = holder;
+  json["timeout_us"] = json_u64(bdev.timeout_us());
   return json;
 }
 
@@ -104,88 +103,6 @@ Task<RpcResult<Json::Value>> get_bdevs(Params params) {
   co_return list;
 }
 
-void add_op(Json::Value& json, const IoStats& stats, Op op, const char* bytes_key, const std::string& word) {
-  const auto i = static_cast<std::size_t>(op);
-  if (bytes_key != nullptr) json[bytes_key] = json_u64(stats.bytes[i]);
-  json["num_" + word + "_ops"] = json_u64(stats.ops[i]);
-  json[word + "_latency_ticks"] = json_u64(stats.latency_ns[i]);
-  json["max_" + word + "_latency_ticks"] = json_u64(stats.max_latency_ns[i]);
-  json["min_" + word + "_latency_ticks"] = json_u64(stats.min_latency_ns[i]);
-}
-
-void add_stats(Json::Value& json, const IoStats& stats) {
-  add_op(json, stats, Op::read, "bytes_read", "read");
-  add_op(json, stats, Op::write, "bytes_written", "write");
-  add_op(json, stats, Op::unmap, "bytes_unmapped", "unmap");
-  // No copy operation yet: SPDK's keys all the same, for clients that read them.
-  for (const char* key : {"bytes_copied", "num_copy_ops", "copy_latency_ticks", "max_copy_latency_ticks", "min_copy_latency_ticks"}) json[key] = 0;
-  add_op(json, stats, Op::flush, nullptr, "flush");
-  add_op(json, stats, Op::write_zeroes, "bytes_zeroed", "write_zeroes");
-  add_op(json, stats, Op::compare, "bytes_compared", "compare");
-  Json::Value errors(Json::objectValue);
-  for (std::size_t i = 0; i < op_count; ++i) {
-    if (stats.errors[i] > 0) errors[std::string(op_name(static_cast<Op>(i)))] = json_u64(stats.errors[i]);
-  }
-  json["errors"] = errors;
-}
-
-// Whom the call is about: "names", the older "name", or "uuid"; all bdevs without any. -19 naming the first that is not there.
-RpcResult<std::vector<std::shared_ptr<Bdev>>> bdevs_meant(const Params& params) {
-  std::vector<std::string> wanted = params.strings("names");
-  if (params.has("name")) wanted.push_back(params.string("name"));
-  if (params.has("uuid")) wanted.push_back(params.string("uuid"));
-  if (wanted.empty() && !params.has("names")) return Registry::instance().all();
-  std::vector<std::shared_ptr<Bdev>> found;
-  for (const auto& name : wanted) {
-    auto bdev = Registry::instance().find(name);
-    if (bdev == nullptr) return no_such_bdev(name);
-    if (std::ranges::find(found, bdev) == found.end()) found.push_back(std::move(bdev));
-  }
-  return found;
-}
-
-RpcResult<Json::Value> get_iostat(const Params& params) {
-  const auto bdevs = bdevs_meant(params);
-  if (!bdevs) return std::unexpected(bdevs.error());
-  Json::Value json(Json::objectValue);
-  json["tick_rate"] = json_u64(tick_rate_hz);
-  json["ticks"] = json_u64(system_clock().now_ns());
-  if (params.boolean("per_channel")) {
-    if (bdevs->size() != 1 || !(params.has("names") || params.has("name") || params.has("uuid"))) {
-      return std::unexpected(RpcError(-EINVAL, "Invalid argument: per_channel true needs exactly one bdev to be named"));
-    }
-    json["name"] = bdevs->front()->name();
-    json["channels"] = Json::Value(Json::arrayValue);
-    for (const auto& channel : bdevs->front()->channel_stats()) {
-      Json::Value entry(Json::objectValue);
-      entry["thread_id"] = json_u64(channel.thread_id);
-      add_stats(entry, channel.stats);
-      json["channels"].append(entry);
-    }
-  } else {
-    json["bdevs"] = Json::Value(Json::arrayValue);
-    for (const auto& bdev : *bdevs) {
-      Json::Value entry(Json::objectValue);
-      entry["name"] = bdev->name();
-      add_stats(entry, bdev->stats());
-      json["bdevs"].append(entry);
-    }
-  }
-  if (params.string("reset_mode") == "all") {
-    for (const auto& bdev : *bdevs) bdev->reset_stats();
-  }
-  return json;
-}
-
-RpcResult<Json::Value> reset_iostat(const Params& params) {
-  const auto bdevs = bdevs_meant(params);
-  if (!bdevs) return std::unexpected(bdevs.error());
-  if (params.string("mode") == "all") {
-    for (const auto& bdev : *bdevs) bdev->reset_stats();
-  }
-  return Json::Value(true);
-}
-
 // One day: far above any attach, far below what overflows.
 constexpr std::uint64_t max_timeout_ms = 86'400'000;
 
@@ -213,6 +130,31 @@ Json::Value get_io_channels() {
   return reply;
 }
 
+RpcResult<Json::Value> set_options(const Params& params) {
+  Registry::instance().set_auto_examine(params.boolean("bdev_auto_examine"));
+  return Json::Value(true);
+}
+
+RpcResult<Json::Value> examine(const Params& params) {
+  if (auto started = Registry::instance().examine(params.string("name")); !started) return std::unexpected(RpcError(started.error()));
+  return Json::Value(true);
+}
+
+Task<RpcResult<Json::Value>> wait_for_examine(Params params) {
+  (void)params;
+  auto examined = std::make_shared<Promise<bool>>();
+  Registry::instance().when_examined([examined] { examined->set(true); });
+  co_await *examined;
+  co_return Json::Value(true);
+}
+
+Json::Value call(const char* method, Json::Value params) {
+  Json::Value json(Json::objectValue);
+  json["method"] = method;
+  json["params"] = std::move(params);
+  return json;
+}
+
 }  // namespace
 
 void register_bdev_methods(rpc::MethodTable& table) {
@@ -224,19 +166,25 @@ void register_bdev_methods(rpc::MethodTable& table) {
                            .alias("timeout_ms")})
                 .result("array of bdevs")
                 .coroutine(get_bdevs));
-  table.add(Method("bdev_get_iostat", "Shows I/O counters since creation or the last reset; latencies in ticks, of which tick_rate make a second")
-                .with({Param("names", ParamType::array_of_string, "Names, aliases or UUIDs; all bdevs without it"),
-                       Param("name", ParamType::string, "One name, as older clients send it"), Param("uuid", ParamType::string, "One UUID"),
-                       Param("per_channel", ParamType::boolean, "One entry per channel of the one bdev named").or_default(false),
-                       Param("reset_mode", ParamType::string, "What to set to zero after reading").one_of({"all", "none"}).or_default("none")})
-                .result("object with tick_rate, ticks and bdevs, or name and channels")
-                .handler(get_iostat));
-  table.add(Method("bdev_reset_iostat", "Sets I/O counters to zero, for everybody who reads them")
-                .with({Param("name", ParamType::string, "Name, alias or UUID; all bdevs without it"),
-                       Param("mode", ParamType::string, "What to set to zero").one_of({"all", "none"}).or_default("all")})
-                .handler(reset_iostat));
-  table.add(Method("bdev_wait_for_examine", "Answers when every bdev has been examined by every module that stacks by itself; none does so far")
-                .handler([](const Params&) -> RpcResult<Json::Value> { return Json::Value(true); }));
+  table.add(
+      Method("bdev_set_options", "Options of the block layer")
+          .with({Param("bdev_auto_examine", ParamType::boolean, "Whether modules that stack by themselves look at every new bdev").or_default(true),
+                 Param("bdev_io_pool_size", ParamType::integer, "No effect: I/Os live in their users' memory").ignored(),
+                 Param("bdev_io_cache_size", ParamType::integer, "No effect: I/Os live in their users' memory").ignored(),
+                 Param("iobuf_small_cache_size", ParamType::integer, "No effect: every reactor has a pool of its own").ignored(),
+                 Param("iobuf_large_cache_size", ParamType::integer, "No effect: every reactor has a pool of its own").ignored()})
+          .in_phase(rpc::Phase::startup_only)
+          .mutates()
+          .handler(set_options));
+  table.add(Method("bdev_examine",
+                   "Has the modules that stack by themselves look at a bdev; while bdev_auto_examine is false, also at one that comes later")
+                .with({Param("name", ParamType::string, "Name, alias or UUID").required()})
+                .mutates()
+                .handler(examine));
+  table.add(
+      Method("bdev_wait_for_examine", "Answers when every bdev has been examined by every module that stacks by itself").coroutine(wait_for_examine));
+  register_bdev_statistics_methods(table);
+  register_bdev_policy_methods(table);
   table.add(Method("thread_get_io_channels", "Block device channels of every thread, with how many users each has there")
                 .result("{tick_rate, threads: [{name, id, io_channels: [{name, ref}]}]}")
                 .handler([](const Params&) -> RpcResult<Json::Value> { return get_io_channels(); }));
@@ -245,12 +193,35 @@ void register_bdev_methods(rpc::MethodTable& table) {
 void register_bdev_config(rpc::ConfigRegistry& registry) {
   registry.add("bdev", [] {
     Json::Value calls(Json::arrayValue);
+    if (!Registry::instance().auto_examine()) {
+      Json::Value options(Json::objectValue);
+      options["bdev_auto_examine"] = false;
+      calls.append(call("bdev_set_options", options));
+      for (const auto& name : Registry::instance().names_to_examine()) {
+        Json::Value params(Json::objectValue);
+        params["name"] = name;
+        calls.append(call("bdev_examine", params));
+      }
+    }
     for (const auto& bdev : Registry::instance().all()) {
-      Json::Value call = parse_json(bdev->config_json());
-      if (call.isObject()) calls.append(std::move(call));  // virtual bdevs show themselves (bdev/stack/stack_rpc.h)
+      const Json::Value creation = parse_json(bdev->config_json());
+      if (creation.isObject()) calls.append(creation);
     }
     return calls;
   });
+}
+
+void register_bdev_policy_config(rpc::ConfigRegistry& registry) {
+  registry.add("bdev", [] {
+    Json::Value calls(Json::arrayValue);
+    for (const auto& bdev : Registry::instance().all()) append_policies(calls, *bdev);
+    return calls;
+  });
+}
+
+void register_bdev_notifications() {
+  for (const char* type : {"bdev_register", "bdev_unregister", "bdev_resize"}) rpc::Notifications::instance().add_type(type);
+  Registry::instance().set_change_listener([](std::string_view type, const std::string& name) { rpc::Notifications::instance().add(type, name); });
 }
 
 }  // namespace catnap::bdev

@@ -1,24 +1,25 @@
-// The core's half of an I/O: validation, the queue of those the module had no resources for, statistics, the recursion guard, a channel's end.
-// See bdev.h for the contract. Owner: the channel's thread.
+// An I/O's way through the core while nothing unusual is going on: validation, the queue for a module that is out of resources, statistics, the
+// recursion guard; and a channel's end. See bdev.h for the contract. Owner: the channel's thread.
+// Left out: what makes an I/O wait (channel_guards.cpp), what the module does not take as it comes (channel_shapes.cpp), observers
+// (channel_watch.cpp).
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 
 #include "bdev/bdev.h"
 #include "bdev/core_state.h"
 #include "bdev/iov.h"
-#include "bdev/staged_io.h"
+#include "bdev/parted_io.h"
 #include "reactor/base/check.h"
 
 namespace catnap::bdev {
-namespace {
 
-// Completions on this OS thread's stack now: lightweight threads do not switch within a callback, so the stack is the OS thread's.
 thread_local std::uint32_t completion_depth = 0;
+
+namespace {
 
 // Queued I/Os tried in one go: with a module that completes inline, users that submit anew would otherwise keep the loop here for ever.
 constexpr std::uint32_t retry_budget = 256;
-
-bool carries_data(Op op) { return op == Op::read || op == Op::write || op == Op::compare; }
 
 void store_relaxed(std::atomic<std::uint64_t>& counter, std::uint64_t value) { counter.store(value, std::memory_order_relaxed); }
 std::uint64_t load_relaxed(const std::atomic<std::uint64_t>& counter) { return counter.load(std::memory_order_relaxed); }
@@ -32,12 +33,11 @@ void Counters::add(Op op, std::uint64_t bytes, std::uint64_t latency_ns, bool fa
     bump(counters.errors, 1);
     return;
   }
-  const bool first = load_relaxed(counters.ops) == 0;
   bump(counters.ops, 1);
   bump(counters.bytes, bytes);
   bump(counters.latency_ns, latency_ns);
   if (latency_ns > load_relaxed(counters.max_latency_ns)) store_relaxed(counters.max_latency_ns, latency_ns);
-  if (first || latency_ns < load_relaxed(counters.min_latency_ns)) store_relaxed(counters.min_latency_ns, latency_ns);
+  if (latency_ns < load_relaxed(counters.min_latency_ns)) store_relaxed(counters.min_latency_ns, latency_ns);
 }
 
 IoStats Counters::read() const {
@@ -55,23 +55,56 @@ IoStats Counters::read() const {
 
 void Counters::clear() {
   for (PerOp& counters : per_op_) {
-    for (auto* counter :
-         {&counters.ops, &counters.bytes, &counters.latency_ns, &counters.max_latency_ns, &counters.min_latency_ns, &counters.errors}) {
-      store_relaxed(*counter, 0);
-    }
+    for (auto* counter : {&counters.ops, &counters.bytes, &counters.latency_ns}) store_relaxed(*counter, 0);
+  }
+  clear_extremes();
+  clear_errors();
+}
+
+void Counters::clear_extremes() {
+  for (PerOp& counters : per_op_) {
+    store_relaxed(counters.max_latency_ns, 0);
+    store_relaxed(counters.min_latency_ns, IoStats::no_minimum);
   }
 }
 
-Channel::Channel(Bdev& bdev, Thread& thread) : bdev_(bdev), thread_(thread), core_(std::make_unique<Core>(*this)) {}
+void Counters::clear_errors() {
+  for (PerOp& counters : per_op_) store_relaxed(counters.errors, 0);
+}
+
+void Counters::follow(ResetCounts now) {
+  const ResetCounts before{load_relaxed(seen)};
+  if (before.all() != now.all()) {
+    clear();
+  } else {
+    if (before.maxmin() != now.maxmin()) clear_extremes();
+    if (before.error() != now.error()) clear_errors();
+  }
+  store_relaxed(seen, now.word);
+}
+
+Channel::Core::Core(Channel& channel)
+    : hold(channel.thread(), "channels"),
+      deferred_completions([&channel] { channel.run_deferred_completions(); }),
+      starved_timer([&channel] { channel.retry_queued(); }),
+      limit_timer([&channel] { channel.limits_due(); }),
+      timeout_timer([&channel] { channel.look_for_timeouts(); }) {}
+
+Channel::Channel(Bdev& bdev, Thread& thread) : bdev_(bdev), thread_(thread), core_(std::make_unique<Core>(*this)) {
+  const BdevInfo& info = bdev.info();
+  shapes_ = info.buffer_alignment > 1 || info.core_compares || info.core_writes_zeroes || info.max_io_blocks > 0 || info.max_segments > 0 ||
+            info.max_unmap_blocks > 0 || info.max_write_zeroes_blocks > 0 || (info.split_at_boundary && info.optimal_io_boundary_blocks > 0);
+}
 
 Channel::~Channel() {
-  CATNAP_CHECK(in_flight_ == 0 && queued_first_ == nullptr);
+  CATNAP_CHECK(in_flight_ == 0 && core_->queue.empty() && core_->limited.empty() && core_->held.empty());
   std::free(core_->reserve);
 }
 
 IoStats Channel::stats() const {
-  if (core_->counters.generation.load(std::memory_order_relaxed) != bdev_.state_->stats_generation.load(std::memory_order_relaxed)) return {};
-  return core_->counters.read();
+  IoStats stats = core_->counters.read();
+  apply_resets(stats, ResetCounts{load_relaxed(core_->counters.seen)}, ResetCounts{load_relaxed(bdev_.state_->stats_resets)});
+  return stats;
 }
 
 Status Channel::validate(const BdevIo& io) const {
@@ -80,75 +113,95 @@ Status Channel::validate(const BdevIo& io) const {
   if (io.num_blocks == 0) return Status::invalid;
   const std::uint64_t size = bdev_.num_blocks();
   if (io.offset_blocks >= size || io.num_blocks > size - io.offset_blocks) return Status::out_of_range;
-  if (!carries_data(io.op)) return Status::ok;
-  if (io.op == Op::read && io.accepts_lease && io.iov == nullptr && bdev_.info().lends_reads) return Status::ok;
-  if (io.iov == nullptr || iov_bytes(io.iov, io.iov_count) != io.num_blocks * bdev_.block_size()) return Status::invalid;
-  return Status::ok;
+  switch (io.op) {
+    case Op::read:
+      if (io.accepts_lease && io.iov == nullptr && bdev_.info().lends_reads) return Status::ok;
+      [[fallthrough]];
+    case Op::write:
+    case Op::compare:
+    case Op::compare_and_write: {
+      if (io.borrowed && io.op != Op::write && io.op != Op::compare) return Status::invalid;
+      const std::uint64_t bytes = io.num_blocks * bdev_.block_size() * (io.op == Op::compare_and_write ? 2 : 1);
+      return io.iov != nullptr && iov_bytes(io.iov, io.iov_count) == bytes ? Status::ok : Status::invalid;
+    }
+    case Op::copy:
+      return io.source_offset_blocks < size && io.num_blocks <= size - io.source_offset_blocks ? Status::ok : Status::out_of_range;
+    default:
+      return Status::ok;
+  }
 }
 
-bool Channel::needs_staging(const BdevIo& io) const {
-  const BdevInfo& info = bdev_.info();
-  if (io.op == Op::compare) return info.core_compares;
-  if (io.op == Op::write_zeroes) return info.core_writes_zeroes;
-  if (info.buffer_alignment <= 1 || !carries_data(io.op)) return false;
-  const std::uintptr_t mask = info.buffer_alignment - 1;
-  return std::any_of(io.iov, io.iov + io.iov_count,
-                     [mask](const iovec& piece) { return ((reinterpret_cast<std::uintptr_t>(piece.iov_base) | piece.iov_len) & mask) != 0; });
+void Channel::enter(BdevIo& io) {
+  if (in_flight_ == table_size_) [[unlikely]] {
+    grow_table();
+  }
+  io.table_index = static_cast<std::uint32_t>(in_flight_);
+  table_[in_flight_++] = &io;
+}
+
+void Channel::leave(BdevIo& io) {
+  BdevIo* last = table_[--in_flight_];
+  table_[io.table_index] = last;
+  last->table_index = io.table_index;
+}
+
+// Doubles, so that it comes to an end with the most I/Os that were ever in flight.
+void Channel::grow_table() {
+  const std::uint64_t size = std::max<std::uint64_t>(64, 2 * table_size_);
+  auto table = std::make_unique<BdevIo*[]>(size);
+  std::copy_n(table_.get(), table_size_, table.get());
+  table_ = std::move(table);
+  table_size_ = size;
 }
 
 void Channel::submit(BdevIo& io) {
   CATNAP_DCHECK(Thread::current() == &thread_);
   io.channel = this;
   io.next = nullptr;
-  io.staged = nullptr;
+  io.parted = nullptr;
   io.retries = 0;
-  io.lease = {};
+  io.notes = 0;
+  io.phase = Phase::outside;
+  if (io.op == Op::read) io.lease = {};
   io.start_ns = thread_.now_ns();
-  ++in_flight_;
+  enter(io);
+  if (guards_ != 0) [[unlikely]] {
+    submit_guarded(io);
+    return;
+  }
   const Status fitness = validate(io);
   if (fitness != Status::ok) {
     finish(io, fitness);
-  } else if (queued_first_ != nullptr) {
-    queue_back(io);  // no overtaking
+    return;
+  }
+  io.phase = Phase::admitted;
+  dispatch(io);
+}
+
+// To the module, in one piece or in parts.
+void Channel::dispatch(BdevIo& io) {
+  if (shapes_ || io.op >= Op::reset) {
+    dispatch_shaped(io);
   } else {
-    dispatch(io);
+    execute_now(io);
   }
 }
 
-void Channel::dispatch(BdevIo& io) {
-  if (io.staged == nullptr && needs_staging(io)) {
-    stage(io);
-    return;
-  }
+void Channel::execute_now(BdevIo& io) {
   ++executing_;
   execute(io);
 }
 
-void Channel::stage(BdevIo& io) {
-  auto staged = StagedIo::create(*this, io);
-  if (staged == nullptr) {
-    queue_front(io);
-    return;
-  }
-  staged.release()->run();  // frees itself with its last part
-}
-
-void Channel::execute_by_writing_zeroes(BdevIo& io) {
-  --executing_;  // from here on its parts are
-  stage(io);
-}
-
 void Channel::queue_back(BdevIo& io) {
-  io.next = nullptr;
-  (queued_last_ != nullptr ? queued_last_->next : queued_first_) = &io;
-  queued_last_ = &io;
+  keep_copy(io);
+  core_->queue.push_back(io);
 }
 
 void Channel::queue_front(BdevIo& io) {
   if (io.retries < 255) ++io.retries;
-  io.next = queued_first_;
-  queued_first_ = &io;
-  if (queued_last_ == nullptr) queued_last_ = &io;
+  keep_copy(io);
+  core_->queue.push_front(io);
+  set_guard(guard_queue, true);
   if (executing_ == 0 && !core_->retrying) thread_.arm_in_us(core_->starved_timer, starved_retry_us);
 }
 
@@ -160,17 +213,19 @@ void Channel::retry_queued() {
   }
   core.retrying = true;
   core.starved_timer.disarm();
-  for (std::uint32_t tried = 0; queued_first_ != nullptr && tried < retry_budget; ++tried) {
-    BdevIo* io = queued_first_;
-    queued_first_ = io->next;
-    if (queued_first_ == nullptr) queued_last_ = nullptr;
-    io->next = nullptr;
+  for (std::uint32_t tried = 0; !core.queue.empty() && tried < retry_budget; ++tried) {
+    BdevIo* io = core.queue.pop_front();
     core.freed_meanwhile = false;
-    dispatch(*io);
-    if (queued_first_ == io && !core.freed_meanwhile) break;  // it came back: nothing is free
+    if (io->phase == Phase::part) {
+      execute_now(*io);
+    } else {
+      dispatch(*io);
+    }
+    if (core.queue.front() == io && !core.freed_meanwhile) break;  // it came back: nothing is free
   }
   core.retrying = false;
-  if (queued_first_ != nullptr && executing_ == 0) thread_.arm_in_us(core.starved_timer, starved_retry_us);
+  set_guard(guard_queue, !core.queue.empty());
+  if (!core.queue.empty() && executing_ == 0) thread_.arm_in_us(core.starved_timer, starved_retry_us);
 }
 
 void Channel::complete(BdevIo& io, Status status) {
@@ -180,40 +235,47 @@ void Channel::complete(BdevIo& io, Status status) {
     queue_front(io);
     return;
   }
-  if (io.staged != nullptr) {
-    io.staged->part_done(status);
+  end(io, status);
+  if ((guards_ & guard_queue) != 0) [[unlikely]] {
+    retry_queued();
+  }
+}
+
+void Channel::end(BdevIo& io, Status status) {
+  if (io.phase == Phase::part) {
+    if (io.notes != 0) release_notes(io);
+    io.parted->part_done(io, status);
   } else {
     finish(io, status);
   }
-  if (queued_first_ != nullptr) retry_queued();
 }
 
 void Channel::account(const BdevIo& io, Status status) {
-  Core& core = *core_;
-  const std::uint64_t generation = bdev_.state_->stats_generation.load(std::memory_order_relaxed);
-  if (core.counters.generation.load(std::memory_order_relaxed) != generation) {
-    core.counters.clear();
-    core.counters.generation.store(generation, std::memory_order_relaxed);
-  }
+  Counters& counters = core_->counters;
+  const std::uint64_t resets = bdev_.state_->stats_resets.load(std::memory_order_relaxed);
+  if (counters.seen.load(std::memory_order_relaxed) != resets) counters.follow(ResetCounts{resets});
   const std::uint64_t now_ns = thread_.now_ns();
-  core.counters.add(io.op, io.num_blocks * bdev_.block_size(), now_ns > io.start_ns ? now_ns - io.start_ns : 0, status != Status::ok);
+  counters.add(io.op, io.num_blocks * bdev_.block_size(), now_ns > io.start_ns ? now_ns - io.start_ns : 0, status != Status::ok);
 }
 
 void Channel::finish(BdevIo& io, Status status) {
   io.status = status;
   account(io, status);
-  if (completion_depth < max_completion_depth && core_->done_first == nullptr) {
+  if ((observers_ | io.notes) != 0) [[unlikely]] {
+    if (observers_ != 0) observe_finish(io, status);
+    if (io.notes != 0) release_notes(io);
+  }
+  io.phase = Phase::outside;
+  if (completion_depth < max_completion_depth && core_->done.empty()) {
     call_done(io);
     return;
   }
-  io.next = nullptr;
-  (core_->done_last != nullptr ? core_->done_last->next : core_->done_first) = &io;
-  core_->done_last = &io;
+  core_->done.push_back(io);
   thread_.make_ready(core_->deferred_completions);
 }
 
 void Channel::call_done(BdevIo& io) {
-  --in_flight_;
+  leave(io);
   ++completion_depth;
   io.done(io);
   --completion_depth;
@@ -221,13 +283,7 @@ void Channel::call_done(BdevIo& io) {
 }
 
 void Channel::run_deferred_completions() {
-  BdevIo* io = core_->done_first;
-  core_->done_first = core_->done_last = nullptr;
-  while (io != nullptr) {
-    BdevIo* next = io->next;
-    call_done(*io);
-    io = next;
-  }
+  for (IoList done = core_->done.take(); !done.empty();) call_done(*done.pop_front());
 }
 
 void Channel::drop_reference() {

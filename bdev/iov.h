@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 namespace catnap::bdev {
 
@@ -45,6 +46,26 @@ class IovCursor {
     return advance(length_bytes, [](const std::byte* piece, std::size_t length, std::size_t) {
       return length == 0 || (piece[0] == std::byte{0} && std::memcmp(piece, piece + 1, length - 1) == 0);
     });
+  }
+
+  // Moves on by at most length_bytes, in at most max_pieces pieces (0: any number), a multiple of block_bytes; appends the pieces. Returns the
+  // bytes taken: 0 when a block lies in more than max_pieces.
+  std::uint64_t take(std::uint64_t length_bytes, std::uint32_t max_pieces, std::uint32_t block_bytes, std::vector<iovec>& pieces) {
+    IovCursor ahead = *this;
+    std::uint64_t bytes = 0;
+    std::uint32_t count = 0;
+    ahead.advance(length_bytes, [&](std::byte*, std::size_t length, std::size_t) {
+      if (max_pieces > 0 && count == max_pieces) return false;
+      ++count;
+      bytes += length;
+      return true;
+    });
+    bytes -= bytes % block_bytes;
+    advance(bytes, [&pieces](std::byte* piece, std::size_t length, std::size_t) {
+      pieces.push_back({piece, length});
+      return true;
+    });
+    return bytes;
   }
 
  private:

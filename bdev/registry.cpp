@@ -40,6 +40,7 @@ struct Registry::Impl {
   std::uint64_t examinations = 0;  // under way
   std::vector<std::move_only_function<void()>> when_examined;
   bool auto_examine = true;
+  std::vector<std::string> to_examine;  // names asked for by examine() while auto_examine is off
   std::function<void(std::string_view, const std::string&)> change_listener;
 };
 
@@ -106,7 +107,8 @@ Result<void> Registry::add(std::shared_ptr<Bdev> bdev) {
     }
   }
   changed("bdev_register", *bdev);
-  if (impl_->auto_examine) start_examination(bdev);
+  const auto asked_for = [&ids](const std::string& name) { return std::ranges::find(ids, folded(name)) != ids.end(); };
+  if (impl_->auto_examine || std::ranges::any_of(impl_->to_examine, asked_for)) start_examination(bdev);
   return {};
 }
 
@@ -141,10 +143,15 @@ void Registry::examination_over() {
 
 Result<void> Registry::examine(std::string_view name_or_uuid) {
   const auto bdev = find(name_or_uuid);
-  if (bdev == nullptr) return fail(ENODEV, fmt::format("No such device: there is no bdev '{}'", name_or_uuid));
-  start_examination(bdev);
+  if (bdev == nullptr && impl_->auto_examine) return fail(ENODEV, fmt::format("No such device: there is no bdev '{}'", name_or_uuid));
+  if (!impl_->auto_examine && std::ranges::find(impl_->to_examine, name_or_uuid) == impl_->to_examine.end()) {
+    impl_->to_examine.emplace_back(name_or_uuid);
+  }
+  if (bdev != nullptr) start_examination(bdev);
   return {};
 }
+
+std::vector<std::string> Registry::names_to_examine() const { return impl_->to_examine; }
 
 // A message of its own: examinations that are being started are counted by then, and the caller is not surprised.
 void Registry::when_examined(std::move_only_function<void()> examined) {

@@ -14,6 +14,8 @@ using rpc::ParamType;
 using rpc::RpcError;
 using rpc::RpcResult;
 
+Json::Value json_u64(std::uint64_t value) { return Json::Value(static_cast<Json::UInt64>(value)); }
+
 Json::Value parse_json(const std::string& text) {
   Json::Value value;
   const std::unique_ptr<Json::CharReader> reader(Json::CharReaderBuilder().newCharReader());

@@ -16,6 +16,11 @@ namespace catnap::bdev {
 // few turns of their reactors; only I/O stuck in a device takes longer, and no caller gains from waiting on with it.
 inline constexpr std::uint64_t remove_answer_us = 10'000'000;
 
+// Latencies are counted in nanoseconds, so a "tick" is one.
+inline constexpr std::uint64_t tick_rate_hz = 1'000'000'000;
+
+Json::Value json_u64(std::uint64_t value);
+
 // Parses JSON text that a module wrote; null when it is broken.
 Json::Value parse_json(const std::string& text);
 

@@ -23,7 +23,7 @@ ChildIo& ChildPool::take(BdevIo& parent) {
   io.offset_blocks = parent.offset_blocks;
   io.num_blocks = parent.num_blocks;
   io.accepts_lease = parent.accepts_lease;
-  io.borrowed = parent.borrowed && !parent.keeps_copy;
+  io.borrowed = parent.borrowed && (parent.notes & BdevIo::note_copy) == 0;
   if (parent.op == Op::copy) io.source_offset_blocks = parent.source_offset_blocks;
   io.context = &child;
   return child;

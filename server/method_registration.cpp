@@ -13,10 +13,12 @@
 #include "bdev/split/split_rpc.h"
 #include "bdev/stack/stack_rpc.h"
 #include "bdev/uring/uring_rpc.h"
+#include "reactor/iobuf_rpc.h"
 #include "reactor/log_rpc.h"
 #include "reactor/reactor_rpc.h"
 #include "rpc/framework_rpc.h"
 #include "rpc/introspection_rpc.h"
+#include "rpc/notifications.h"
 #include "server/controllers_rpc.h"
 #include "server/nvmf_rpc.h"
 
@@ -27,7 +29,9 @@ void register_all_methods(rpc::MethodTable& table, rpc::ConfigRegistry& registry
   rpc::register_introspection_methods(table, lifecycle);
   rpc::register_framework_methods(table, lifecycle, registry);
   register_log_methods(table);
-  register_reactor_methods(table, runtime);
+  rpc::register_notify_methods(table);
+  register_iobuf_methods(table);
+  register_reactor_methods(table, runtime, &registry);
   bdev::register_bdev_methods(table);
   bdev::register_bdev_null_methods(table);
   bdev::register_bdev_malloc_methods(table);
@@ -40,9 +44,12 @@ void register_all_methods(rpc::MethodTable& table, rpc::ConfigRegistry& registry
   bdev::register_bdev_crypto_methods(table);
   register_nvmf_rpc_methods(table);
   register_controllers_methods(table, controllers, groups);
+  register_iobuf_config(registry);
   bdev::register_crypto_key_config(registry);
   bdev::register_bdev_config(registry);
   bdev::register_virtual_bdev_config(registry);
+  bdev::register_bdev_policy_config(registry);
+  bdev::register_bdev_notifications();
   registry.add("nvmf", nvmf_config_calls, {"bdev"});
 }
 

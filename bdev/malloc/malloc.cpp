@@ -11,6 +11,7 @@
 #include "bdev/json_text.h"
 #include "bdev/zero_area.h"
 #include "reactor/deferred.h"
+#include "reactor/numa_memory.h"
 #include "reactor/worker_pool.h"
 
 namespace catnap::bdev {
@@ -26,8 +27,8 @@ constexpr std::uint32_t polite_attempts = 64;
 
 class MallocChannel final : public Channel {
  public:
-  MallocChannel(Bdev& bdev, Thread& thread, MallocMemory& memory)
-      : Channel(bdev, thread), memory_(memory), block_size_(bdev.block_size()), resume_([this] { run_parked(); }) {}
+  MallocChannel(Bdev& bdev, Thread& thread, MallocMemory& memory, BadBlocks& bad_blocks)
+      : Channel(bdev, thread), memory_(memory), bad_blocks_(bad_blocks), block_size_(bdev.block_size()), resume_([this] { run_parked(); }) {}
 
  private:
   // A write or clearing that has to go on later.
@@ -43,13 +44,13 @@ class MallocChannel final : public Channel {
   void execute(BdevIo& io) override {
     switch (io.op) {
       case Op::read:
-        complete(io, read(io));
+        complete(io, unreadable(io) ? Status::media_error : read(io));
         break;
       case Op::write:
         write(io);
         break;
       case Op::compare:
-        complete(io, compare(io));
+        complete(io, unreadable(io) ? Status::media_error : compare(io));
         break;
       case Op::unmap:
       case Op::write_zeroes:
@@ -59,13 +60,28 @@ class MallocChannel final : public Channel {
       case Op::reset:
         complete(io, Status::ok);
         break;  // memory has nothing behind it, and nothing hangs
+      case Op::verify:
+        complete(io, unreadable(io) ? Status::media_error : Status::ok);
+        break;  // memory can be read
+      case Op::write_uncorrectable:
+        bad_blocks_.mark(io.offset_blocks, io.num_blocks);
+        complete(io, Status::ok);
+        break;
       case Op::compare_and_write:
       case Op::copy:
-      case Op::verify:
-      case Op::write_uncorrectable:
         complete(io, Status::not_supported);
         break;  // the core's
     }
+  }
+
+  bool unreadable(const BdevIo& io) const { return bad_blocks_.any() && bad_blocks_.touches(io.offset_blocks, io.num_blocks); }
+
+  // A write, unmap or zeroing is done: its blocks are good again.
+  void written(BdevIo& io) {
+    if (bad_blocks_.any()) [[unlikely]] {
+      bad_blocks_.clear(io.offset_blocks, io.num_blocks);
+    }
+    complete(io, Status::ok);
   }
 
   Status read(BdevIo& io) {
@@ -139,7 +155,7 @@ class MallocChannel final : public Channel {
       lock.unlock();
       done += piece;
     }
-    complete(io, Status::ok);
+    written(io);
   }
 
   void park_write(BdevIo& io, IovCursor& from, std::uint64_t done_bytes, std::uint64_t left_bytes) {
@@ -153,7 +169,7 @@ class MallocChannel final : public Channel {
   void clear(BdevIo& io) {
     Parked job(io);
     if (clear_some(job)) {
-      complete(io, Status::ok);
+      written(io);
       return;
     }
     parked_.push_back(std::move(job));
@@ -222,7 +238,7 @@ class MallocChannel final : public Channel {
       if (job.io->op == Op::write ? write_some(job) : clear_some(job)) {
         BdevIo& io = *job.io;
         batch.pop_front();
-        complete(io, Status::ok);
+        written(io);
       } else {
         parked_.splice(parked_.end(), batch, batch.begin());
       }
@@ -231,6 +247,7 @@ class MallocChannel final : public Channel {
   }
 
   MallocMemory& memory_;
+  BadBlocks& bad_blocks_;
   const std::uint64_t block_size_;
   std::list<Parked> parked_;
   Deferred resume_;
@@ -249,21 +266,27 @@ Result<std::shared_ptr<MallocBdev>> MallocBdev::create(MallocOptions options, Wo
   info.lends_reads = true;
   info.consumes_inline = true;
   info.optimal_io_boundary_blocks = options.optimal_io_boundary_blocks;
+  info.split_at_boundary = options.optimal_io_boundary_blocks > 0;
+  info.native_verify = true;
   if (auto fits = check_geometry(info, MallocMemory::max_size_bytes); !fits) return std::unexpected(fits.error());
   auto memory = MallocMemory::create(info.num_blocks * info.block_size);
   if (!memory) return std::unexpected(memory.error());
-  return std::shared_ptr<MallocBdev>(new MallocBdev(std::move(info), std::move(*memory), workers));
+  if (options.numa_node) prefer_node((*memory)->base(), info.num_blocks * info.block_size, *options.numa_node);
+  return std::shared_ptr<MallocBdev>(new MallocBdev(std::move(info), std::move(*memory), workers, options.numa_node));
 }
 
 bool MallocBdev::supports(Op) const { return true; }
 
-Result<std::unique_ptr<Channel>> MallocBdev::create_channel(Thread& thread) { return std::make_unique<MallocChannel>(*this, thread, *memory_); }
+Result<std::unique_ptr<Channel>> MallocBdev::create_channel(Thread& thread) {
+  return std::make_unique<MallocChannel>(*this, thread, *memory_, bad_blocks_);
+}
 
 std::string MallocBdev::config_json() const {
   JsonObject params;
   params.add("name", name()).add("num_blocks", num_blocks()).add("block_size", block_size());
   params.add("physical_block_size", info().physical_block_size).add("uuid", info().uuid);
   params.add("optimal_io_boundary", info().optimal_io_boundary_blocks);
+  if (numa_node_) params.add("numa_id", *numa_node_);
   return config_call("bdev_malloc_create", params);
 }
 

@@ -10,13 +10,15 @@
 // touching a hole of a memfd through its mapping would allocate it.
 //
 // Owner: a MallocBdev belongs to app_thread, its channels to their threads; the pages are shared under the stripe locks.
-// Left out: metadata and protection information, NUMA binding (refused, or ignored with a word, by the RPC).
+// Left out: metadata and protection information (refused by the RPC).
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "bdev/bdev.h"
+#include "bdev/malloc/bad_blocks.h"
 #include "bdev/malloc/malloc_memory.h"
 
 namespace catnap {
@@ -31,7 +33,8 @@ struct MallocOptions {
   std::uint32_t physical_block_size = 0;  // bytes; 0: block_size
   std::uint64_t num_blocks = 0;
   std::uint32_t optimal_io_boundary_blocks = 0;
-  std::string uuid;  // empty: made up
+  std::string uuid;                   // empty: made up
+  std::optional<unsigned> numa_node;  // where its pages should be; none: where they are first written
 };
 
 class MallocBdev final : public Bdev {
@@ -46,12 +49,14 @@ class MallocBdev final : public Bdev {
   const MallocMemory& memory() const { return *memory_; }
 
  private:
-  MallocBdev(BdevInfo info, std::unique_ptr<MallocMemory> memory, WorkerPool* workers)
-      : Bdev(std::move(info)), memory_(std::move(memory)), workers_(workers) {}
+  MallocBdev(BdevInfo info, std::unique_ptr<MallocMemory> memory, WorkerPool* workers, std::optional<unsigned> numa_node)
+      : Bdev(std::move(info)), memory_(std::move(memory)), workers_(workers), numa_node_(numa_node) {}
   Result<std::unique_ptr<Channel>> create_channel(Thread& thread) override;
 
   std::unique_ptr<MallocMemory> memory_;
+  BadBlocks bad_blocks_;
   WorkerPool* workers_;
+  std::optional<unsigned> numa_node_;
 };
 
 }  // namespace catnap::bdev

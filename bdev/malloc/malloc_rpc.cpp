@@ -2,6 +2,7 @@
 #include "bdev/malloc/malloc_rpc.h"
 
 #include <fmt/core.h>
+#include <unistd.h>
 
 #include <utility>
 
@@ -19,6 +20,9 @@ using rpc::Params;
 using rpc::ParamType;
 using rpc::RpcError;
 using rpc::RpcResult;
+
+// Linux has at most 1024 nodes (CONFIG_NODES_SHIFT 10).
+constexpr std::uint64_t max_numa_node = 1023;
 
 // Malloc0, Malloc1, …: the first that is free, counting on from the last one given.
 std::string next_default_name() {
@@ -42,6 +46,12 @@ RpcResult<Json::Value> create(const Params& params) {
   options.num_blocks = params.integer("num_blocks");
   options.optimal_io_boundary_blocks = static_cast<std::uint32_t>(params.integer("optimal_io_boundary"));
   options.uuid = params.string("uuid");
+  if (params.has("numa_id") && params.signed_integer("numa_id") >= 0) {
+    options.numa_node = static_cast<unsigned>(params.integer("numa_id"));
+    if (access(fmt::format("/sys/devices/system/node/node{}", *options.numa_node).c_str(), F_OK) != 0) {
+      return std::unexpected(RpcError(-EINVAL, fmt::format("Invalid argument: numa_id {}: this machine has no such NUMA node", *options.numa_node)));
+    }
+  }
   Runtime* runtime = Runtime::instance();
   auto bdev = MallocBdev::create(std::move(options), runtime != nullptr ? &runtime->workers() : nullptr);
   if (!bdev) return std::unexpected(RpcError(bdev.error()));
@@ -59,10 +69,13 @@ void register_bdev_malloc_methods(rpc::MethodTable& table) {
   params.push_back(Param("num_blocks", ParamType::integer, "Number of blocks").required());
   params.push_back(Param("uuid", ParamType::string, "UUID; made up without it"));
   params.push_back(Param("physical_block_size", ParamType::integer, "Bytes; block_size without it").range(0, max_block_size));
-  params.push_back(Param("optimal_io_boundary", ParamType::integer, "Blocks; shown to hosts, nothing is split").range(0, 0xFFFF'FFFF).or_default(0));
+  params.push_back(Param("optimal_io_boundary", ParamType::integer, "Blocks; shown to hosts, and I/O that crosses such a boundary is cut there")
+                       .range(0, 0xFFFF'FFFF)
+                       .or_default(0));
   params.push_back(Param("md_interleave", ParamType::boolean, "Metadata within the blocks; only false").or_default(false));
   for (auto& param : metadata_params()) params.push_back(std::move(param));
-  params.push_back(Param("numa_id", ParamType::integer, "NUMA node; memory comes from the node that first writes it").ignored());
+  params.push_back(Param("numa_id", ParamType::integer, "NUMA node that the memory should be of; -1, or without it: the node that first writes it")
+                       .range(-1, max_numa_node));
   table.add(Method("bdev_malloc_create", "Makes a bdev in memory, which is taken only as it is written")
                 .with(std::move(params))
                 .result("name of the bdev")
