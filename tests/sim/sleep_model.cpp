@@ -322,6 +322,7 @@ std::string SleepModel::check_reactor(std::size_t index) const {
     // What an observer of a running process sees: the same question, asked of the reactor itself.
     if (const auto state = reactor->wait_state(); !state.due.empty() && !state.notified) return state.due;
   }
+  // Its CPU is never shared here: the virtual clock does not move during a yield.
   if (reactor->mode() == ReactorMode::poll && modes_being_set_[index] == 0) return "mode poll";
   if (stop_asked_[index] && reactor->threads().empty()) return "a request to stop";
   return {};
