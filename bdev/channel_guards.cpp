@@ -71,6 +71,8 @@ void Channel::pass_limits(BdevIo& io) {
   if (!first) return;
   core.buckets->begin_waiting();
   if (core.running_limited) return;
+  core.let_through_ns = thread_.now_ns();
+  core.rate_credit_ns = 0;
   if (reserved) {
     thread_.arm_at(core.limit_timer, std::max(core.head_start_ns, thread_.now_ns() + rate_step_us * ns_per_us));
   } else {
@@ -95,17 +97,19 @@ void Channel::limits_due() {
   }
   const std::uint32_t block_size = bdev_.block_size();
   const std::shared_ptr<RateBuckets> buckets = core.buckets;
-  const std::uint64_t share_ns = buckets->share_ns(now_ns);
-  std::uint64_t used_ns = 0;
+  const std::uint64_t elapsed_ns = now_ns - std::min(now_ns, core.let_through_ns);
+  core.rate_credit_ns += static_cast<std::int64_t>(buckets->share_ns(now_ns, elapsed_ns));
+  core.let_through_ns = now_ns;
   core.running_limited = true;
   for (std::uint32_t passed = 1;; ++passed) {
     BdevIo& io = *core.limited.pop_front();
     if (core.limited.empty()) buckets->end_waiting();
-    used_ns += buckets->cost_ns(io, block_size);
+    const auto cost_ns = static_cast<std::int64_t>(buckets->cost_ns(io, block_size));
+    core.rate_credit_ns = std::max(core.rate_credit_ns - cost_ns, -cost_ns);
     buckets->pay(io, block_size, now_ns);
     pass_locks(io);  // its user may submit the next one within, and change limits or abort
     if (core.limited.empty() || core.buckets != buckets) break;
-    if (passed == limited_budget || used_ns + buckets->cost_ns(*core.limited.front(), block_size) > share_ns) break;
+    if (passed == limited_budget || static_cast<std::int64_t>(buckets->cost_ns(*core.limited.front(), block_size)) > core.rate_credit_ns) break;
     (void)buckets->reserve(*core.limited.front(), block_size, now_ns);
   }
   core.running_limited = false;

@@ -114,6 +114,8 @@ struct Channel::Core {
   std::shared_ptr<RateBuckets> buckets;
   IoList limited;
   std::uint64_t head_start_ns = 0;
+  std::uint64_t let_through_ns = 0;  // when some were last, or when the queue began
+  std::int64_t rate_credit_ns = 0;   // what is left of this channel's share; below zero: its last I/O was dearer
   bool running_limited = false;
   Timer limit_timer;
 

@@ -75,16 +75,10 @@ std::uint64_t RateBuckets::Bucket::advance(std::atomic<std::uint64_t>& time_ns, 
 std::uint64_t RateBuckets::reserve(const BdevIo& io, std::uint32_t block_size, std::uint64_t now_ns) {
   const Units units = units_of(io, block_size);
   std::uint64_t start_ns = 0;
-  std::uint64_t dearest_ns = 0;
   for (std::size_t i = 0; i < bucket_count; ++i) {
     Bucket& bucket = buckets_[i];
     if (bucket.per_second == 0 || units.of[i] == 0) continue;
-    const std::uint64_t cost_ns = bucket.cost(units.of[i]);
-    dearest_ns = std::max(dearest_ns, cost_ns);
-    start_ns = std::max(start_ns, Bucket::advance(bucket.next_ns, cost_ns, now_ns));
-  }
-  std::uint64_t known_ns = dearest_ns_.load(std::memory_order_relaxed);
-  while (known_ns < dearest_ns && !dearest_ns_.compare_exchange_weak(known_ns, dearest_ns, std::memory_order_relaxed)) {
+    start_ns = std::max(start_ns, Bucket::advance(bucket.next_ns, bucket.cost(units.of[i]), now_ns));
   }
   return start_ns;
 }
@@ -111,14 +105,13 @@ std::uint64_t RateBuckets::cost_ns(const BdevIo& io, std::uint32_t block_size) c
   return cost_ns;
 }
 
-std::uint64_t RateBuckets::share_ns(std::uint64_t now_ns) const {
+std::uint64_t RateBuckets::share_ns(std::uint64_t now_ns, std::uint64_t elapsed_ns) const {
   std::uint64_t next_ns = 0;
   for (const Bucket& bucket : buckets_) {
     if (bucket.per_second > 0) next_ns = std::max(next_ns, bucket.next_ns.load(std::memory_order_relaxed));
   }
-  const std::uint64_t saved_ns = now_ns > next_ns ? now_ns - next_ns : 0;
-  const std::uint64_t waiting = std::max(1u, waiting_.load(std::memory_order_relaxed));
-  return std::max((saved_ns + waiting - 1) / waiting, dearest_ns_.load(std::memory_order_relaxed));
+  const std::uint64_t unused_ns = now_ns > next_ns + rate_unused_ns ? now_ns - next_ns - rate_unused_ns : 0;
+  return (elapsed_ns + unused_ns) / std::max(1u, waiting_.load(std::memory_order_relaxed));
 }
 
 }  // namespace catnap::bdev

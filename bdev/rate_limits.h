@@ -17,6 +17,9 @@ inline constexpr std::uint64_t rate_slack_ns = 50'000'000;
 // A channel that waits does so at least this long: at high rates one wake-up then lets several I/Os through. Below what a host can tell from the
 // wire.
 inline constexpr std::uint64_t rate_step_us = 100;
+// How much may be left unused before those who want more share it out: some wake-ups' worth, since what others will still take must not be given
+// away.
+inline constexpr std::uint64_t rate_unused_ns = 4 * rate_step_us * 1000;
 
 class RateBuckets {
  public:
@@ -33,9 +36,8 @@ class RateBuckets {
   void pay(const BdevIo& io, std::uint32_t block_size, std::uint64_t now_ns);
   // Time that `io` costs under the limit that binds it most.
   std::uint64_t cost_ns(const BdevIo& io, std::uint32_t block_size) const;
-  // A channel that has waited, and whose turn it is, may start I/Os worth this much time: its share of what has been saved up while all that wait
-  // were asleep, and never less than the dearest single I/O that anybody had (so those with small ones get as many bytes as those with large ones).
-  std::uint64_t share_ns(std::uint64_t now_ns) const;
+  // What a channel that was let through `elapsed_ns` ago may start now, as time: its share of that, and of what others have left unused.
+  std::uint64_t share_ns(std::uint64_t now_ns, std::uint64_t elapsed_ns) const;
 
   // Channels whose queue is not empty. Who comes while others wait, waits too.
   void begin_waiting() { waiting_.fetch_add(1, std::memory_order_relaxed); }
@@ -57,7 +59,6 @@ class RateBuckets {
   static Units units_of(const BdevIo& io, std::uint32_t block_size);
 
   Bucket buckets_[bucket_count];
-  std::atomic<std::uint64_t> dearest_ns_{0};
   std::atomic<std::uint32_t> waiting_{0};
 };
 

@@ -129,7 +129,7 @@ TEST_F(Guards, HeldIosCanBeTakenBack) {
   EXPECT_TRUE(bdev_->seen.empty());
 }
 
-// Proves: command | Compare and Write (fused) | NVM Command Set 1.0c 3.3
+// Proves: command | Fused Compare and Write | NVMe Base 2.0c 3.4.2
 TEST_F(Guards, CompareAndWriteWritesOnlyIfAllIsAsExpected) {
   make();
   std::memset(block(5), 7, 300 * 512);
@@ -165,7 +165,6 @@ TEST_F(Guards, CompareAndWriteHasItsBlocksForItself) {
   EXPECT_EQ(reader.ended, 1);
 }
 
-// Proves: command | Abort | NVMe Base 2.0c 5.1
 TEST_F(Guards, CompareAndWriteCanBeTakenBackAtEveryStep) {
   make();
   bdev_->inline_completion = false;

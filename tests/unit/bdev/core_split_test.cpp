@@ -206,7 +206,7 @@ TEST_F(Split, CopyKeepsToBoundariesInBothPlaces) {
   }
 }
 
-// Proves: command | Verify | NVM Command Set 1.0c 3.2.6
+// Proves: command | Verify | NVM Command Set 1.0c 3.2.5
 TEST_F(Split, VerifyReadsAndReportsWhatCannotBeRead) {
   make();
   EXPECT_EQ(submit(Op::verify, 3, 1000).io.status, Status::ok);

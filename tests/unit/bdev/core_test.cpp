@@ -147,7 +147,7 @@ TEST_F(Core, OutOfResourcesAtEveryNthExecutionLosesNothing) {
     EXPECT_EQ(order_, expected) << n;
     EXPECT_EQ(bdev_->seen, expected) << n;
     EXPECT_FALSE(any_deadline());
-    TearDown();
+    release();
   }
 }
 

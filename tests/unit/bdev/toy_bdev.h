@@ -134,9 +134,12 @@ class ToyTest : public testing::Test {
     thread.send(std::move(call));
     hand_.settle();
   }
-  void TearDown() override {
+  void TearDown() override { release(); }
+  // Lets all channels go, so that another toy can be made.
+  void release() {
     hand_.on_thread([&] { channel_ = {}; });
     for (const auto& user : users_) on(*user->thread, [&] { user->channel = {}; });
+    users_.clear();
     hand_.settle();
     EXPECT_TRUE(bdev_ == nullptr || bdev_->channel_stats().empty());
   }
