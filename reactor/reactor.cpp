@@ -292,11 +292,12 @@ std::size_t Reactor::wait_for_events(std::int64_t max_wait_ns) {
   impl_->cpu_shared = impl_->yield.shared(impl_->turn_end_ns);
   if (max_wait_ns == 0 || must_stay_awake()) {
     const std::size_t ready = fds_.collect(0);
-    if (const std::uint64_t now_ns = clock_.now_ns(); ready == 0 && impl_->yield.due(impl_->last_work_ns, now_ns)) {
+    if (ready > 0) return ready;
+    if (const std::uint64_t now_ns = clock_.now_ns(); impl_->yield.due(impl_->last_work_ns, now_ns)) {
       sched_yield();
       impl_->yield.yielded(now_ns, clock_.now_ns());
     }
-    return ready;
+    return 0;
   }
   if (impl_->adaptive_here && max_wait_ns < 0) {
     if (const std::uint64_t max_ns = max_spin_us() * ns_per_us; max_ns != impl_->tuner.max_ns()) impl_->tuner.set_max_ns(max_ns);

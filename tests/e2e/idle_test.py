@@ -5,6 +5,7 @@ two hosts connected (one with digests), after their I/O; after aborts, a stalled
 Counted for the whole process, all threads: wake-ups (voluntary context switches) and CPU time. Left out: hosts that send keep-alives (each is a wake-up
 that the host asked for), the cost of I/O itself (tests/bench).
 """
+import os
 import socket
 import struct
 import sys
@@ -151,6 +152,24 @@ def unconfigured(chosen):
   with Catnapd(chosen.catnapd, name="idle-unconfigured", log_folder=chosen.logs) as server:
     settled(server)
     quiet(server, "unconfigured", max_wakeups=0)
+    server.terminate()
+
+
+@cases.case("dynamic scheduler at rest after a load, on two reactors: no thread wakes up at all")
+def dynamic_scheduler(chosen):
+  cpus = sorted(os.sched_getaffinity(0))[:2]
+  arguments = ("-m", "[" + ",".join(map(str, cpus)) + "]")
+  with tempfile.TemporaryDirectory(prefix="catnap-idle-") as folder, \
+       Catnapd(chosen.catnapd, arguments, name="idle-dynamic", log_folder=chosen.logs) as server:
+    address = configure(server, folder, "malloc")
+    server.rpc.call("framework_set_scheduler", name="dynamic", period=100_000)
+    host = Controller(address, NQN)
+    do_io(host, "malloc")
+    wait_for(lambda: not server.rpc.call("framework_get_scheduler")["measuring"], 30, "the scheduler to rest")
+    settled(server)
+    quiet(server, "dynamic scheduler at rest", max_wakeups=0)
+    host.read(1, 0, 4096)
+    host.close()
     server.terminate()
 
 
