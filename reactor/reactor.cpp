@@ -438,9 +438,15 @@ void Reactor::count_towards_alarm(std::uint64_t busy_ns, std::uint64_t end_ns) {
     impl_->alarm_busy_ns = 0;
   }
   impl_->alarm_busy_ns += busy_ns;
-  if (impl_->alarm_busy_ns < impl_->alarm.busy_ns) return;
-  impl_->alarm.busy_ns = 0;
-  impl_->alarm.ring();
+  if (impl_->alarm_busy_ns >= impl_->alarm.busy_ns) ring_alarm();
+}
+
+void Reactor::ring_alarm() {
+  if (std::exchange(impl_->alarm.busy_ns, 0) != 0) impl_->alarm.ring();
+}
+
+void Reactor::placement_changed() {
+  loop().send([this] { ring_alarm(); });
 }
 
 // Work came after an idle time: was it right to look, or to sleep?

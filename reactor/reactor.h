@@ -89,6 +89,8 @@ class Reactor {
     Thread* before_ = nullptr;
   };
   void set_busy_alarm(BusyAlarm alarm);  // any OS thread; by a message of the loop
+  // Where a thread may run has changed: rings the alarm, as an arriving thread does. Any OS thread.
+  void placement_changed();
   // The loop's own thread: runs what belongs to this OS thread whichever threads come and go (rings), and never moves. In no list of threads.
   Thread& loop();
 
@@ -166,6 +168,7 @@ class Reactor {
   Thread* charge(Thread* next);
   bool account_threads(std::uint64_t busy_ns, std::uint64_t end_ns);
   void learn(std::uint64_t end_ns);
+  void ring_alarm();
   void count_towards_alarm(std::uint64_t busy_ns, std::uint64_t end_ns);
   bool pending() const;
   bool must_stay_awake() const;

@@ -64,6 +64,7 @@ void Reactor::take_arrivals() {
     buffers_->join_line(arrived[i].line);
   }
   watch_arrived_fds();
+  ring_alarm();
 }
 
 // The kernel may refuse to watch them here; the thread runs meanwhile, deaf but alive, and nothing that its fds have to say gets lost.

@@ -59,6 +59,7 @@ Task<RpcResult<Json::Value>> set_cpumask(Runtime* runtime, Params params) {
     co_return std::unexpected(
         invalid(fmt::format("parameter 'cpumask': '{}' has no CPU with a reactor (they run on 0x{})", text, reactor_cpus(*runtime).hex())));
   (*thread)->set_cpumask(*mask);
+  (*thread)->reactor()->placement_changed();
   if (mask->has((*thread)->reactor()->lcore())) co_return RpcResult<Json::Value>(Json::Value(true));
   Result<void> moved = co_await move_thread(*thread, target);
   if (!moved) co_return std::unexpected<RpcError>(std::in_place, moved.error());
