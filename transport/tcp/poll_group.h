@@ -43,6 +43,8 @@ struct TcpOptions {
   // A host that takes nothing, or sends nothing of the data it owes, for this long loses its connection when others wait for buffers that such
   // connections hold; otherwise it may take its time. Well below the 30 s after which Linux gives up on an I/O.
   std::uint64_t send_stall_us = 5'000'000;
+  // What counts as taking or sending something in that time: a byte now and then would keep megabytes from others. 64 KiB in 5 s are 105 kbit/s.
+  std::uint32_t stall_bytes = 64U << 10;
   // Shared by all groups; null: every connection is taken (until the server's own limit).
   std::shared_ptr<Admission> admission;
   AdmissionLimits admission_limits;  // what `admission` was made with

@@ -92,7 +92,8 @@ void QueuePair::watch_deadlines() {
   if (pdu_since_ns_ != 0) nearest = std::min(nearest, pdu_since_ns_ + group_.options.pdu_timeout_us * ns_per_us);
   if (trim_at_ns_ != 0) nearest = std::min(nearest, trim_at_ns_);
   if (watching_writable_) nearest = std::min(nearest, stalled_since_ns_ + group_.options.send_stall_us * ns_per_us);
-  if (waiting_data_ + kept_ > 0) nearest = std::min(nearest, data_progress_ns_ + group_.options.send_stall_us * ns_per_us);
+  const bool holds_for_payload = payload_slot_ != nullptr && payload_slot_->in_capsule && payload_slot_->buffer;
+  if (waiting_data_ + kept_ > 0 || holds_for_payload) nearest = std::min(nearest, data_progress_ns_ + group_.options.send_stall_us * ns_per_us);
   if (waiting_data_ + draining_ > 0) {
     for (const auto& slot : slots_) {
       if (slot->state == SlotState::waiting_data || slot->state == SlotState::draining)
@@ -151,26 +152,40 @@ bool QueuePair::end_if_too_slow(std::uint64_t now_ns) {
   return false;
 }
 
-// Memory that a host keeps from others by taking or sending nothing. True: closed.
+// Has the host owed data for a buffer, or the other half of a held request, for so long?
+bool QueuePair::owes_for(std::uint64_t time_ns, std::uint64_t now_ns) const {
+  for (const auto& slot : slots_) {
+    const bool owed = slot->state == SlotState::waiting_data || slot->state == SlotState::kept ||
+                      (slot->state == SlotState::receiving && slot->buffer && slot.get() == payload_slot_);
+    if (owed && now_ns >= slot->buffer_since_ns + time_ns) return true;
+  }
+  return false;
+}
+
+// Memory that a host keeps from others by taking or sending next to nothing. True: closed.
 bool QueuePair::end_if_stalled(std::uint64_t now_ns) {
   const std::uint64_t stall_ns = group_.options.send_stall_us * ns_per_us;
-  const bool others_wait = Reactor::current()->buffers().stats().waiting > 0;
+  // After a move, buffers of this connection may be from the pool of the reactor where it was.
+  const bool others_wait =
+      Reactor::current()->buffers().anyone_waits() || std::ranges::any_of(slots_, [](const auto& slot) { return slot->buffer.wanted(); });
   if (watching_writable_ && now_ns >= stalled_since_ns_ + stall_ns) {
-    if (others_wait) {
+    if (others_wait && sent_in_window_ < group_.options.stall_bytes) {
       ++group_.stats.stalled;
-      close(fmt::format("the host took nothing for {} s while others wait for buffers", seconds(group_.options.send_stall_us)));
+      close(fmt::format("the host took {} bytes in {} s while others wait for buffers", sent_in_window_, seconds(group_.options.send_stall_us)));
       return true;
     }
     stalled_since_ns_ = now_ns;
+    sent_in_window_ = 0;
   }
-  if (waiting_data_ + kept_ > 0 && now_ns >= data_progress_ns_ + stall_ns) {
-    if (others_wait && !paused_) {
-      ++group_.stats.stalled;
-      close(fmt::format("the host owed data for {} s while others wait for buffers", seconds(group_.options.send_stall_us)));
-      return true;
-    }
-    data_progress_ns_ = now_ns;
+  if (now_ns < data_progress_ns_ + stall_ns) return false;
+  if (others_wait && !paused_ && received_in_window_ < group_.options.stall_bytes && owes_for(stall_ns, now_ns)) {
+    ++group_.stats.stalled;
+    close(fmt::format("the host sent {} bytes of the data it owes in {} s while others wait for buffers", received_in_window_,
+                      seconds(group_.options.send_stall_us)));
+    return true;
   }
+  data_progress_ns_ = now_ns;
+  received_in_window_ = 0;
   return false;
 }
 
@@ -425,7 +440,7 @@ void QueuePair::release_heap(Slot& slot) {
   slot.heap.reset();
   if (!paused_ || state_ == State::closed || heap_bytes_ > group_.options.max_buffered_bytes / 2) return;
   paused_ = false;
-  data_progress_ns_ = group_.thread.now_ns();
+  begin_data_window();
   update_interest();
 }
 
@@ -433,7 +448,8 @@ void QueuePair::have_memory(Slot& slot) {
   if (slot.direction == transport::DataDirection::controller_to_host) return execute(slot);
   slot.consumes_inline = false;
   slot.state = SlotState::waiting_data;
-  if (waiting_data_++ == 0 && kept_ == 0) data_progress_ns_ = group_.thread.now_ns();
+  slot.buffer_since_ns = group_.thread.now_ns();
+  if (waiting_data_++ == 0 && kept_ == 0) begin_data_window();
   const std::uint32_t chunk = group_.options.max_r2t_bytes;
   slot.r2t_bytes = chunk == 0 ? slot.data_length : std::min(chunk, slot.data_length);
   queue_r2t(slot);

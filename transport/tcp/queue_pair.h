@@ -91,6 +91,11 @@ class QueuePair final : public transport::CommandQueue {
   void expect_by(std::uint64_t deadline_ns);
   bool end_if_too_slow(std::uint64_t now_ns);
   bool end_if_stalled(std::uint64_t now_ns);
+  void begin_data_window() {
+    data_progress_ns_ = group_.thread.now_ns();
+    received_in_window_ = 0;
+  }
+  bool owes_for(std::uint64_t time_ns, std::uint64_t now_ns) const;
   void trim_slots();
   Slot* take_slot();
   void free_slot(Slot& slot);
@@ -205,8 +210,11 @@ class QueuePair final : public transport::CommandQueue {
   std::uint64_t pdu_since_ns_ = 0;           // when half a PDU was first found at the end of what had arrived; 0: there is none
   std::uint64_t trim_at_ns_ = 0;
   std::uint64_t linger_deadline_ns_ = 0;
-  std::uint64_t data_progress_ns_ = 0;  // while data is owed for R2Ts, or a request is kept: when some last came, or was last looked for
-  std::uint64_t stalled_since_ns_ = 0;  // while writable is watched: when the socket last took bytes, or was last looked at
+  std::uint64_t sent_in_window_ = 0;      // bytes since stalled_since_ns_
+  std::uint64_t received_in_window_ = 0;  // bytes of data since data_progress_ns_
+  // Windows of TcpOptions::send_stall_us: while host data is owed for a buffer held, and while writable is watched.
+  std::uint64_t data_progress_ns_ = 0;
+  std::uint64_t stalled_since_ns_ = 0;
 };
 
 }  // namespace catnap::tcp

@@ -26,6 +26,8 @@ LogLimit fault_log;
 // A host that goes on sending after C2HTermReq is read only so far: what was on its way fits, a flood does not.
 constexpr std::uint64_t max_discarded_bytes = std::uint64_t{4} << 20;
 
+constexpr std::uint32_t min_progress_bytes = 4096;
+
 constexpr std::uint32_t offset_cccid = 8, offset_ttag = 10;
 
 template <typename Pdu>
@@ -69,7 +71,7 @@ void QueuePair::on_readable() {
   std::size_t size = static_cast<std::size_t>(got);
   if (direct > 0) {
     const std::size_t filled = std::min(size, direct);
-    data_progress_ns_ = group_.thread.now_ns();
+    received_in_window_ += filled;
     size -= filled;
     payload_to_ += filled;
     payload_left_ -= static_cast<std::uint32_t>(filled);
@@ -87,7 +89,13 @@ void QueuePair::on_readable() {
 void QueuePair::note_begun_pdu() {
   if (pdu_since_ns_ == 0 && (receive_ != Receive::header || !partial_.empty())) {
     pdu_since_ns_ = group_.thread.now_ns();
-    expect_by(pdu_since_ns_ + group_.options.pdu_timeout_us * ns_per_us);
+    std::uint64_t within_us = group_.options.pdu_timeout_us;
+    if (payload_slot_ != nullptr && payload_slot_->in_capsule && payload_slot_->buffer) {
+      payload_slot_->buffer_since_ns = pdu_since_ns_;
+      if (waiting_data_ + kept_ == 0) begin_data_window();
+      within_us = std::min(within_us, group_.options.send_stall_us);
+    }
+    expect_by(pdu_since_ns_ + within_us * ns_per_us);
   }
   if (heap_bytes_ > group_.options.max_buffered_bytes && !paused_) {
     paused_ = true;
@@ -224,7 +232,8 @@ void QueuePair::handle_h2c_data(const std::byte* header, const Layout& layout) {
   if (slot.aborted) return discard_h2c_data(slot, layout.payload_bytes);
   payload_slot_ = &slot;
   payload_to_ = payload_slot_->data + payload_slot_->received_bytes;
-  payload_slot_->data_since_ns = data_progress_ns_ = group_.thread.now_ns();
+  // Data that comes a few bytes at a time does not buy time.
+  if (layout.payload_bytes >= min_progress_bytes) payload_slot_->data_since_ns = group_.thread.now_ns();
 }
 
 void QueuePair::handle_term_req(const std::byte* header, const Layout& layout) {
@@ -273,6 +282,7 @@ std::size_t QueuePair::take_payload(std::byte* bytes, std::size_t size) {
   const auto taken = static_cast<std::uint32_t>(std::min<std::size_t>(size, payload_left_));
   if (payload_slot_ != nullptr) {
     std::memcpy(payload_to_, bytes, taken);
+    received_in_window_ += taken;
     payload_to_ += taken;
   }
   payload_left_ -= taken;

@@ -191,7 +191,11 @@ void QueuePair::flush() {
     const bool host_is_gone = sent.err == EPIPE || sent.err == ECONNRESET;
     return close(fmt::format("sending: {}", errno_text(sent.err)), host_is_gone);
   }
-  if (sent.bytes > 0 || !watching_writable_) stalled_since_ns_ = group_.thread.now_ns();
+  if (!watching_writable_) {
+    stalled_since_ns_ = group_.thread.now_ns();
+    sent_in_window_ = 0;
+  }
+  sent_in_window_ += sent.bytes;
   watch_writable(sent.outcome == SendQueue::Outcome::blocked);
   if (state_ == State::disconnecting && executing_ == 0 && send_queue_.empty()) close(close_reason_, true);
 }

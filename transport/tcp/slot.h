@@ -37,10 +37,11 @@ struct Slot : transport::Request {
   bool aborted = false;        // taken back: data for its R2Ts is thrown away
   std::uint16_t index;
   std::uint16_t r2ts_outstanding = 0;
-  std::uint32_t received_bytes = 0;  // host data so far
-  std::uint32_t asked_bytes = 0;     // R2Ts sent so far cover [0, asked_bytes)
-  std::uint32_t r2t_bytes = 0;       // each R2T but the last asks for this much
-  std::uint64_t data_since_ns = 0;   // when the oldest outstanding R2T was queued, or its data last went on
+  std::uint32_t received_bytes = 0;   // host data so far
+  std::uint32_t asked_bytes = 0;      // R2Ts sent so far cover [0, asked_bytes)
+  std::uint32_t r2t_bytes = 0;        // each R2T but the last asks for this much
+  std::uint64_t data_since_ns = 0;    // when the oldest outstanding R2T was queued, or a good part of its data last came
+  std::uint64_t buffer_since_ns = 0;  // when the host began to owe data for the buffer
   Buffer buffer;
   std::uint32_t heap_bytes = 0;
   std::unique_ptr<std::byte[]> heap;  // in-capsule data that found the buffer pool at its cap: bounded by queue depth times IOCCSZ

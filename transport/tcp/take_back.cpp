@@ -31,7 +31,8 @@ void QueuePair::hold(transport::Request& request) {
     if (state_ == State::disconnecting) want_flush();  // which closes when nothing is left
     return finish_if_idle();
   }
-  if (kept_++ == 0 && waiting_data_ == 0) data_progress_ns_ = group_.thread.now_ns();
+  slot.buffer_since_ns = group_.thread.now_ns();
+  if (kept_++ == 0 && waiting_data_ == 0) begin_data_window();
   expect_by(data_progress_ns_ + group_.options.send_stall_us * ns_per_us);
 }
 

@@ -91,6 +91,81 @@ TEST_F(HostileTest, APduThatDripsEndsWhereverItIs) {
   }
 }
 
+// Buffers are what a slow host can take from others: a byte now and then must not be enough to keep them.
+// Proves: transport | Hosts that stall or vanish | TCP 3.4
+TEST_F(HostileTest, ADripOfOwedDataDoesNotKeepBuffersFromOthers) {
+  connected();
+  plan_write(1 << 20);
+  send_capsule(1, 1 << 20);
+  R2T r2t = receive_pdu<R2T>();
+  const auto drip_pdus = [&](unsigned count, std::uint64_t pause_us) {
+    for (unsigned i = 0; i < count && !sink.closed; ++i) {
+      send_data(r2t, "x", false);
+      r2t.r2to = r2t.r2to + 1;
+      hand.advance_us(pause_us);
+    }
+  };
+  drip_pdus(10, options.send_stall_us / 2);
+  EXPECT_FALSE(sink.closed) << "it harms nobody";
+  auto others = take_buffers();
+  Buffer served;
+  BufferWaiter waiter([&](Buffer buffer) { served = std::move(buffer); });
+  hand.on_thread([&] { hand.reactor.buffers().wait(waiter, 1 << 20); });
+  drip_pdus(5, options.send_stall_us / 2);
+  EXPECT_TRUE(sink.closed);
+  EXPECT_TRUE(served);
+}
+
+TEST_F(HostileTest, DataOfAnR2tThatDripsEndsInTheEndThoughNobodyWaits) {
+  connected();
+  plan_write(1 << 20);
+  send_capsule(1, 1 << 20);
+  R2T r2t = receive_pdu<R2T>();
+  for (int i = 0; i < 10 && !sink.closed; ++i) {
+    send_data(r2t, "x", false);
+    r2t.r2to = r2t.r2to + 1;
+    hand.advance_us(options.r2t_timeout_us / 4);
+  }
+  EXPECT_TRUE(sink.closed);
+  EXPECT_EQ(group->stats().timed_out_r2t, 1u);
+}
+
+TEST_F(HostileTest, InCapsuleDataThatDripsDoesNotKeepItsBufferFromOthers) {
+  connected();
+  auto others = take_buffers(1);
+  plan_write(4096);
+  const std::string bytes = write_bytes(4096);
+  send_bytes(bytes.data(), 100);
+  std::vector<Buffer> rest;
+  for (Buffer buffer = hand.reactor.buffers().try_get(4096); buffer; buffer = hand.reactor.buffers().try_get(4096)) rest.push_back(std::move(buffer));
+  Buffer served;
+  BufferWaiter waiter([&](Buffer buffer) { served = std::move(buffer); });
+  hand.on_thread([&] { hand.reactor.buffers().wait(waiter, 4096); });
+  drip(bytes.substr(100, 12), options.send_stall_us / 4);
+  EXPECT_TRUE(sink.closed);
+  EXPECT_TRUE(served);
+}
+
+// A host that is only slow keeps its connection, also when others wait.
+TEST_F(HostileTest, ASlowHostThatDoesSendIsServed) {
+  connected();
+  plan_write(1 << 20);
+  send_capsule(1, 1 << 20);
+  R2T r2t = receive_pdu<R2T>();
+  auto others = take_buffers();
+  Buffer served;
+  BufferWaiter waiter([&](Buffer buffer) { served = std::move(buffer); });
+  hand.on_thread([&] { hand.reactor.buffers().wait(waiter, 1 << 20); });
+  for (std::uint32_t at = 0; at < (1U << 20); at += 32 << 10) {
+    ASSERT_FALSE(sink.closed) << "at " << at;
+    r2t.r2to = at;
+    send_data(r2t, std::string(32 << 10, 's'), at + (32 << 10) == (1U << 20));
+    hand.advance_us(options.send_stall_us / 3);
+  }
+  EXPECT_EQ(sink.executed.size(), 1u);
+  EXPECT_FALSE(sink.closed);
+}
+
 TEST_F(HostileTest, APduJustInTimeIsServedAndLeavesNoTimer) {
   connected();
   plan_write(512);
