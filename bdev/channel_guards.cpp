@@ -291,7 +291,9 @@ void Channel::freeze(std::function<void()> drained) {
   while (!queue.empty()) end(*queue.pop_front(), Status::aborted);
   // From the back: what ends moves the last entry into its place, which was looked at already.
   for (std::uint64_t i = in_flight_; i-- > 0;) {
-    if (i < in_flight_) (void)abort(*table_[i]);
+    if (i >= in_flight_) continue;
+    BdevIo& io = *table_[i];
+    if (io.phase == Phase::admitted || (io.notes & BdevIo::note_lock) != 0) (void)abort(io);
   }
   drain(nullptr, std::move(drained));
 }

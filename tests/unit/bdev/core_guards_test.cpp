@@ -151,7 +151,8 @@ TEST_F(Guards, CompareAndWriteHasItsBlocksForItself) {
   Request& caw = start(prepare_caw(0, 2, 0, 1));
   ASSERT_EQ(bdev_->held.size(), 1u);  // its read
   Request& rival = start(prepare_caw(1, 2, 0, 2), other);
-  Request& write = submit(Op::write, 1, 1);
+  std::vector<std::byte> third(512, std::byte{3});
+  Request& write = submit(Op::write, 1, 1, third.data());
   Request& reader = submit(other, Op::read, 0, 1);
   EXPECT_EQ(bdev_->held.size(), 1u);
   finish_one();

@@ -181,8 +181,10 @@ class ToyTest : public testing::Test {
     hand_.on_thread([&] { answer = channel_->abort(request.io); });
     return answer;
   }
+  // On the thread of the channel whose turn it is.
   void finish_one() {
-    hand_.on_thread([&] { bdev_->finish_one(); });
+    ASSERT_FALSE(bdev_->held.empty());
+    on(bdev_->held.front().channel->thread(), [&] { bdev_->finish_one(); });
   }
   void finish_all() {
     while (!bdev_->held.empty()) finish_one();
