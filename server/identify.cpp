@@ -98,6 +98,7 @@ CommandError build_controller(const Controller& controller, const SubsystemSnaps
   fill_common(controller, subsystem, data);
   if (controller.discovery()) {
     data.cntrltype = static_cast<std::uint8_t>(nvme::ControllerType::discovery);
+    data.dctype = static_cast<std::uint8_t>(nvme::DiscoveryControllerType::direct);  // hosts do not register with it
     data.lpa = nvme::lpa_extended_data | nvme::lpa_supported_pages;
   } else {
     fill_io_controller(subsystem, controller.group().limits(), data);

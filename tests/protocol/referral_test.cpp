@@ -280,8 +280,11 @@ TEST_F(ReferralTest, TheHostLogShowsHostsOfSubsystemsThatOneMayEnter) {
 }
 
 // Proves: admin | Discovery Information Management is not offered: Invalid Opcode | Base 2.1 5.3.4
+// Proves: identify | Discovery Controller Type: direct | Base 2.0 5.17.2.1
 TEST_F(ReferralTest, RegistrationOfHostsIsNotOffered) {
   auto admin = discover(host_a);
+  auto controller = data_as<nvme::IdentifyController>(identify(admin, nvme::Cns::controller));
+  EXPECT_EQ(controller.dctype, static_cast<std::uint8_t>(nvme::DiscoveryControllerType::direct));
   auto sqe = admin_command(static_cast<nvme::AdminOpcode>(0x21));
   EXPECT_TRUE(has_status(admin.run(sqe), nvme::GenericStatus::invalid_opcode));
 }

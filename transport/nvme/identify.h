@@ -217,7 +217,8 @@ struct IdentifyController {
   std::uint8_t fcatt = 0;                     // 1802
   std::uint8_t msdbd = 0;                     // 1803: most SGL data block descriptors in a capsule
   le16 ofcs;                                  // 1805:1804
-  std::array<std::uint8_t, 242> reserved6{};  // 2047:1806
+  std::uint8_t dctype = 0;                    // 1806: discovery controllers: DiscoveryControllerType
+  std::array<std::uint8_t, 241> reserved6{};  // 2047:1807
   std::array<PowerState, 32> psd{};           // 3071:2048
   std::array<std::uint8_t, 1024> vendor{};    // 4095:3072
 };
@@ -227,6 +228,8 @@ static_assert(offsetof(IdentifyController, oacs) == 256 && offsetof(IdentifyCont
 static_assert(offsetof(IdentifyController, anatt) == 342 && offsetof(IdentifyController, sqes) == 512);
 static_assert(offsetof(IdentifyController, sgls) == 536 && offsetof(IdentifyController, subnqn) == 768);
 static_assert(offsetof(IdentifyController, ioccsz) == 1792 && offsetof(IdentifyController, psd) == 2048);
+
+enum class DiscoveryControllerType : std::uint8_t { not_reported = 0, direct = 1, central = 2 };  // Base 2.0, DCTYPE
 
 // NVM Command Set 1.0 section 4.1.5.1, figure "LBA Format Data Structure". 4 bytes.
 struct LbaFormat {
