@@ -34,7 +34,7 @@ class MaskingTest : public AccessTest {
   Host b_;
 };
 
-// Proves: access | namespace masking (no_auto_visible, nvmf_ns_add_host, nvmf_ns_remove_host) | Base 2.0 3.2.1
+// Proves: access | Namespace masking per host | Base 8.12
 TEST_F(MaskingTest, AMaskedNamespaceIsNotThereForAHost) {
   EXPECT_THAT(active_namespaces(a_.admin), ElementsAre(2));
   auto data = identify(a_.admin, nvme::Cns::namespace_data, 1);
@@ -46,7 +46,7 @@ TEST_F(MaskingTest, AMaskedNamespaceIsNotThereForAHost) {
   EXPECT_TRUE(succeeded(read(a_.io, 0, 512, 2)));
 }
 
-// Proves: event | Namespace Attribute Changed, by host | Base 2.0 5.2.1
+// Proves: access | Namespace masking per host | Base 8.12
 TEST_F(MaskingTest, ShownToOneHostItIsThereForThatOneAndOnlyThatOneIsTold) {
   auto event_a = ask_for_event(a_.admin, nvme::aec_namespace_attribute);
   auto event_b = ask_for_event(b_.admin, nvme::aec_namespace_attribute);
@@ -71,6 +71,7 @@ TEST_F(MaskingTest, ShownToOneHostItIsThereForThatOneAndOnlyThatOneIsTold) {
   EXPECT_TRUE(nothing_told(a_.admin, second)) << "nothing changed for this host";
 }
 
+// Proves: access | Namespace masking per host | Base 8.12
 TEST_F(MaskingTest, HiddenAgainItsCommandsEndWithTheirStatusAndNoneHangs) {
   show(host_a);
   show(host_b);
@@ -128,7 +129,7 @@ TEST_F(MaskingTest, ANamespaceThatGrowsIsToldToThoseWhoSeeIt) {
 
 // --- hosts ---
 
-// Proves: access | host allow list | Base 2.0 6.3, Connect Invalid Host
+// Proves: access | Host allow list | Base 6.3
 TEST_F(AccessTest, AHostThatIsNotOnTheListIsRefused) {
   create(nqn, R"("allow_any_host": false)");
   listen(nqn);
@@ -140,6 +141,7 @@ TEST_F(AccessTest, AHostThatIsNotOnTheListIsRefused) {
   EXPECT_TRUE(succeeded(try_connect(nqn, host_b)));
 }
 
+// Proves: access | Host allow list | Base 6.3
 TEST_F(AccessTest, WithoutAnyHostThoseOnTheListStayAndOthersGo) {
   create(nqn);
   rpc("nvmf_subsystem_add_host", params(nqn, host_member(host_a)));
@@ -152,7 +154,7 @@ TEST_F(AccessTest, WithoutAnyHostThoseOnTheListStayAndOthersGo) {
   EXPECT_TRUE(is_there(a.admin));
 }
 
-// Proves: access | the same host again: allowed by default, also with another HOSTID | Base 2.0 6.3
+// Proves: access | Duplicate hosts | Base 6.3
 TEST_F(AccessTest, TheSameHostMayComeAgainAndWithAnotherHostid) {
   create(nqn);
   listen(nqn);
@@ -167,7 +169,7 @@ TEST_F(AccessTest, TheSameHostMayComeAgainAndWithAnotherHostid) {
 
 // --- controller ids ---
 
-// Proves: controller | cntlid range: exhaustion and reuse | Base 2.0 3.1.1
+// Proves: controller | Controller ids | Base 6.3
 TEST_F(AccessTest, ControllerIdsComeFromTheRangeAndAreUsedAgain) {
   create(nqn, R"("allow_any_host": true, "min_cntlid": 7, "max_cntlid": 8)");
   listen(nqn);
@@ -187,7 +189,7 @@ TEST_F(AccessTest, ControllerIdsComeFromTheRangeAndAreUsedAgain) {
   EXPECT_TRUE(is_there(second));
 }
 
-// Proves: controller | static controller ids are refused: the dynamic model | Base 2.0 3.1.2
+// Proves: controller | Controller ids | Base 6.3
 TEST_F(AccessTest, AHostCannotChooseItsControllerId) {
   create(nqn);
   listen(nqn);

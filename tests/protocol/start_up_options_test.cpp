@@ -65,7 +65,7 @@ class StartUpOptionsTest : public testing::Test {
   std::array<std::uint16_t, 2> ports_{};
 };
 
-// Proves: access | unique discovery NQN, reached by it and by the well-known one | Base 2.0 3.1.3.3.1
+// Proves: access | Unique discovery NQN | Base 3.1.2.3
 TEST_F(StartUpOptionsTest, TheDiscoverySubsystemIsKnownByBothNames) {
   start(R"({"discovery_nqn": ")" + std::string(unique_nqn) + R"("})");
   for (const char* name : {well_known_nqn, unique_nqn}) {
@@ -86,7 +86,7 @@ TEST_F(StartUpOptionsTest, TheDiscoverySubsystemIsKnownByBothNames) {
   EXPECT_THAT(saved->toStyledString(), testing::AllOf(testing::HasSubstr(unique_nqn), testing::HasSubstr("nvmf_set_crdt"), testing::HasSubstr("33")));
 }
 
-// Proves: access | duplicate hosts restricted to one controller per listener | Base 2.0 6.3, Controller Busy
+// Proves: access | Duplicate hosts | Base 6.3
 TEST_F(StartUpOptionsTest, AHostMayComeOncePerListener) {
   start(R"({"dup_host_policy": "restrict_per_listener"})");
   Connection first;
@@ -136,7 +136,7 @@ class OwnNetwork {
   bool usable_ = false;
 };
 
-// Proves: transport | link-local IPv6 listeners | TCP Transport 1.0c 3.1
+// Proves: access | IPv6 | TCP 3.2
 TEST_F(StartUpOptionsTest, ALinkLocalAddressServesOnItsInterface) {
   const OwnNetwork network;
   if (!network.usable()) GTEST_SKIP() << "no network namespace of one's own here (it takes privileges)";

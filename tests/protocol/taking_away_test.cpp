@@ -41,7 +41,8 @@ class ListenerTest : public AccessTest {
   Place other_;  // a second port
 };
 
-// Proves: access | removing a listener ends the connections made through it, and only those | Base 2.0 3.1.3.6
+// Proves: access | Removing a listener | Base 6.3
+// Proves: access | Several listeners | Base 6.3
 TEST_F(ListenerTest, OnlyConnectionsOfThatSubsystemThroughThatAddressEnd) {
   listen(first_nqn);
   listen(first_nqn, other_);
@@ -76,6 +77,7 @@ TEST_F(ListenerTest, ReadsInFlightEndBeforeTheConnection) {
   EXPECT_TRUE(is_gone(host.admin));
 }
 
+// Proves: access | Several listeners | Base 6.3
 TEST_F(ListenerTest, AWildcardAndASingleAddressShareAPort) {
   const Place everywhere{other_.port, "0.0.0.0"};
   listen(first_nqn, everywhere);
@@ -103,7 +105,7 @@ TEST_F(ListenerTest, AWildcardMayComeSecond) {
   EXPECT_TRUE(succeeded(try_connect(second_nqn, host_b, other_)));
 }
 
-// Proves: transport | IPv6 listeners, single and wildcard | TCP Transport 1.0c 3.1
+// Proves: access | IPv6 | TCP 3.2
 TEST_F(ListenerTest, Ipv6HasItsOwnListeners) {
   const Place loopback{other_.port, "::1"};
   const Place wildcard{other_.port, "::"};
@@ -179,7 +181,7 @@ class RemovalTest : public AccessTest {
   }
 };
 
-// Proves: access | removing a host ends its connections after its outstanding I/O | Base 2.0 3.3.2.5
+// Proves: access | Removing a host | Base 6.3
 TEST_F(RemovalTest, WhatIsInFlightIsAnsweredFirst) {
   make_slow(400'000);
   auto removed = come_in(first_nqn, host_a);
@@ -195,6 +197,7 @@ TEST_F(RemovalTest, WhatIsInFlightIsAnsweredFirst) {
   EXPECT_EQ(rpc("nvmf_subsystem_get_controllers", params(first_nqn, "")).size(), 1U);
 }
 
+// Proves: access | Removing a host | Base 6.3
 TEST_F(RemovalTest, TheWaitIsBoundedAndNobodyElseWaits) {
   make_slow(5'000'000);
   create(second_nqn);
