@@ -104,7 +104,7 @@ TEST_F(AnaProtocolTest, EachListenerHasStatesOfItsOwn) {
   EXPECT_EQ(listeners[1]["ana_states"][1]["ana_state"].asString(), "non_optimized");
 }
 
-// Proves: ana | Five states by RPC | Base 2.0 8.1.3
+// Proves: ana | States | Base 8.1.3
 TEST_F(AnaProtocolTest, FiveStatesByRpc) {
   Host host = connect_host(0);
   const std::pair<const char*, nvme::Status> states[] = {{"inaccessible", nvme::PathStatus::ana_inaccessible},
@@ -120,7 +120,7 @@ TEST_F(AnaProtocolTest, FiveStatesByRpc) {
   }
 }
 
-// Proves: ana | 100 changes under I/O, each status right, the change count exact | Base 2.0 8.1.3
+// Proves: ana | States | Base 8.1.3
 TEST_F(AnaProtocolTest, AHundredChangesUnderIo) {
   Host host = connect_host(0);
   const std::uint64_t base = log_of(host).header.chgcnt;

@@ -141,8 +141,8 @@ class ReservationProtocolTest : public testing::Test {
 
 const nvme::Status conflict(nvme::GenericStatus::reservation_conflict);
 
-// Proves: command | Reservation Register | Base 2.0 7.3
-// Proves: command | Reservation Release | Base 2.0 7.5
+// Proves: reservation | Acquire | Base 7.2
+// Proves: reservation | Release | Base 7.4
 TEST_F(ReservationProtocolTest, ThreeHostsShareADisk) {
   Host one = connect_host(1), two = connect_host(2), three = connect_host(3);
   ASSERT_TRUE(add(one, 0x11).ok());
@@ -159,7 +159,7 @@ TEST_F(ReservationProtocolTest, ThreeHostsShareADisk) {
 }
 
 // The notification reaches the preempted host, and its writes end in conflict from the moment the preempting host has its answer.
-// Proves: reservation | Preempt while the other host writes | Base 2.0 8.19.7
+// Proves: reservation | Preempt and Abort | Base 7.2
 TEST_F(ReservationProtocolTest, PreemptAndAbortWhileTheOtherWrites) {
   Host victim = connect_host(1), other = connect_host(2);
   ASSERT_TRUE(add(victim, 0x11).ok());
@@ -202,7 +202,7 @@ TEST_F(ReservationProtocolTest, PreemptAndAbortWhileTheOtherWrites) {
   EXPECT_EQ(log.nsid, 1U);
 }
 
-// Proves: reservation | Persistence through the end of the process | Base 2.0 8.19.5
+// Proves: reservation | Persist through power loss | Base 8.19
 TEST_F(ReservationProtocolTest, OutlivesTheProcess) {
   {
     Host one = connect_host(1), two = connect_host(2);

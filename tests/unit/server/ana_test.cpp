@@ -76,8 +76,7 @@ Log read_log(ControllerBench& bench, FakeQueue& admin, bool groups_only = false)
   return log;
 }
 
-// Proves: ana | I/O commands in every state | Base 2.0 8.1.3
-// Proves: status | Asymmetric Access Inaccessible, Persistent Loss, Transition | Base 2.0 3.3.3.2.1.4
+// Proves: ana | Commands per state | Base 8.1.3
 TEST(Ana, EveryIoCommandInEveryState) {
   ControllerBench bench;
   switch_on(bench);
@@ -113,7 +112,7 @@ TEST(Ana, EveryIoCommandInEveryState) {
   }
 }
 
-// Proves: ana | Admin commands in every state | Base 2.0 8.1.3.3
+// Proves: ana | Commands per state | Base 8.1.3
 TEST(Ana, AdminCommandsInEveryState) {
   ControllerBench bench;
   switch_on(bench);
@@ -143,7 +142,6 @@ TEST(Ana, AdminCommandsInEveryState) {
   }
 }
 
-// Proves: identify | ANACAP, ANATT, ANAGRPMAX, NANAGRPID | Base 2.0 5.17.2.1
 TEST(Ana, IdentifyTellsWhatThereIs) {
   ControllerBench bench;
   switch_on(bench);
@@ -157,7 +155,7 @@ TEST(Ana, IdentifyTellsWhatThereIs) {
   EXPECT_NE(page.oaes & nvme::oaes_ana_change, 0U);
 }
 
-// Proves: log | Asymmetric Namespace Access | Base 2.0 5.16.1.13
+// Proves: log | Asymmetric Namespace Access | Base 5.16.1.13
 TEST(Ana, TheLogCountsEachChangeOnce) {
   ControllerBench bench;
   switch_on(bench);
@@ -207,7 +205,7 @@ TEST(Ana, ChangesAtAnotherListenerAreNotOurs) {
   EXPECT_EQ(read_log(bench, admin).groups[0].head.state, 3);
 }
 
-// Proves: event | Asymmetric Namespace Access Change | Base 2.0 5.2
+// Proves: event | Asymmetric Namespace Access Change | Base 5.2
 TEST(Ana, EventsAreToldOnceAndNotForWhatHasAnEventOfItsOwn) {
   ControllerBench bench;
   switch_on(bench);
@@ -226,7 +224,7 @@ TEST(Ana, EventsAreToldOnceAndNotForWhatHasAnEventOfItsOwn) {
   EXPECT_TRUE(second.done);
 }
 
-// Proves: ana | A namespace moves to another group under I/O | Base 2.0 8.1.2
+// Proves: ana | Groups and moving a namespace | Base 8.1.2
 TEST(Ana, ANamespaceMovesBetweenGroups) {
   ControllerBench bench;
   switch_on(bench);

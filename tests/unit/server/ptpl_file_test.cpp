@@ -186,7 +186,7 @@ bool survives_every_cut(std::optional<Step> left_out) {
   return all;
 }
 
-// Proves: reservation | Persistence: replaced durably before the command completes | Base 2.0 8.19.5
+// Proves: reservation | Persist through power loss | Base 8.19
 TEST(PtplFile, IsTheOldOrTheNewOneAfterAPowerCutAtAnyStep) {
   for (std::size_t cut = 0; cut <= 5; ++cut) EXPECT_TRUE(survives(cut, {})) << "power cut after step " << cut;
 }

@@ -227,7 +227,8 @@ class Walk {
   std::mt19937 random_;
 };
 
-// Proves: reservation | Random commands of four hosts against a model | Base 2.0 8.19
+// Proves: reservation | Command permissions | Base 8.19
+// Proves: reservation | Preempt | Base 7.2
 TEST(ReservationModel, AgreesStepByStep) {
   const bool soak = std::getenv("CATNAP_SOAK") != nullptr;
   const int walks = soak ? 200 : 4;

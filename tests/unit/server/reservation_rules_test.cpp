@@ -93,7 +93,7 @@ const char* cell(const Row& row, ReservationType type) {
   }
 }
 
-// Proves: reservation | Command permissions by role, type and command | Base 2.0 8.19, figure "Command behavior in the presence of a reservation"
+// Proves: reservation | Command permissions | Base 8.19
 TEST(ReservationTable, EveryRoleTypeAndCommand) {
   for (const ReservationType type : all_types) {
     ReservationState state;
@@ -127,7 +127,7 @@ TEST(ReservationTable, EveryRegistrantHoldsAnAllRegistrantsReservation) {
 
 // --- Register ---
 
-// Proves: reservation | Register: add, same key again, another key | Base 2.0 8.19.3
+// Proves: reservation | Register | Base 7.3
 TEST(ReservationRegister, AddsOnceAndTakesTheSameKeyAgain) {
   ReservationState state;
   EXPECT_TRUE(enlist(state, a, 7).changed);
@@ -141,7 +141,7 @@ TEST(ReservationRegister, AddsOnceAndTakesTheSameKeyAgain) {
   EXPECT_TRUE(enlist(state, b, 7).error.ok()) << "two hosts may have one key";
 }
 
-// Proves: reservation | Register: replace, IEKEY | Base 2.0 8.19.3
+// Proves: reservation | Register | Base 7.3
 TEST(ReservationRegister, ReplacesWithTheKeyOrIgnoringIt) {
   ReservationState state;
   EXPECT_TRUE(is_conflict(enlist(state, a, 9, RegisterAction::replace)));
@@ -156,7 +156,7 @@ TEST(ReservationRegister, ReplacesWithTheKeyOrIgnoringIt) {
   EXPECT_EQ(state.find(b)->key, 3U);
 }
 
-// Proves: reservation | Register: unregister, IEKEY, release by unregistering | Base 2.0 8.19.4
+// Proves: reservation | Register | Base 7.3
 TEST(ReservationRegister, UnregisteringReleases) {
   for (const ReservationType type : all_types) {
     ReservationState state = three();
@@ -176,7 +176,7 @@ TEST(ReservationRegister, UnregisteringReleases) {
   }
 }
 
-// Proves: reservation | Register: CPTPL | Base 2.0 7.3
+// Proves: reservation | Register | Base 7.3
 TEST(ReservationRegister, ChangesPersistenceOnlyWithAFileAndOnlyWhenItSucceeds) {
   ReservationState state;
   EXPECT_TRUE(is(enlist(state, a, 1, RegisterAction::add, 0, false, ChangePersist::on, false), nvme::GenericStatus::invalid_field));
@@ -190,6 +190,7 @@ TEST(ReservationRegister, ChangesPersistenceOnlyWithAFileAndOnlyWhenItSucceeds) 
   EXPECT_FALSE(state.persist);
 }
 
+// Proves: reservation | Many registrants | Base 8.19
 TEST(ReservationRegister, ThousandsMayRegisterAndTheLimitHolds) {
   ReservationState state;
   const auto numbered = [](std::size_t number) {
@@ -208,7 +209,7 @@ TEST(ReservationRegister, ThousandsMayRegisterAndTheLimitHolds) {
 
 // --- Acquire ---
 
-// Proves: reservation | Acquire: by a registrant, again, by another | Base 2.0 8.19.5
+// Proves: reservation | Acquire | Base 7.2
 TEST(ReservationAcquire, OneHolderAtATime) {
   ReservationState state = three();
   const std::uint32_t generation = state.generation;
@@ -232,7 +233,7 @@ TEST(ReservationAcquire, AllRegistrantsHoldSoTheSameTypeIsNoErrorForAny) {
   EXPECT_TRUE(is_conflict(acquire(state, b, 2, ReservationType::exclusive_access_all)));
 }
 
-// Proves: reservation | Acquire: preempt the holder | Base 2.0 8.19.7
+// Proves: reservation | Preempt | Base 7.2
 TEST(ReservationPreempt, TakesTheReservationAndTheRegistrations) {
   ReservationState state = three();
   enlist(state, host_of(4), 1);  // another one with the holder's key
@@ -310,7 +311,7 @@ TEST(ReservationPreempt, TheIssuersOwnRegistrationGoesByItsKeyWithoutNoticeOrAbo
 
 // --- Release ---
 
-// Proves: reservation | Release: by the holder, by others, of another type | Base 2.0 8.19.6
+// Proves: reservation | Release | Base 7.4
 TEST(ReservationRelease, OnlyTheHolderReleasesAndWhoIsConcernedIsTold) {
   for (const ReservationType type : all_types) {
     ReservationState state = three();
@@ -337,7 +338,7 @@ TEST(ReservationRelease, OnlyTheHolderReleasesAndWhoIsConcernedIsTold) {
   }
 }
 
-// Proves: reservation | Release: clear | Base 2.0 8.19.8
+// Proves: reservation | Clear | Base 7.4
 TEST(ReservationRelease, ClearTakesEverythingAndTellsTheOthers) {
   ReservationState state = three();
   ASSERT_TRUE(acquire(state, a, 1, ReservationType::exclusive_access).error.ok());

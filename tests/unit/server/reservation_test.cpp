@@ -28,8 +28,7 @@ constexpr IoOpcode medium_commands[] = {IoOpcode::flush,       IoOpcode::write, 
 
 // Every command that touches the medium, by holder, registrant and stranger, under every type: a conflict exactly where the rules say so. What else a
 // command may end with (an optional operation the block device lacks) is no business of this test.
-// Proves: command | Reservation Acquire | Base 2.0 7.2
-// Proves: status | Reservation Conflict | Base 2.0 3.3.3.2.1.1
+// Proves: reservation | Command permissions | Base 8.19
 TEST(Reservation, IsObeyedByEveryCommandOnTheMedium) {
   for (std::uint8_t type = 1; type <= nvme::last_reservation_type; ++type) {
     ReservationBench bench;
@@ -98,7 +97,7 @@ TEST(Reservation, HoldsForQueuesAndControllersThatComeLater) {
   EXPECT_TRUE(succeeded(bench.io(bench.connect_host(1), IoOpcode::read)));
 }
 
-// Proves: reservation | Registrations outlive controllers | Base 2.0 8.19
+// Proves: reservation | Register | Base 7.3
 TEST(Reservation, OutlivesTheControllersOfItsHolder) {
   ReservationBench bench;
   const auto holder = bench.connect_host(1), stranger = bench.connect_host(2);
@@ -110,7 +109,8 @@ TEST(Reservation, OutlivesTheControllersOfItsHolder) {
   EXPECT_TRUE(succeeded(bench.io(bench.connect_host(1), IoOpcode::write)));
 }
 
-// Proves: command | Reservation Report | Base 2.0 7.4
+// Proves: reservation | Report | Base 7.5
+// Proves: reservation | Report with extended data | Base 7.5
 TEST(Reservation, IsReported) {
   ReservationBench bench;
   const auto one = bench.connect_host(1), two = bench.connect_host(2);
@@ -165,7 +165,7 @@ TEST(Reservation, RefusesWhatIsMalformed) {
 
 // --- durable, published, completed ---
 
-// Proves: reservation | Persistence: on disk before it is published and completed | Base 2.0 8.19.5
+// Proves: reservation | Persist through power loss | Base 8.19
 TEST(ReservationOrder, DurableThenPublishedThenCompleted) {
   ReservationBench bench("/file");
   const auto holder = bench.connect_host(1), stranger = bench.connect_host(2);
@@ -265,7 +265,7 @@ TEST(ReservationOrder, RestoredStateHoldsFromTheStart) {
 
 // --- preempt and abort ---
 
-// Proves: reservation | Acquire: preempt and abort ends what is outstanding | Base 2.0 8.19.7
+// Proves: reservation | Preempt and Abort | Base 7.2
 TEST(ReservationAbort, EndsWhatWaitsAndWaitsForWhatRuns) {
   ReservationBench bench;
   const auto victim = bench.connect_host(1), other = bench.connect_host(2), bystander = bench.connect_host(3);
@@ -321,8 +321,8 @@ TEST(ReservationAbort, PlainPreemptLeavesRunningCommandsAlone) {
 
 // --- notifications ---
 
-// Proves: log | Reservation Notification | Base 2.0 5.16.1.25
-// Proves: event | Reservation Log Page Available | Base 2.0 5.2
+// Proves: log | Reservation Notification | Base 5.16.1.24
+// Proves: event | Reservation Log Page Available | Base 5.2
 TEST(ReservationNotices, GoToEveryControllerOfTheHostOnce) {
   ReservationBench bench;
   const auto one = bench.connect_host(1), again = bench.connect_host(1), two = bench.connect_host(2), three = bench.connect_host(3);
@@ -399,7 +399,7 @@ TEST(ReservationNotices, WhatFindsNoRoomLeavesAGap) {
   EXPECT_EQ(bench.notice(other).count, NotificationLog::capacity + lost + 1);
 }
 
-// Proves: feature | Reservation Notification Mask | Base 2.0 5.27.1.27
+// Proves: feature | Reservation Notification Mask | Base 5.27.1.26
 TEST(ReservationNotices, MaskedOnesAreNotLogged) {
   ReservationBench bench;
   const auto holder = bench.connect_host(1), other = bench.connect_host(2);
@@ -427,7 +427,7 @@ TEST(ReservationNotices, MaskedOnesAreNotLogged) {
   EXPECT_EQ(feature(0x0A, 1, 0).dw0(), 0U);
 }
 
-// Proves: feature | Reservation Persistence | Base 2.0 5.27.1.28
+// Proves: feature | Reservation Persistence | Base 5.27.1.27
 TEST(ReservationFeatures, PersistenceIsOnDiskBeforeItIsAnswered) {
   ReservationBench bench("/file");
   const auto host = bench.connect_host(1);
@@ -465,8 +465,6 @@ TEST(ReservationFeatures, PersistenceNeedsAFile) {
   EXPECT_TRUE(is(bench.send_register(host, RegisterAction::add, 0, 1, false, ChangePersist::on), GenericStatus::invalid_field));
 }
 
-// Proves: identify | RESCAP | Base 2.0 5.17.2.1
-// Proves: identify | ONCS reservations | Base 2.0 5.17.2.1
 TEST(ReservationFeatures, IdentifyTells) {
   for (const bool with_file : {false, true}) {
     ReservationBench bench(with_file ? "/file" : "");
