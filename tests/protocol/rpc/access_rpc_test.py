@@ -11,7 +11,7 @@ import unittest
 
 from server_process import RpcFailure, ServerProcess, free_tcp_port
 
-NQN, OTHER_NQN = "nqn.2026-11.io.catnap:one", "nqn.2026-11.io.catnap:other"
+NQN, OTHER_NQN = "nqn.2026-11.io.catnap:one", "nqn.2026-11.io.catnap:another"
 DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
 HOST_A, HOST_B = "nqn.2014-08.org.example:a", "nqn.2014-08.org.example:b"
 
@@ -45,8 +45,8 @@ class WithServer(unittest.TestCase):
         if self.server.process.returncode is None:
             self.assertEqual(self.server.stop(), 0, self.server.log_text())
 
-    def rpc(self, line):
-        status, out, err = self.server.rpc_py(*line.split())
+    def rpc(self, line, text=""):
+        status, out, err = self.server.rpc_py(*line.split(), text=text)
         self.assertEqual(status, 0, f"{line}: {err}")
         return out
 
@@ -130,25 +130,29 @@ class Results(WithServer):
 
 class Access(WithServer):
     def configure(self):
-        self.rpc("nvmf_create_transport -t TCP")
-        for name in ("Null0", "Null1"):
-            self.rpc(f"bdev_null_create {name} 8 512")
-        self.rpc(f"nvmf_create_subsystem {NQN} -a --admin-label rack-7")
-        self.rpc(f"nvmf_subsystem_add_ns {NQN} Null0 -n 1 -i")
-        self.rpc(f"nvmf_subsystem_add_ns {NQN} Null1 -n 2")
-        self.rpc(f"nvmf_ns_add_host {NQN} 1 {HOST_B}")
-        self.rpc(f"nvmf_ns_visible {NQN} 1 {HOST_A} --visible")
-        self.rpc(f"nvmf_subsystem_add_listener {NQN} -t tcp -a 0.0.0.0 -s {self.port}")
-        self.rpc(f"nvmf_create_subsystem {OTHER_NQN}")
-        self.rpc(f"nvmf_subsystem_add_host {OTHER_NQN} {HOST_A}")
-        # Saved before the wildcard of the other subsystem, loaded all the same.
-        self.rpc(f"nvmf_subsystem_add_listener {OTHER_NQN} -t tcp -a 127.0.0.1 -s {self.port}")
-        self.rpc(f"nvmf_subsystem_add_listener discovery -t tcp -a ::1 -f ipv6 -s {self.port}")
-        self.rpc(f"nvmf_subsystem_add_host {DISCOVERY_NQN} {HOST_A}")
-        self.rpc(f"nvmf_subsystem_allow_any_host {DISCOVERY_NQN} --no-allow-any-host")
-        self.rpc("nvmf_discovery_add_referral -t tcp -a 192.0.2.7 -s 8009 -k")
-        self.rpc(f"nvmf_discovery_add_referral -t rdma -a 192.0.2.8 -s 4420 -n {OTHER_NQN} --hosts {HOST_A},{HOST_B}")
-        self.rpc(f"nvmf_discovery_referral_remove_host -t rdma -a 192.0.2.8 -s 4420 -n {OTHER_NQN} {HOST_B}")
+        # The second subsystem's single address is saved before the first one's wildcard, and loaded all the same.
+        commands = f"""
+            nvmf_create_transport -t TCP
+            bdev_null_create Null0 8 512
+            bdev_null_create Null1 8 512
+            nvmf_create_subsystem {NQN} -a --admin-label rack-7
+            nvmf_subsystem_add_ns {NQN} Null0 -n 1 -i
+            nvmf_subsystem_add_ns {NQN} Null1 -n 2
+            nvmf_ns_add_host {NQN} 1 {HOST_B}
+            nvmf_ns_visible {NQN} 1 {HOST_A} --visible
+            nvmf_subsystem_add_listener {NQN} -t tcp -a 0.0.0.0 -s {self.port}
+            nvmf_create_subsystem {OTHER_NQN}
+            nvmf_subsystem_add_host {OTHER_NQN} {HOST_A}
+            nvmf_subsystem_add_listener {OTHER_NQN} -t tcp -a 127.0.0.1 -s {self.port}
+            nvmf_subsystem_add_listener discovery -t tcp -a ::1 -f ipv6 -s {self.port}
+            nvmf_subsystem_add_host {DISCOVERY_NQN} {HOST_A}
+            nvmf_subsystem_allow_any_host {DISCOVERY_NQN} --no-allow-any-host
+            nvmf_discovery_add_referral -t tcp -a 192.0.2.7 -s 8009 -k
+            nvmf_discovery_add_referral -t rdma -a 192.0.2.8 -s 4420 -n {OTHER_NQN} --hosts {HOST_A},{HOST_B}
+            nvmf_discovery_referral_remove_host -t rdma -a 192.0.2.8 -s 4420 -n {OTHER_NQN} {HOST_B}
+            nvmf_discovery_referral_allow_any_host -t rdma -a 192.0.2.8 -s 4420 -n {OTHER_NQN} --no-allow-any-host
+        """
+        self.rpc("", text="\n".join(line.strip() for line in commands.strip().splitlines()) + "\n")
 
     def test_access_is_shown_saved_and_loaded_again(self):
         self.configure()
