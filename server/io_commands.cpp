@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <iterator>
 #include <memory>
 #include <utility>
 
@@ -145,10 +146,11 @@ void IoQueue::abort_command(std::uint16_t cid, std::move_only_function<void(bool
   Request& request = *aborted.request;
   abort_watches_.push_back({&request, std::move(done)});
   if (abort_executing(request)) return;
-  const auto watch = std::find_if(abort_watches_.begin(), abort_watches_.end(), [&](const AbortWatch& each) { return each.request == &request; });
-  if (watch == abort_watches_.end()) return;
+  // The newest: an earlier Abort of the same command may have been granted, and waits for its end.
+  const auto watch = std::find_if(abort_watches_.rbegin(), abort_watches_.rend(), [&](const AbortWatch& each) { return each.request == &request; });
+  if (watch == abort_watches_.rend()) return;
   auto refused = std::move(watch->done);
-  abort_watches_.erase(watch);
+  abort_watches_.erase(std::next(watch).base());
   refused(false);
 }
 
