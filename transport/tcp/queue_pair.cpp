@@ -239,19 +239,19 @@ void QueuePair::disconnect(const std::string& reason) {
 }
 
 void QueuePair::disconnect_within(const std::string& reason, std::uint64_t grace_us) {
-  const std::uint64_t deadline_ns = group_.thread.now_ns() + grace_us * ns_per_us;
-  if (state_ == State::disconnecting) {
-    linger_deadline_ns_ = std::min(linger_deadline_ns_, deadline_ns);
-    watch_deadlines();
-  } else if (state_ == State::ready || state_ == State::expecting_ic_req) {
-    disconnect(reason);
-    linger_deadline_ns_ = deadline_ns;
-    watch_deadlines();
-  }
+  if (state_ != State::ready && state_ != State::expecting_ic_req) return;
+  disconnect(reason);
+  linger_deadline_ns_ = group_.thread.now_ns() + grace_us * ns_per_us;
+  watch_deadlines();
 }
 
 void QueuePair::shut_down() {
   if (state_ == State::terminating) return close(close_reason_, true);
+  if (state_ == State::disconnecting) {
+    // It may have been given more time than the end of the target has.
+    linger_deadline_ns_ = std::min(linger_deadline_ns_, group_.thread.now_ns() + disconnect_linger_ns);
+    watch_deadlines();
+  }
   if (state_ != State::ready && state_ != State::expecting_ic_req) return;
   linger(State::disconnecting, "the target shuts down");
   want_flush();

@@ -302,6 +302,53 @@ TEST_F(QueuePairTest, DisconnectLetsWhatRunsFinishFirst) {
   EXPECT_TRUE(sink.closed);
 }
 
+TEST_F(QueuePairTest, ADisconnectMayGiveWhatRunsATimeOfItsOwnAndTheFirstWord) {
+  connected();
+  Request* running = nullptr;
+  sink.on_plan = [](Request&) { return PlanAction::execute; };
+  sink.on_execute = [&](Request& request) { running = &request; };
+  send_capsule(4);
+  ASSERT_NE(running, nullptr);
+  hand.on_thread([&] { running->queue->disconnect_within("test", 60'000'000); });
+  hand.on_thread([&] { running->queue->disconnect_within("another", 1'000'000); });
+  hand.advance_us(59'000'000);
+  hand.on_thread([&] { running->queue->complete(*running); });
+  EXPECT_EQ(std::uint16_t{receive_pdu<CapsuleResp>().cqe.cid}, 4) << "within its minute, whatever others were given later";
+  EXPECT_TRUE(sink.closed);
+}
+
+TEST_F(QueuePairTest, AfterItsTimeADisconnectClosesTheSocketAndWaitsForWhatRuns) {
+  connected();
+  Request* running = nullptr;
+  sink.on_plan = [](Request&) { return PlanAction::execute; };
+  sink.on_execute = [&](Request& request) { running = &request; };
+  send_capsule(4);
+  ASSERT_NE(running, nullptr);
+  hand.on_thread([&] { running->queue->disconnect_within("test", 60'000'000); });
+  hand.advance_us(61'000'000);
+  EXPECT_FALSE(sink.closed) << "its request is in execution";
+  EXPECT_TRUE(receive(1).empty());
+  hand.on_thread([&] { running->queue->complete(*running); });
+  EXPECT_TRUE(sink.closed);
+}
+
+TEST_F(QueuePairTest, TheEndOfTheTargetShortensATimeThatWasGiven) {
+  connected();
+  Request* running = nullptr;
+  sink.on_plan = [](Request&) { return PlanAction::execute; };
+  sink.on_execute = [&](Request& request) { running = &request; };
+  send_capsule(4);
+  ASSERT_NE(running, nullptr);
+  hand.on_thread([&] { running->queue->disconnect_within("test", 3'600'000'000); });
+  bool over = false;
+  hand.on_thread([&] { group->shut_down([&] { over = true; }); });
+  hand.advance_us(3'000'000);
+  char byte = 0;
+  EXPECT_EQ(recv(fds[1], &byte, 1, MSG_DONTWAIT), 0) << "the socket is closed by then";
+  hand.on_thread([&] { running->queue->complete(*running); });
+  EXPECT_TRUE(over);
+}
+
 TEST_F(QueuePairTest, NoConnectInTimeEndsTheConnection) {
   shake_hands();
   hand.advance_us(options.handshake_timeout_us - 1);
