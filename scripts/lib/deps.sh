@@ -8,7 +8,7 @@ DEPS_BUILD=(
 )
 # Compilers, linters and libraries that only the tests use.
 DEPS_TEST=(
-  libgtest-dev libgmock-dev
+  libgtest-dev libgmock-dev libbenchmark-dev
   clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev
   python3
 )

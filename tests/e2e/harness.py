@@ -63,6 +63,10 @@ def wait_for(condition, timeout_s, what):
     time.sleep(0.05)
 
 
+class NotHere(Exception):
+  """This case cannot run on this machine; the text says why."""
+
+
 class Cases:
   """Named cases that run in order of their declaration; one that fails does not stop the next, unless the guest is gone."""
 
@@ -90,7 +94,7 @@ class Cases:
   def run(self, context, only=None, tidy=None, judge=None, explain=None):
     """Runs all cases with `context`; returns the exit code for ctest. After each case `tidy` makes room for the next one (if it cannot, nothing more is
     run), and `judge` may find fault with what the case left behind. `explain` gives text that helps to understand a failure."""
-    failed, not_run, passed = [], [], 0
+    failed, not_run, passed, skipped = [], [], 0, 0
     started = time.monotonic()
     gone = None
     for name, function in self.cases:
@@ -109,6 +113,9 @@ class Cases:
         if judge:
           judge(context)
         assert not gone, gone
+      except NotHere as reason:
+        skipped += 1
+        print(f"[ SKIPPED] {name}: {reason}", flush=True)
       except Exception as problem:  # a case may fail in any way; all of them are reported
         text = str(problem) if isinstance(problem, (AssertionError, GuestError)) and str(problem) else traceback.format_exc()
         print(f"{text.rstrip()}\n[ FAILED ] {name} ({time.monotonic() - begun:.1f} s)", flush=True)
@@ -123,7 +130,7 @@ class Cases:
     print(f"{self.title}: {passed} passed, {len(failed)} failed, {len(not_run)} not run, {time.monotonic() - started:.0f} s", flush=True)
     for name in failed + not_run:
       print(f"  {'failed' if name in failed else 'not run'}: {name}", flush=True)
-    return 1 if failed or not_run or not passed else 0
+    return 1 if failed or not_run or not passed + skipped else 0
 
 
 class RpcError(AssertionError):

@@ -6,18 +6,22 @@ Counted for the whole process, all threads: wake-ups (voluntary context switches
 that the host asked for), the cost of I/O itself (tests/bench).
 """
 import os
+import shutil
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from harness import Cases, Catnapd, free_port, options, wait_for
+from harness import Cases, Catnapd, NotHere, free_port, options, wait_for
 from nvme_client import Controller
 
 NQN = "nqn.2026-11.io.catnap:idle"
-QUIET_S = 10
+QUIET_S = 10 if os.environ.get("CATNAP_SOAK") else 5
+UNCONFIGURED_S = 10  # a promise of its own: none at all for so long
+KATO_MS = 4000
 MAX_WAKEUPS_PER_S = 5
 MAX_CPU_PERCENT = 1
 SIZE_BYTES = 16 << 20
@@ -59,11 +63,11 @@ def do_io(controller, kind):
     place += 4 * size
 
 
-def quiet(server, what, max_wakeups=MAX_WAKEUPS_PER_S):
+def quiet(server, what, max_wakeups=MAX_WAKEUPS_PER_S, quiet_s=QUIET_S):
   """Fails when the process, which nobody asks for anything, wakes up more often than this per second, or takes more CPU than allowed."""
   before = thread_costs(server.process.pid)
   started = time.monotonic()
-  time.sleep(QUIET_S)  # this is the measurement itself, not a wait for something
+  time.sleep(quiet_s)  # this is the measurement itself, not a wait for something
   seconds = time.monotonic() - started
   after = thread_costs(server.process.pid)
   costs = {}
@@ -106,7 +110,7 @@ def build_tower(rpc, base):
   rpc.call("accel_crypto_key_create", name="key", cipher="AES_XTS", key="1" * 32, key2="2" * 32)
 
 
-def configure(server, folder, kind):
+def configure(server, folder, kind, traddr="127.0.0.1"):
   """One subsystem with one bdev of this kind; its address."""
   name = "disk"
   if kind.endswith("_tower"):
@@ -124,8 +128,8 @@ def configure(server, folder, kind):
   server.rpc.call("nvmf_create_transport", trtype="TCP")
   server.rpc.call("nvmf_create_subsystem", nqn=NQN, serial_number="IDLE", allow_any_host=True, max_namespaces=MANY_NAMESPACES)
   server.rpc.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "disk"})
-  server.rpc.call("nvmf_subsystem_add_listener", nqn=NQN, listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)})
-  return ("127.0.0.1", port)
+  server.rpc.call("nvmf_subsystem_add_listener", nqn=NQN, listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": traddr, "trsvcid": str(port)})
+  return (traddr, port)
 
 
 def measure(kind):
@@ -151,7 +155,7 @@ def measure(kind):
 def unconfigured(chosen):
   with Catnapd(chosen.catnapd, name="idle-unconfigured", log_folder=chosen.logs) as server:
     settled(server)
-    quiet(server, "unconfigured", max_wakeups=0)
+    quiet(server, "unconfigured", max_wakeups=0, quiet_s=UNCONFIGURED_S)
     server.terminate()
 
 
@@ -226,6 +230,91 @@ def vanish(host):
   return lambda: None
 
 
+def after_rate_limit(kind):
+  """I/O that had to wait for a rate limit is done, and the limit stays: nothing measures time any more."""
+
+  def run(chosen):
+    with tempfile.TemporaryDirectory(prefix="catnap-idle-") as folder, Catnapd(chosen.catnapd, name="idle-qos", log_folder=chosen.logs) as server:
+      host = Controller(configure(server, folder, kind), NQN)
+      server.rpc.call("bdev_set_qos_limit", name="disk", rw_ios_per_sec=1000, rw_mbytes_per_sec=1)
+      do_io(host, kind)
+      settled(server)
+      quiet(server, f"{kind} after QoS")
+      host.read(1, 0, 4096)
+      host.close()
+      server.terminate()
+
+  return run
+
+
+class FarHost:
+  """A network namespace in which the server runs, and a link to it that can be cut so that packets vanish without a word."""
+
+  def __init__(self, folder):
+    self.name = f"catnap-idle-{os.getpid()}"
+    self.link = f"cn{os.getpid() % 100000}"
+    self.server_address, self.own_address = "192.0.2.1", "192.0.2.2"  # reserved for examples (RFC 5737)
+    self.wrapper = Path(folder) / "in-namespace"
+    self.made = False
+
+  def ip(self, *arguments):
+    return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+
+  def make(self, binary):
+    """The program that runs `binary` in there, or why there is none."""
+    if not shutil.which("ip"):
+      return None, "ip (iproute2) is not there"
+    steps = [("netns", "add", self.name),
+             ("link", "add", self.link, "type", "veth", "peer", "name", "far", "netns", self.name),
+             ("addr", "add", f"{self.own_address}/30", "dev", self.link),
+             ("link", "set", self.link, "up"),
+             ("-n", self.name, "addr", "add", f"{self.server_address}/30", "dev", "far"),
+             ("-n", self.name, "link", "set", "far", "up")]
+    for step in steps:
+      done = self.ip(*step)
+      if done.returncode != 0:
+        return None, f"ip {' '.join(step)}: {done.stderr.strip()}"
+      self.made = True
+    self.wrapper.write_text(f'#!/bin/sh\nexec ip netns exec {self.name} {binary} "$@"\n')
+    self.wrapper.chmod(0o755)
+    return self.wrapper, None
+
+  def cut(self):
+    assert self.ip("-n", self.name, "link", "set", "far", "down").returncode == 0
+
+  def remove(self):
+    if self.made:
+      self.ip("link", "del", self.link)
+      self.ip("netns", "del", self.name)
+
+
+@cases.case("quiet while and after a host vanished without a word (its packets are dropped)")
+def vanished_silently(chosen):
+  with tempfile.TemporaryDirectory(prefix="catnap-idle-") as folder:
+    far = FarHost(folder)
+    try:
+      program, reason = far.make(chosen.catnapd)
+      if program is None:
+        raise NotHere(reason)
+      with Catnapd(program, name="idle-vanished", log_folder=chosen.logs) as server:
+        address = configure(server, folder, "malloc", traddr=far.server_address)
+        host = Controller(address, NQN, kato_ms=KATO_MS)
+        for place in range(32):
+          host.submit_read(1, place * 131072, 131072)  # answers that nobody will take
+        far.cut()
+        quiet(server, "malloc while a vanished host is not yet known to be")
+
+        def gone():
+          return not server.rpc.call("nvmf_subsystem_get_controllers", nqn=NQN)
+
+        wait_for(gone, 6 * KATO_MS / 1000, "the keep-alive time of the vanished host to end its controller")
+        settled(server)
+        quiet(server, "malloc after a host vanished without a word")
+        server.terminate()
+    finally:
+      far.remove()
+
+
 @cases.case(f"{MANY_CONNECTIONS} idle connections and {MANY_NAMESPACES} idle namespaces")
 def many(chosen):
   with Catnapd(chosen.catnapd, name="idle-many", log_folder=chosen.logs) as server:
@@ -246,7 +335,9 @@ def many(chosen):
 
 for bdev_kind in ("null", "malloc", "aio", "uring", "malloc_tower", "uring_tower"):
   cases.case(f"quiet with {bdev_kind}")(measure(bdev_kind))
-for bdev_kind in ("malloc", "uring"):
+for bdev_kind in ("null", "malloc", "aio", "uring"):
+  cases.case(f"quiet with {bdev_kind} after QoS")(after_rate_limit(bdev_kind))
+for bdev_kind in ("null", "malloc", "aio", "uring"):
   for trouble_name, trouble_made in (("aborts", abort), ("a stalled reader", stall), ("a host that vanished", vanish)):
     cases.case(f"quiet with {bdev_kind} after {trouble_name}")(after_trouble(bdev_kind, trouble_made, trouble_name))
 

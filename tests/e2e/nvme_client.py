@@ -189,9 +189,10 @@ class QueuePair:
 
 
 class Controller:
-  """An enabled I/O controller with one I/O queue, `io`. No keep-alive is asked for (KATO 0)."""
+  """An enabled I/O controller with one I/O queue, `io`. Without `kato_ms` no keep-alive is asked for."""
 
-  def __init__(self, address, nqn, header_digest=False, data_digest=False, timeout_s=20):
+  def __init__(self, address, nqn, header_digest=False, data_digest=False, timeout_s=20, kato_ms=0):
+    self.kato_ms = kato_ms
     self.address = address
     self.nqn = nqn
     self.host_id = uuid.uuid4()
@@ -214,7 +215,7 @@ class Controller:
   def _connect(self, queue, qid, cntlid, size):
     data = self.host_id.bytes + struct.pack("<H", cntlid) + bytes(238)
     data += self.nqn.encode().ljust(256, b"\0") + f"nqn.2014-08.org.nvmexpress:uuid:{self.host_id}".encode().ljust(256, b"\0") + bytes(256)
-    fields = struct.pack("<HHHBxI", 0, qid, size, 0, 0)
+    fields = struct.pack("<HHHBxI", 0, qid, size, 0, self.kato_ms if qid == 0 else 0)
     return queue.call(f"Connect of queue {qid}", FABRICS, nsid=1, data=data, in_capsule=True, fields=fields)
 
   def _get_property(self, offset, size):

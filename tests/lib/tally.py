@@ -34,6 +34,7 @@ _UNITTEST_VERDICT = re.compile(r"^(?:OK|FAILED)(?: \((.*)\))?$", re.MULTILINE)
 _UNITTEST_BAD = re.compile(r"^(?:FAIL|ERROR): (.+)$", re.MULTILINE)
 _UNITTEST_SKIP = re.compile(r"^(.*?)(?: \.\.\.)? skipped (['\"])(.*)\2$", re.MULTILINE)
 _HARNESS_CASE = re.compile(r"^\[\s+(OK|FAILED)\s+\] (.+) \([\d.]+ s\)$", re.MULTILINE)
+_HARNESS_SKIP = re.compile(r"^\[ SKIPPED\] (.+?): (.+)$", re.MULTILINE)
 _HARNESS_SUM = re.compile(r"^.+: \d+ passed, \d+ failed, (\d+) not run, \d+ s$", re.MULTILINE)
 _SKIP_REASON = re.compile(r"^SKIPPED: (.+)$", re.MULTILINE)
 _TAP = re.compile(r"^(ok|not ok)\b(?: (\d+))?(?: -)? ?(.*)$", re.MULTILINE)
@@ -91,6 +92,7 @@ def tap_cases(output):
 def harness_cases(output):
     """Cases of a tests/e2e program; what could not run since the guest was gone has failed."""
     cases = [Case(name, PASSED if verdict == "OK" else FAILED) for verdict, name in _HARNESS_CASE.findall(output)]
+    cases += [Case(name, SKIPPED, reason) for name, reason in _HARNESS_SKIP.findall(output)]
     sums = _HARNESS_SUM.search(output)
     return cases + [Case("a case that could not run", FAILED)] * (int(sums.group(1)) if sums else 0)
 

@@ -90,6 +90,10 @@ class Programs(unittest.TestCase):
     def test_end_to_end_programs(self):
         output = "[ RUN    ] two words\n[     OK ] two words (0.1 s)\n[ RUN    ] b\nwhy\n[ FAILED ] b (1.0 s)\nhost: 1 passed, 1 failed, 2 not run, 3 s\n"
         self.assertEqual(outcomes(tally.program_cases("fail", "Failed", output)), [1, 3, 0])
+        output = "[ RUN    ] a\n[ SKIPPED] a: no cgroups: not root\n[ RUN    ] b\n[     OK ] b (0.1 s)\nx: 1 passed, 0 failed, 0 not run, 3 s\n"
+        cases = tally.program_cases("run", "", output)
+        self.assertEqual(outcomes(cases), [1, 0, 1])
+        self.assertIn(tally.Case("a", tally.SKIPPED, "no cgroups: not root"), cases)
         skipped = tally.program_cases("notrun", "SKIP_RETURN_CODE=77", "SKIPPED: no QEMU here\n")
         self.assertEqual(skipped, [tally.Case("", tally.SKIPPED, "no QEMU here")])
 

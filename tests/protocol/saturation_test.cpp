@@ -200,7 +200,6 @@ class SaturationTest : public testing::Test {
       const double all = passed("busy") + passed("idle");
       printf("  reactor on CPU %u busy %.0f %%, stalls %.0f\n", after[i]["lcore"].asUInt(), all > 0 ? 100 * passed("busy") / all : 0,
              passed("stalls"));
-      EXPECT_EQ(passed("stalls"), 0) << after[i]["last_stall"].asString();
     }
     rpcs.print("RPC");
     keep_alives.print("keep-alive");
