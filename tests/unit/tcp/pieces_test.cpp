@@ -263,6 +263,42 @@ TEST_P(PiecesTest, AHostThatGoesWithinAnyAnswerLeavesNothing) {
   }
 }
 
+// Proves: admin | Abort | Base 5.1
+TEST_P(PiecesTest, AnAbortWhileAnR2tIsHalfSentIsAnsweredBehindIt) {
+  connect_anew();
+  const auto steps = conversation();
+  for (std::size_t i = 0; i < 2; ++i) {
+    send_bytes(steps[i].bytes.data(), steps[i].bytes.size());
+    hear(steps[i].answer_bytes);
+  }
+  send_cap = 10;
+  const std::string asking = command(11);
+  ASSERT_EQ(::send(fds[1], asking.data(), asking.size(), MSG_NOSIGNAL), static_cast<ssize_t>(asking.size()));
+  char byte = 0;
+  for (int turns = 0; turns < 8 && recv(fds[1], &byte, 1, MSG_DONTWAIT | MSG_PEEK) != 1; ++turns) hand.reactor.turn(0);
+  refuse_every = 1;
+  transport::CommandQueue::Aborted aborted;
+  hand.thread->send([&] { aborted = sink.planned.back()->queue->abort(11); });
+  for (int turns = 0; turns < 3; ++turns) hand.reactor.turn(0);
+  EXPECT_EQ(aborted.outcome, transport::CommandQueue::AbortOutcome::taken_back);
+  EXPECT_EQ(sink.abandoned.size(), 1u);
+  send_cap = refuse_every = 0;
+  hand.settle();
+  const std::size_t r2t_bytes = sizeof(R2T) + digest_size();
+  const std::string heard = hear(r2t_bytes + sizeof(CapsuleResp) + digest_size());
+  ASSERT_EQ(heard.size(), r2t_bytes + sizeof(CapsuleResp) + digest_size());
+  EXPECT_EQ(heard[0], static_cast<char>(PduType::r2t)) << "it goes out whole";
+  EXPECT_EQ(heard[r2t_bytes], static_cast<char>(PduType::capsule_resp));
+  R2T r2t;
+  std::memcpy(static_cast<void*>(&r2t), heard.data(), sizeof r2t);
+  const std::string data = h2c(11, r2t.ttag, 0, std::string(io_bytes, 'z'), true);
+  send_bytes(data.data(), data.size());
+  const std::string after = command(2);
+  send_bytes(after.data(), after.size());
+  EXPECT_EQ(hear(sizeof(CapsuleResp) + digest_size()).size(), sizeof(CapsuleResp) + digest_size()) << "the connection goes on";
+  EXPECT_TRUE(written.empty());
+}
+
 INSTANTIATE_TEST_SUITE_P(Digests, PiecesTest, testing::Bool(), [](const auto& one) { return one.param ? std::string("On") : std::string("Off"); });
 
 }  // namespace
