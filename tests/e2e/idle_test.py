@@ -142,6 +142,10 @@ def measure(kind):
       for host in hosts:
         do_io(host, kind)
       quiet(server, kind)
+      # No safety net: there is nothing periodic that could hide a lost wake-up.
+      for thread in server.rpc.call("thread_get_pollers")["threads"]:
+        for which in ("active_pollers", "timed_pollers", "paused_pollers"):
+          assert not thread[which], f"thread {thread['name']} has {which}: {thread[which]}"
       # It woke up well: the same connections still work.
       for host in hosts:
         host.read(1, 0, 4096)

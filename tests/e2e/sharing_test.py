@@ -23,6 +23,7 @@ CELL_S = 1.0 if SOAK else 0.4
 LEAST_RATIO = 0.95 if SOAK else 0.7
 # Of wall time: what trying again now and then, whether spinning pays, may cost.
 MOST_SPINNING = 0.1
+POLL_S = 600 if SOAK else 4
 QUOTA_US, PERIOD_US = 20_000, 100_000
 
 cases = Cases("sharing_test")
@@ -79,6 +80,45 @@ def same_cpu(chosen):
     port = configure(server)
     for depth in (1, 32):
       compare(chosen, server, port, depth, cpu, "client on the same CPU")
+    server.terminate()
+
+
+@contextlib.contextmanager
+def kernel_log():
+  """Gives a function that tells what the kernel has logged since."""
+  try:
+    log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+  except OSError as problem:
+    raise NotHere(f"the kernel's log cannot be read: {problem}") from None
+  os.lseek(log, 0, os.SEEK_END)
+
+  def lines():
+    found = []
+    while True:
+      try:
+        found.append(os.read(log, 8192).decode(errors="replace").splitlines()[0])
+      except BlockingIOError:
+        return found
+      except BrokenPipeError:  # overwritten meanwhile; go on with what is there
+        continue
+
+  try:
+    yield lines
+  finally:
+    os.close(log)
+
+
+@cases.case(f"poll mode, busy and idle in turn for {POLL_S} s: the kernel's own work is not held up")
+def kernel_work(chosen):
+  cpu = min(os.sched_getaffinity(0))
+  with kernel_log() as logged, server_on(chosen, cpu, "sharing-poll") as server:
+    port = configure(server)
+    until = time.monotonic() + POLL_S
+    while time.monotonic() < until:
+      load(chosen, server, port, "poll", 32, max(os.sched_getaffinity(0)))
+      time.sleep(CELL_S)  # this is the idle half itself
+    complaints = [line for line in logged() if any(word in line for word in ("lockup", "hogged CPU", "stall on CPU", "blocked for more than"))]
+    assert not complaints, "\n".join(complaints)
     server.terminate()
 
 
