@@ -116,7 +116,7 @@ void append_policies(Json::Value& calls, const Bdev& bdev) {
 void register_bdev_policy_methods(rpc::MethodTable& table) {
   std::vector<Param> params;
   params.push_back(Param("name", ParamType::string, "Name, alias or UUID").required());
-  for (const Limit& limit : limits) params.push_back(Param(limit.name, ParamType::integer, limit.help));
+  for (const Limit& limit : limits) params.push_back(Param(limit.name, ParamType::integer, limit.help).range(0, ~std::uint64_t{0}));
   table.add(Method("bdev_set_qos_limit", "Limits a bdev's rates, over all connections; limits that are not named stay as they are")
                 .with(std::move(params))
                 .mutates()

@@ -230,8 +230,12 @@ void add_histogram_methods(rpc::MethodTable& table) {
                        Param("granularity", ParamType::integer, "Each power of two of nanoseconds has 2^granularity buckets")
                            .range(1, max_histogram_granularity)
                            .or_default(defaults.granularity),
-                       Param("min_nsec", ParamType::integer, "Shorter ones count in the first bucket").or_default(json_u64(defaults.min_ns)),
-                       Param("max_nsec", ParamType::integer, "Longer ones count in the last bucket").or_default(json_u64(defaults.max_ns))})
+                       Param("min_nsec", ParamType::integer, "Shorter ones count in the first bucket")
+                           .range(0, ~std::uint64_t{0})
+                           .or_default(json_u64(defaults.min_ns)),
+                       Param("max_nsec", ParamType::integer, "Longer ones count in the last bucket")
+                           .range(0, ~std::uint64_t{0})
+                           .or_default(json_u64(defaults.max_ns))})
                 .mutates()
                 .handler(enable_histogram));
   table.add(Method("bdev_get_histogram", "Shows a bdev's latency histogram")
@@ -263,12 +267,13 @@ void register_bdev_statistics_methods(rpc::MethodTable& table) {
                            .one_of({"all", "maxmin", "error", "none"})
                            .or_default("all")})
                 .handler(reset_iostat));
-  table.add(
-      Method("bdev_set_qd_sampling_period", "Keeps the queue depth of a bdev over time, shown by bdev_get_iostat; nothing is woken up for it")
-          .with({Param("name", ParamType::string, "Name, alias or UUID").required(),
-                 Param("period", ParamType::integer, "Microseconds, shown again as they are: every change of the depth counts; 0: off").required()})
-          .mutates()
-          .handler(set_qd_sampling_period));
+  table.add(Method("bdev_set_qd_sampling_period", "Keeps the queue depth of a bdev over time, shown by bdev_get_iostat; nothing is woken up for it")
+                .with({Param("name", ParamType::string, "Name, alias or UUID").required(),
+                       Param("period", ParamType::integer, "Microseconds, shown again as they are: every change of the depth counts; 0: off")
+                           .required()
+                           .range(0, ~std::uint64_t{0})})
+                .mutates()
+                .handler(set_qd_sampling_period));
   add_histogram_methods(table);
 }
 

@@ -263,6 +263,7 @@ void Channel::finish(BdevIo& io, Status status) {
   account(io, status);
   if ((observers_ | io.notes) != 0) [[unlikely]] {
     if (observers_ != 0) observe_finish(io, status);
+    io.phase = Phase::outside;  // before its lock goes: the next one's must not wait for this I/O
     if (io.notes != 0) release_notes(io);
   }
   io.phase = Phase::outside;

@@ -101,6 +101,7 @@ void Channel::limits_due() {
   core.rate_credit_ns += static_cast<std::int64_t>(buckets->share_ns(now_ns, elapsed_ns));
   core.let_through_ns = now_ns;
   core.running_limited = true;
+  bool more_due = false;
   for (std::uint32_t passed = 1;; ++passed) {
     BdevIo& io = *core.limited.pop_front();
     if (core.limited.empty()) buckets->end_waiting();
@@ -109,11 +110,17 @@ void Channel::limits_due() {
     buckets->pay(io, block_size, now_ns);
     pass_locks(io);  // its user may submit the next one within, and change limits or abort
     if (core.limited.empty() || core.buckets != buckets) break;
-    if (passed == limited_budget || static_cast<std::int64_t>(buckets->cost_ns(*core.limited.front(), block_size)) > core.rate_credit_ns) break;
+    if (static_cast<std::int64_t>(buckets->cost_ns(*core.limited.front(), block_size)) > core.rate_credit_ns) break;
+    more_due = passed == limited_budget;
+    if (more_due) break;
     (void)buckets->reserve(*core.limited.front(), block_size, now_ns);
   }
   core.running_limited = false;
-  if (!core.limited.empty() && core.buckets != nullptr) limit_head();
+  if (core.limited.empty() || core.buckets == nullptr) return;
+  limit_head();
+  if (!more_due || core.buckets != buckets) return;
+  core.head_start_ns = now_ns;  // its share is not used up yet
+  thread_.arm_at(core.limit_timer, now_ns + rate_step_us * ns_per_us);
 }
 
 void Channel::forget_limited(const BdevIo& io) {
@@ -133,6 +140,8 @@ void Channel::apply_limits(std::shared_ptr<RateBuckets> buckets) {
   core.buckets = std::move(buckets);
   core.limit_timer.disarm();
   set_guard(guard_limited, core.buckets != nullptr);
+  core.let_through_ns = thread_.now_ns();
+  core.rate_credit_ns = 0;
   if (!some_wait) return;
   if (core.buckets != nullptr) {
     core.buckets->begin_waiting();

@@ -28,7 +28,8 @@ RateBuckets::RateBuckets(const RateLimits& limits, std::uint64_t now_ns, const R
     std::uint64_t start_ns = now_ns;
     if (before != nullptr && before->buckets_[i].per_second > 0 && rates[i] > 0) {
       const std::uint64_t paid_ns = before->buckets_[i].paid_ns.load(std::memory_order_relaxed);
-      if (paid_ns > now_ns) start_ns += scaled(paid_ns - now_ns, before->buckets_[i].per_second, rates[i]);
+      // In units, but for no longer than it would have taken: what ran ahead of a high limit for a moment does not stop a low one for minutes.
+      if (paid_ns > now_ns) start_ns += std::min(paid_ns - now_ns, scaled(paid_ns - now_ns, before->buckets_[i].per_second, rates[i]));
     }
     bucket.next_ns.store(start_ns, std::memory_order_relaxed);
     bucket.paid_ns.store(start_ns, std::memory_order_relaxed);

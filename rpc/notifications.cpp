@@ -110,8 +110,8 @@ void register_notify_methods(MethodTable& table) {
   table.add(Method("notify_get_types", "Shows what kinds of events there are").result("array of names").handler(get_types));
   table.add(
       Method("notify_get_notifications", "Shows what happened, or waits until something does")
-          .with({Param("id", ParamType::integer, "Number of the first event wanted").or_default(0),
-                 Param("max", ParamType::integer, "Most events wanted; all without it"),
+          .with({Param("id", ParamType::integer, "Number of the first event wanted").range(0, ~std::uint64_t{0}).or_default(0),
+                 Param("max", ParamType::integer, "Most events wanted; all without it").range(0, ~std::uint64_t{0}),
                  Param("wait_ms", ParamType::integer, "When there is none yet: milliseconds to wait for one").range(0, max_wait_ms).or_default(0)})
           .result("array of {type, ctx, id}")
           .coroutine(get_notifications));
