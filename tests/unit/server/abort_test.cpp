@@ -127,7 +127,7 @@ TEST_F(AbortTest, CommandsOfManyStepsStopBetweenThem) {
       bench_.disk->gives_back = gives_back;
       bench_.disk->seen.clear();
       Command& command = bench_.run(*pair_.io, sqe, bytes);
-      release();  // the first step
+      bench_.on(*bench_.thread, [this] { bench_.disk->release_one(); });  // the first step
       Command& answer = abort(command);
       EXPECT_EQ(answer.done, gives_back) << "it waits for the step under way";
       release();

@@ -95,11 +95,13 @@ FakeBdev::FakeBdev(std::uint64_t blocks, std::uint32_t block_size, bool lends)
 Result<std::unique_ptr<bdev::Channel>> FakeBdev::create_channel(Thread& thread) { return std::make_unique<FakeChannel>(*this, thread); }
 
 void FakeBdev::release() {
-  while (!held.empty()) {
-    auto next = std::move(held.front().second);
-    held.pop_front();
-    next();
-  }
+  while (!held.empty()) release_one();
+}
+
+void FakeBdev::release_one() {
+  auto next = std::move(held.front().second);
+  held.pop_front();
+  next();
 }
 
 // --- the fake transport ---

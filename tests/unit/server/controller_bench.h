@@ -34,7 +34,8 @@ class FakeBdev final : public bdev::Bdev {
   bool supports(bdev::Op op) const override { return !unsupported.contains(op); }
   std::string config_json() const override { return "{}"; }
   void resize(std::uint64_t blocks) { set_num_blocks(blocks); }
-  void release();  // completes what is held, in order
+  void release();      // completes what is held, in order, and what follows from it
+  void release_one();  // completes the oldest that is held
 
   struct Seen {
     bdev::Op op;

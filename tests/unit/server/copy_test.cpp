@@ -139,9 +139,9 @@ TEST_F(CopyTest, SourceAndDestinationMustNotOverlap) {
 TEST_F(CopyTest, AFailureNamesTheFirstRangeThatWasNotCopied) {
   bench_.disk->hold = true;
   Command& command = copy(100, {range(0, 1), range(1, 1), range(2, 1)});
-  bench_.on(*bench_.thread, [this] { bench_.disk->release(); });  // the first
+  bench_.on(*bench_.thread, [this] { bench_.disk->release_one(); });
   bench_.disk->answer = bdev::Status::write_error;
-  bench_.on(*bench_.thread, [this] { bench_.disk->release(); });
+  bench_.on(*bench_.thread, [this] { bench_.disk->release_one(); });
   EXPECT_TRUE(command.done && command.status().same_code(nvme::MediaStatus::write_fault));
   EXPECT_EQ(command.dw0(), 1U);
   EXPECT_EQ(bench_.disk->seen.size(), 2U) << "no range after a failed one";
