@@ -88,6 +88,7 @@ class AbortTest : public testing::Test {
   // One of every kind of command that stays with the disk.
   struct Kind {
     const char* name;
+    bool delayed;  // a delay bdev holds reads and writes, and what is made of them
     std::function<std::vector<std::uint16_t>(Connection& io, std::uint32_t nsid)> start;
   };
   static std::vector<Kind> kinds() {
@@ -127,14 +128,14 @@ class AbortTest : public testing::Test {
       const auto view = std::as_bytes(std::span(ranges));
       return std::vector<std::uint16_t>{io.submit(sqe, Payload::in_capsule(Bytes(view.begin(), view.end())))};
     };
-    return {{"read", plain(nvme::IoOpcode::read)},
-            {"write", plain(nvme::IoOpcode::write)},
-            {"compare", plain(nvme::IoOpcode::compare)},
-            {"verify", plain(nvme::IoOpcode::verify)},
-            {"write zeroes", plain(nvme::IoOpcode::write_zeroes)},
-            {"dataset management", dataset},
-            {"copy", copy},
-            {"fused", fused}};
+    return {{"read", true, plain(nvme::IoOpcode::read)},
+            {"write", true, plain(nvme::IoOpcode::write)},
+            {"compare", true, plain(nvme::IoOpcode::compare)},
+            {"verify", true, plain(nvme::IoOpcode::verify)},
+            {"write zeroes", false, plain(nvme::IoOpcode::write_zeroes)},
+            {"dataset management", false, dataset},
+            {"copy", true, copy},
+            {"fused", true, fused}};
   }
 
   std::uint16_t port_ = 0;
@@ -147,6 +148,7 @@ class AbortTest : public testing::Test {
 TEST_F(AbortTest, EveryKindOfCommandThatTheDiskDelaysOnEveryQueue) {
   for (std::size_t queue = 0; queue < io_.size(); ++queue) {
     for (const Kind& kind : kinds()) {
+      if (!kind.delayed) continue;
       const auto cids = kind.start(io_[queue], 1);
       // The command is with the server before the Abort is: its queue has answered what came after it.
       ASSERT_TRUE(io_[queue].run(io_command(static_cast<nvme::IoOpcode>(0x7E), 0, 1)).is(nvme::GenericStatus::invalid_opcode)) << kind.name;

@@ -182,7 +182,8 @@ class CopyTest : public ProtocolTest {
     auto sqe = io_command(nvme::IoOpcode::copy, destination, 1);
     sqe.cdw12 = static_cast<std::uint32_t>(ranges.size() - 1);
     const auto view = std::as_bytes(std::span(ranges));
-    return queues_.io.run(sqe, Payload::in_capsule(Bytes(view.begin(), view.end())));
+    Bytes bytes(view.begin(), view.end());
+    return queues_.io.run(sqe, bytes.size() <= in_capsule_bytes ? Payload::in_capsule(std::move(bytes)) : Payload::by_r2t(std::move(bytes)));
   }
   Queues queues_;
 };
