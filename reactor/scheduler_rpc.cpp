@@ -178,7 +178,10 @@ Task<RpcResult<Json::Value>> set_scheduler(Runtime* runtime, std::shared_ptr<Sch
 RpcResult<Json::Value> set_options(Scheduler& scheduler, const Params& params) {
   CpuMask isolated = scheduler.isolated_cores();
   if (params.has("isolated_core_mask")) {
-    auto parsed = CpuMask::parse(params.string("isolated_core_mask"));
+    const std::string text = params.string("isolated_core_mask");
+    // Elsewhere a mask without a CPU is a mistake; here it says "none any more".
+    const bool none = text == "0" || text == "0x0" || text == "[]";
+    auto parsed = none ? Result<CpuMask>(CpuMask()) : CpuMask::parse(text);
     if (!parsed) return std::unexpected<RpcError>(std::in_place, -EINVAL, fmt::format("parameter 'isolated_core_mask': {}", parsed.error().message));
     isolated = *parsed;
   }
@@ -268,7 +271,7 @@ void register_scheduler_methods(rpc::MethodTable& table, Runtime& runtime, rpc::
                 .in_phase(rpc::Phase::always)
                 .with({Param("scheduling_core", ParamType::integer, "CPU of the reactor on which idle threads gather; the first one at start")
                            .range(0, CpuMask::max_cpus - 1),
-                       Param("isolated_core_mask", ParamType::string, "CPUs of reactors that keep their threads and get no others")})
+                       Param("isolated_core_mask", ParamType::string, "CPUs of reactors that keep their threads and get no others; \"0\": none")})
                 .mutates()
                 .handler([scheduler](const Params& params) { return set_options(*scheduler, params); }));
   table.add(Method("framework_get_governor", "What governs CPU frequencies: nothing here, so no governor_name")
