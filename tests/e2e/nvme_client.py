@@ -208,6 +208,7 @@ class Controller:
     identify = self.admin.call("Identify Controller", IDENTIFY, dwords=(1,), read_bytes=4096).data
     self.in_capsule_bytes = struct.unpack_from("<I", identify, 1792)[0] * 16 - CAPSULE_BYTES
     self.volatile_write_cache = identify[525] & 1
+    self.abort_limit = identify[258] + 1
     self.admin.call("Set Features Number of Queues", SET_FEATURES, dwords=(7, 0))
     self.io = QueuePair(address, **self.digests)
     self._connect(self.io, 1, self.cntlid, 127)
