@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <optional>
 
 #include "bdev/core_state.h"
 #include "reactor/base/check.h"
@@ -193,17 +194,20 @@ void Bdev::for_each_channel(std::function<void(Channel&)> visit, std::move_only_
     std::function<void(Channel&)> visit;
     std::move_only_function<void()> done;
     Thread* origin = Thread::current();
+    std::optional<Thread::Hold> hold;  // the origin does not exit before this is over
     std::atomic<std::size_t> left{1};
 
     static void over(const std::shared_ptr<Round>& round) {
       if (round->left.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
       round->origin->run_or_send([round] {
         if (round->done) round->done();
+        round->hold.reset();
       });
     }
   };
   auto round = std::make_shared<Round>();
   round->bdev = shared_from_this();
+  if (round->origin != nullptr) round->hold.emplace(*round->origin, "for-each operations");
   round->visit = std::move(visit);
   round->done = std::move(done);
   std::vector<Thread*> threads;
