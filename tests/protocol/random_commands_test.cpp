@@ -34,7 +34,11 @@ constexpr std::array<std::uint8_t, controllers> host_ids = {0x11, 0x11, 0x22, 0x
 
 struct Queue {
   Connection connection;
-  std::deque<std::uint16_t> outstanding;
+  struct Sent {
+    std::uint16_t cid;
+    nvme::SubmissionEntry sqe;
+  };
+  std::deque<Sent> outstanding;
   bool dangling_first = false;  // the command sent last is a first half whose second has not been sent
 };
 
@@ -218,7 +222,7 @@ class RandomCommandsTest : public testing::Test {
     const auto sqid = static_cast<std::uint32_t>(once_in(20) ? any() & 0xFFFF : below(io_queues_per_controller + 1));
     const Queue* queue = sqid == 0 ? &host.admin : sqid <= host.io.size() ? &host.io[sqid - 1] : nullptr;
     auto cid = static_cast<std::uint32_t>(any() & 0xFFFF);
-    if (queue != nullptr && !queue->outstanding.empty() && !once_in(5)) cid = queue->outstanding[below(queue->outstanding.size())];
+    if (queue != nullptr && !queue->outstanding.empty() && !once_in(5)) cid = queue->outstanding[below(queue->outstanding.size())].cid;
     sqe.cdw10 = sqid | cid << 16;
     send(host.admin, sqe, Payload::none());
   }
@@ -366,26 +370,29 @@ class RandomCommandsTest : public testing::Test {
     if (!follows) {
       while (queue.outstanding.size() >= queue_depth && !HasFatalFailure()) finish_oldest(queue);
     }
-    last_ = sqe;
-    queue.outstanding.push_back(queue.connection.submit(sqe, std::move(payload)));
+    const std::uint16_t cid = queue.connection.submit(sqe, std::move(payload));
+    queue.outstanding.push_back({cid, sqe});
     if (!follows) queue.dangling_first = false;
     ++sent_;
   }
   void finish_oldest(Queue& queue) {
     if (queue.dangling_first) {  // a first half is answered when something follows it
       queue.dangling_first = false;
-      queue.outstanding.push_back(queue.connection.submit(io_command(nvme::IoOpcode::flush, 0, 1)));
+      const auto flush = io_command(nvme::IoOpcode::flush, 0, 1);
+      queue.outstanding.push_back({queue.connection.submit(flush), flush});
       ++sent_;
     }
-    const std::uint16_t cid = queue.outstanding.front();
+    const Queue::Sent oldest = queue.outstanding.front();
     queue.outstanding.pop_front();
-    check(queue.connection.wait(cid), last_);
+    check(queue.connection.wait(oldest.cid), oldest.sqe);
   }
   void check(const CommandResult& result, const nvme::SubmissionEntry& sqe) {
     ++answered_;
     if (result.outcome != Outcome::pdu) ++broken_;
-    ASSERT_EQ(result.outcome, Outcome::pdu) << result.note << "; sent last: opcode " << int(sqe.opcode) << " cdw10 " << std::hex
-                                            << std::uint32_t{sqe.cdw10} << "; CATNAP_SEED=" << std::dec << seed_ << " after " << sent_ << " commands";
+    ASSERT_EQ(result.outcome, Outcome::pdu) << result.note << "; opcode " << int(sqe.opcode) << " flags " << int(sqe.flags) << " nsid " << std::hex
+                                            << std::uint32_t{sqe.nsid} << " cdw10 " << std::uint32_t{sqe.cdw10} << " cdw11 "
+                                            << std::uint32_t{sqe.cdw11} << " cdw12 " << std::uint32_t{sqe.cdw12} << std::dec
+                                            << "; CATNAP_SEED=" << seed_ << " after " << sent_ << " commands";
     EXPECT_FALSE(result.is(nvme::GenericStatus::internal_error)) << "opcode " << int(sqe.opcode);
     EXPECT_NE(result.status.sct, nvme::StatusCodeType::vendor);
     if (!result.ok()) ++refused_;
@@ -438,7 +445,6 @@ class RandomCommandsTest : public testing::Test {
   std::uint16_t port_ = 0;
   std::unique_ptr<ServerProcess> server_;
   std::array<Controller, controllers> hosts_;
-  nvme::SubmissionEntry last_;
 };
 
 TEST_F(RandomCommandsTest, AnyFieldsFromSeveralControllers) {
