@@ -57,7 +57,7 @@ void Channel::pass_limits(BdevIo& io) {
   bool reserved = false;
   if (first && !core.running_limited && !core.buckets->anybody_waits()) {
     const std::uint64_t now_ns = thread_.now_ns();
-    core.head_start_ns = core.buckets->reserve(io, bdev_.block_size(), now_ns);
+    core.head_start_ns = core.buckets->reserve(io, bdev_.block_size(), now_ns, rate_burst_ns);
     reserved = true;
     if (core.head_start_ns <= now_ns) {
       core.buckets->pay(io, bdev_.block_size(), now_ns);
@@ -83,7 +83,7 @@ void Channel::pass_limits(BdevIo& io) {
 // The first of the queue gets the next turn.
 void Channel::limit_head() {
   Core& core = *core_;
-  core.head_start_ns = core.buckets->reserve(*core.limited.front(), bdev_.block_size(), thread_.now_ns());
+  core.head_start_ns = core.buckets->reserve(*core.limited.front(), bdev_.block_size(), thread_.now_ns(), rate_lateness_ns);
   thread_.arm_at(core.limit_timer, std::max(core.head_start_ns, thread_.now_ns() + rate_step_us * ns_per_us));
 }
 
@@ -113,7 +113,7 @@ void Channel::limits_due() {
     if (static_cast<std::int64_t>(buckets->cost_ns(*core.limited.front(), block_size)) > core.rate_credit_ns) break;
     more_due = passed == limited_budget;
     if (more_due) break;
-    (void)buckets->reserve(*core.limited.front(), block_size, now_ns);
+    (void)buckets->reserve(*core.limited.front(), block_size, now_ns, rate_lateness_ns);
   }
   core.running_limited = false;
   if (core.limited.empty() || core.buckets == nullptr) return;

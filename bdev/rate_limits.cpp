@@ -64,8 +64,8 @@ RateBuckets::Units RateBuckets::units_of(const BdevIo& io, std::uint32_t block_s
 
 std::uint64_t RateBuckets::Bucket::cost(std::uint64_t units) const { return per_second == 0 ? 0 : scaled(units, ns_per_s, per_second); }
 
-std::uint64_t RateBuckets::Bucket::advance(std::atomic<std::uint64_t>& time_ns, std::uint64_t cost_ns, std::uint64_t now_ns) {
-  const std::uint64_t earliest_ns = now_ns > rate_slack_ns ? now_ns - rate_slack_ns : 0;
+std::uint64_t RateBuckets::Bucket::advance(std::atomic<std::uint64_t>& time_ns, std::uint64_t cost_ns, std::uint64_t now_ns, std::uint64_t slack_ns) {
+  const std::uint64_t earliest_ns = now_ns > slack_ns ? now_ns - slack_ns : 0;
   std::uint64_t seen_ns = time_ns.load(std::memory_order_relaxed);
   for (;;) {
     const std::uint64_t start_ns = std::max(seen_ns, earliest_ns);
@@ -73,13 +73,13 @@ std::uint64_t RateBuckets::Bucket::advance(std::atomic<std::uint64_t>& time_ns, 
   }
 }
 
-std::uint64_t RateBuckets::reserve(const BdevIo& io, std::uint32_t block_size, std::uint64_t now_ns) {
+std::uint64_t RateBuckets::reserve(const BdevIo& io, std::uint32_t block_size, std::uint64_t now_ns, std::uint64_t slack_ns) {
   const Units units = units_of(io, block_size);
   std::uint64_t start_ns = 0;
   for (std::size_t i = 0; i < bucket_count; ++i) {
     Bucket& bucket = buckets_[i];
     if (bucket.per_second == 0 || units.of[i] == 0) continue;
-    start_ns = std::max(start_ns, Bucket::advance(bucket.next_ns, bucket.cost(units.of[i]), now_ns));
+    start_ns = std::max(start_ns, Bucket::advance(bucket.next_ns, bucket.cost(units.of[i]), now_ns, slack_ns));
   }
   return start_ns;
 }
@@ -95,7 +95,7 @@ void RateBuckets::pay(const BdevIo& io, std::uint32_t block_size, std::uint64_t 
   const Units units = units_of(io, block_size);
   for (std::size_t i = 0; i < bucket_count; ++i) {
     Bucket& bucket = buckets_[i];
-    if (bucket.per_second > 0 && units.of[i] > 0) Bucket::advance(bucket.paid_ns, bucket.cost(units.of[i]), now_ns);
+    if (bucket.per_second > 0 && units.of[i] > 0) Bucket::advance(bucket.paid_ns, bucket.cost(units.of[i]), now_ns, rate_lateness_ns);
   }
 }
 

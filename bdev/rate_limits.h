@@ -11,9 +11,10 @@
 
 namespace catnap::bdev {
 
-// How far a limit's time may lag behind the clock. It makes up for late wake-ups (a busy machine's are some ms), and is the burst that is let through
-// after a pause: half a percent of what is due in ten seconds.
-inline constexpr std::uint64_t rate_slack_ns = 50'000'000;
+// How far a limit's time may lag behind the clock. For who comes after a pause this is a burst: half a percent of what is due in ten seconds. For who
+// waits it makes up for late wake-ups, which on a crowded machine are some tenths of a second.
+inline constexpr std::uint64_t rate_burst_ns = 50'000'000;
+inline constexpr std::uint64_t rate_lateness_ns = 250'000'000;
 // A channel that waits does so at least this long: at high rates one wake-up then lets several I/Os through. Below what a host can tell from the
 // wire.
 inline constexpr std::uint64_t rate_step_us = 100;
@@ -28,8 +29,8 @@ class RateBuckets {
 
   // Reads and writes, in every form; not flush, unmap, write zeroes and the like, as in SPDK.
   static bool counts(Op op);
-  // Takes the next turn for `io`: the time at which it may start (in the past: now).
-  std::uint64_t reserve(const BdevIo& io, std::uint32_t block_size, std::uint64_t now_ns);
+  // Takes the next turn for `io`: the time at which it may start (in the past: now). `slack_ns`: one of the above.
+  std::uint64_t reserve(const BdevIo& io, std::uint32_t block_size, std::uint64_t now_ns, std::uint64_t slack_ns);
   // Gives back the turn of an I/O that will not start.
   void refund(const BdevIo& io, std::uint32_t block_size);
   // The I/O starts.
@@ -51,7 +52,7 @@ class RateBuckets {
     std::atomic<std::uint64_t> next_ns{0};  // the next reservation starts here
     std::atomic<std::uint64_t> paid_ns{0};  // as next_ns, of I/Os that did start
     std::uint64_t cost(std::uint64_t units) const;
-    static std::uint64_t advance(std::atomic<std::uint64_t>& time_ns, std::uint64_t cost_ns, std::uint64_t now_ns);
+    static std::uint64_t advance(std::atomic<std::uint64_t>& time_ns, std::uint64_t cost_ns, std::uint64_t now_ns, std::uint64_t slack_ns);
   };
   struct Units {
     std::uint64_t of[bucket_count];
