@@ -78,7 +78,7 @@ class AccessTest : public ProtocolTest {
     Host made;
     made.admin = admin_of(nqn, host, made.cntlid, place);
     made.io = open_at(place);
-    EXPECT_TRUE(succeeded(connect_queue(made.io, {.subnqn = nqn, .hostnqn = host, .cntlid = made.cntlid, .qid = 1})));
+    EXPECT_TRUE(succeeded(connect_queue(made.io, {.subnqn = nqn, .hostnqn = host, .cntlid = made.cntlid, .qid = 1, .entries = max_queue_entries})));
     return made;
   }
   Connection discover(const std::string& host, const Place& place = {}) {

@@ -70,6 +70,7 @@ TEST_F(ListenerTest, ReadsInFlightEndBeforeTheConnection) {
   for (auto cid : sent) {
     auto result = host.io.wait(cid);
     ASSERT_NE(result.outcome, Outcome::timed_out) << "a command hangs";
+    EXPECT_FALSE(host.io.termination().has_value()) << "an orderly end needs no C2HTermReq";
     if (result.outcome == Outcome::pdu) {
       EXPECT_TRUE(succeeded(result));
     }

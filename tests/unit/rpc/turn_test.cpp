@@ -21,7 +21,7 @@ Task<RpcResult<Json::Value>> wait_for(Promise<bool> gate, std::vector<std::strin
   if (give_up) turn.give_up();
   const bool opened = co_await gate;
   static_cast<void>(opened);
-  turn.give_up();  // a second time, or none: harmless
+  if (give_up) turn.give_up();  // a second time: harmless
   log->push_back("end " + name);
   co_return RpcResult<Json::Value>(Json::Value(name));
 }
