@@ -225,8 +225,8 @@ bool Channel::abort(BdevIo& io) {
       finish(io, Status::aborted);
       return true;
     case Phase::held:
-      // Either in the queue, or a compare-and-write that waits for its own lock, or a reset in line.
-      if (!core.held.remove(io) && io.op != Op::compare_and_write) return false;
+      // Either in a queue, or a compare-and-write that waits for its own lock, or a reset in line.
+      if (!core.held.remove(io) && !core.releasing.remove(io) && !core.ending.remove(io) && io.op != Op::compare_and_write) return false;
       finish(io, Status::aborted);
       return true;
     case Phase::admitted:
@@ -293,7 +293,8 @@ void Channel::freeze(std::function<void()> drained) {
   Core& core = *core_;
   set_guard(guard_frozen, true);
   end_all_limited(Status::aborted);
-  for (IoList held = core.held.take(); !held.empty();) finish(*held.pop_front(), Status::aborted);
+  while (!core.held.empty()) core.ending.push_back(*core.held.pop_front());  // what comes meanwhile is held until the thaw
+  while (!core.ending.empty()) finish(*core.ending.pop_front(), Status::aborted);
   IoList queue = core.queue.take();
   set_guard(guard_queue, false);
   core.starved_timer.disarm();
@@ -313,7 +314,12 @@ void Channel::thaw() {
 }
 
 void Channel::release_held() {
-  for (IoList held = core_->held.take(); !held.empty();) pass_locks(*held.pop_front());
+  Core& core = *core_;
+  while (!core.held.empty()) core.releasing.push_back(*core.held.pop_front());
+  if (core.is_releasing) return;  // from within: the loop below goes on with them
+  core.is_releasing = true;
+  while (!core.releasing.empty()) pass_locks(*core.releasing.pop_front());
+  core.is_releasing = false;
 }
 
 void Channel::start_reset(BdevIo& io) {

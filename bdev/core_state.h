@@ -122,6 +122,10 @@ struct Channel::Core {
   // Locks and resets.
   std::vector<std::shared_ptr<RangeHold>> ranges;
   IoList held;
+  // Taken out of `held`, to be let through or ended one by one: users abort from within.
+  IoList releasing;
+  IoList ending;
+  bool is_releasing = false;
   std::list<Drain> drains;
 
   // Time-outs, depth, histogram.
