@@ -237,10 +237,13 @@ class RandomCommandsTest : public testing::Test {
     end_event_request(host);
   }
   void end_event_request(Controller& host) {
+    // Of Aborts there are only so many at a time, and this one must be taken.
+    while (!host.admin.outstanding.empty() && !HasFatalFailure()) finish_oldest(host.admin);
     auto sqe = admin_command(nvme::AdminOpcode::abort);
     sqe.cdw10 = std::uint32_t{host.event_requests.front()} << 16;
     const CommandResult abort = host.admin.connection.run(sqe);
     check(abort, sqe);
+    EXPECT_TRUE(abort.ok());
     const CommandResult event = host.admin.connection.wait(host.event_requests.front());
     host.event_requests.pop_front();
     check(event, admin_command(nvme::AdminOpcode::async_event_request));
