@@ -278,6 +278,7 @@ TEST(ReservationAbort, EndsWhatWaitsAndWaitsForWhatRuns) {
   waits_for_data.host_bytes.resize(512);
   bench.on(*bench.thread, [&] { victim.io->plan_only(waits_for_data); });
   bench.disk->hold = true;
+  bench.disk->gives_back = false;
   Command& runs = bench.io(victim, IoOpcode::write, 8);
   Command& read = bench.io(bystander, IoOpcode::read, 16);
   ASSERT_FALSE(runs.done || read.done);
@@ -294,6 +295,24 @@ TEST(ReservationAbort, EndsWhatWaitsAndWaitsForWhatRuns) {
   EXPECT_TRUE(runs.done);
   EXPECT_TRUE(succeeded(read));
   EXPECT_TRUE(succeeded(preempt));
+}
+
+TEST(ReservationAbort, WhatTheBlockDeviceGivesBackEndsAtOnce) {
+  ReservationBench bench;
+  const auto victim = bench.connect_host(1), again = bench.connect_host(1), other = bench.connect_host(2);
+  ASSERT_TRUE(succeeded(bench.add(victim, 1)));
+  ASSERT_TRUE(succeeded(bench.add(other, 2)));
+  bench.disk->hold = true;
+  Command& write = bench.io(victim, IoOpcode::write);
+  Command& read = bench.io(again, IoOpcode::read);
+  Command& others = bench.io(other, IoOpcode::read);
+  EXPECT_TRUE(succeeded(bench.acquire(other, AcquireAction::preempt_and_abort, ReservationType::write_exclusive, 2, 1)));
+  EXPECT_TRUE(is(write, GenericStatus::aborted_preempt));
+  EXPECT_TRUE(is(read, GenericStatus::aborted_preempt)) << "through each of the host's controllers";
+  EXPECT_FALSE(others.done);
+  bench.disk->hold = false;
+  bench.on(*bench.thread, [&] { bench.disk->release(); });
+  EXPECT_TRUE(succeeded(others));
 }
 
 TEST(ReservationAbort, WithoutOutstandingCommandsEndsAtOnce) {
