@@ -71,7 +71,8 @@ Result<void> Target::attach_reservations(const std::string& nqn, NamespaceConfig
     for (const auto& [other_nqn, other] : current().subsystems) {
       for (const auto& [nsid, present] : other->namespaces) {
         if (present->ptpl_file != options.ptpl_file) continue;
-        return fail(EBUSY, fmt::format("ptpl_file '{}' keeps the reservations of namespace {} of subsystem '{}'", options.ptpl_file, nsid, other_nqn));
+        return fail(EBUSY,
+                    fmt::format("ptpl_file '{}' keeps the reservations of namespace {} of subsystem '{}'", options.ptpl_file, nsid, other_nqn));
       }
     }
   }
