@@ -2,6 +2,9 @@
 // Owner: app_thread. Left out: passthrough subsystems, NVM subsystem reset.
 #include <fmt/format.h>
 
+#include <set>
+
+#include "server/ana.h"
 #include "server/command_limits_rpc.h"
 #include "server/names.h"
 #include "server/nvmf_common_rpc.h"
@@ -77,6 +80,26 @@ Json::Value namespace_json(const NamespaceConfig& config, bool with_ana) {
   return json;
 }
 
+// By listener, the groups that have namespaces; nvmf_subsystem_get_listeners shows all.
+Json::Value used_ana_states_json(const SubsystemSnapshot& subsystem) {
+  std::set<std::uint32_t> groups;
+  for (const auto& [nsid, config] : subsystem.namespaces) groups.insert(ana_group_of(*config));
+  Json::Value list(Json::arrayValue);
+  for (const auto& listener : subsystem.listeners) {
+    Json::Value entry(Json::objectValue);
+    entry["address"] = address_json(listener.address);
+    entry["ana_states"] = Json::Value(Json::arrayValue);
+    for (const std::uint32_t group : groups) {
+      Json::Value state(Json::objectValue);
+      state["ana_group"] = group;
+      state["ana_state"] = ana_state_name(ana_state_of(&listener, group));
+      entry["ana_states"].append(std::move(state));
+    }
+    list.append(std::move(entry));
+  }
+  return list;
+}
+
 Json::Value subsystem_json(const SubsystemSnapshot& subsystem) {
   Json::Value json(Json::objectValue);
   json["nqn"] = subsystem.nqn;
@@ -95,6 +118,7 @@ Json::Value subsystem_json(const SubsystemSnapshot& subsystem) {
   json["max_cntlid"] = subsystem.max_cntlid;
   json["ana_reporting"] = subsystem.ana_reporting;
   show_subsystem_commands(subsystem, json);
+  if (subsystem.ana_reporting) json["ana_states"] = used_ana_states_json(subsystem);
   json["namespaces"] = Json::Value(Json::arrayValue);
   for (const auto& [nsid, config] : subsystem.namespaces) json["namespaces"].append(namespace_json(*config, subsystem.ana_reporting));
   return json;

@@ -102,6 +102,11 @@ TEST_F(AnaProtocolTest, EachListenerHasStatesOfItsOwn) {
   EXPECT_EQ(listeners[0]["ana_states"][1]["ana_group"].asUInt(), 2U);
   EXPECT_EQ(listeners[0]["ana_states"][1]["ana_state"].asString(), "inaccessible");
   EXPECT_EQ(listeners[1]["ana_states"][1]["ana_state"].asString(), "non_optimized");
+  const Json::Value shown = must_call("nvmf_get_subsystems", "{" + subsystem() + "}")[0]["ana_states"];
+  ASSERT_EQ(shown.size(), 2U);
+  ASSERT_EQ(shown[0]["ana_states"].size(), 2U) << "groups that have namespaces";
+  EXPECT_EQ(shown[0]["ana_states"][1]["ana_state"].asString(), "inaccessible");
+  EXPECT_EQ(shown[1]["address"]["trsvcid"].asString(), std::to_string(ports_[1]));
 }
 
 // Proves: ana | States | Base 8.1.3
