@@ -303,6 +303,7 @@ bool CryptoBdev::supports(Op op) const {
     case Op::flush:
     case Op::unmap:
     case Op::reset:
+    case Op::write_uncorrectable:
       return base().supports(op);
     case Op::compare:
     case Op::verify:

@@ -72,7 +72,7 @@ class ErrorChannel final : public StackedChannel {
       forward(io);
       return;
     }
-    const auto injection = injections_.meets(io, in_flight());
+    const auto injection = injections_.meets(io, in_flight() - 1);  // without this one, as SPDK counts
     if (!injection) {
       forward(io);
       return;

@@ -29,7 +29,7 @@ enum class Fault : std::uint8_t {
 struct Injection {
   Fault fault = Fault::failure;
   std::uint32_t count = 0;                 // I/Os that it still meets
-  std::uint64_t queue_depth = 0;           // of the channel, at which it begins
+  std::uint64_t queue_depth = 0;           // other I/Os of the channel in flight, at which it begins
   std::uint64_t corrupt_offset_bytes = 0;  // from the I/O's first byte; beyond its end nothing is changed
   std::uint8_t corrupt_value = 0;          // what the byte is combined with by XOR
   std::uint64_t offset_blocks = 0;         // only I/O that touches these blocks
@@ -43,7 +43,7 @@ class Injections {
   // Replaces what was set for `op`; count 0 takes it away.
   void set(Op op, const Injection& injection);
   void clear();
-  // Whether this I/O is met, and then what by; counts it.
+  // Whether this I/O is met, and then what by; counts it. `in_flight`: others on its channel.
   std::optional<Injection> meets(const BdevIo& io, std::uint64_t in_flight);
   bool any() const { return any_.load(std::memory_order_relaxed); }
 

@@ -162,7 +162,7 @@ void register_bdev_error_methods(rpc::MethodTable& table) {
                        .required()
                        .one_of({"failure", "nvme_failure", "pending", "corrupt_data", "nomem"}));
   params.push_back(Param("num", ParamType::integer, "How many I/Os; 0 takes the injection away").range(0, 0xFFFF'FFFF).or_default(1));
-  params.push_back(bytes_or_blocks("queue_depth", "I/Os of one channel in flight, from which on it happens"));
+  params.push_back(bytes_or_blocks("queue_depth", "Other I/Os of its channel in flight, from which on it happens"));
   params.push_back(bytes_or_blocks("corrupt_offset", "Byte of the I/O that is changed"));
   params.push_back(Param("corrupt_value", ParamType::integer, "What that byte is combined with by XOR").range(0, 255).or_default(0));
   params.push_back(Param("nvme_sct", ParamType::integer, "Status code type of nvme_failure").range(0, 7).or_default(0));

@@ -202,14 +202,14 @@ TEST_F(ErrorTest, OutOfResourcesIsTriedAgainAndNeverSeen) {
 
 TEST_F(ErrorTest, BeginsAtAQueueDepth) {
   Injection injection = of(Fault::failure, 100);
-  injection.queue_depth = 3;
+  injection.queue_depth = 2;
   bdev_->injections().set(Op::flush, injection);
   EXPECT_EQ(run(Op::flush, 0, 0), Status::ok);
   bdev_->injections().set(Op::write, of(Fault::pending, 2));
   TestIo first(Op::write, 0, 1, 1), second(Op::write, 1, 1, 2);
   submit(first);
   submit(second);
-  EXPECT_EQ(run(Op::flush, 0, 0), Status::write_error);  // the third
+  EXPECT_EQ(run(Op::flush, 0, 0), Status::write_error);  // behind two others
   EXPECT_EQ(run(Op::reset, 0, 0), Status::ok);
 }
 
