@@ -21,7 +21,7 @@ std::uint64_t word_of(const std::byte* block, std::size_t index) {
 
 }  // namespace
 
-BlockModel::BlockModel(std::uint64_t blocks, std::uint32_t block_size) : block_size_(block_size), blocks_(blocks) {
+BlockModel::BlockModel(std::uint64_t blocks) : blocks_(blocks) {
   for (Block& block : blocks_) block.possible.push_back({Value{}, 0, 0, never});
 }
 

@@ -23,7 +23,7 @@ class BlockModel {
   };
   static constexpr std::uint64_t noise = ~std::uint64_t{0};
 
-  BlockModel(std::uint64_t blocks, std::uint32_t block_size);
+  explicit BlockModel(std::uint64_t blocks);
 
   static void fill(std::byte* to, std::uint32_t block_size, Value value);
   // What a block holds; noise when it is torn, or was never made by fill().
@@ -55,7 +55,6 @@ class BlockModel {
     std::uint64_t writes_under_way = 0;
   };
 
-  std::uint32_t block_size_;
   std::uint64_t moment_ = 0;
   std::vector<Block> blocks_;
 };

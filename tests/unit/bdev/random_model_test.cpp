@@ -253,7 +253,7 @@ class RandomModel : public Conformance {
 TEST_P(RandomModel, NoBlockEverHoldsWhatItMayNot) {
   if (!GetParam().keeps_data()) GTEST_SKIP() << "a disk without contents has nothing to judge";
   fill_with_zeroes();
-  model_ = std::make_unique<BlockModel>(model_blocks, block_);
+  model_ = std::make_unique<BlockModel>(model_blocks);
   const std::uint64_t count = operations(GetParam().is_slow());
   run_all(count);
   EXPECT_GT(blocks_checked_, count / 4);
@@ -263,7 +263,7 @@ TEST_P(RandomModel, NoBlockEverHoldsWhatItMayNot) {
 
 // The judge itself must condemn what is wrong.
 TEST(BlockModelTest, CondemnsLostTornAndStaleBlocks) {
-  BlockModel model(4, 512);
+  BlockModel model(4);
   using Value = BlockModel::Value;
   using Outcome = BlockModel::Outcome;
   const Value first{1, 0}, second{2, 0};

@@ -38,7 +38,7 @@ class StackTest : public testing::Test {
   static constexpr std::uint64_t blocks = 8192;  // of 512 bytes
 
   void SetUp() override {
-    bench_.on_thread([this] { add_malloc("M0"); });
+    bench_.on_thread([] { add_malloc("M0"); });
   }
   void TearDown() override {
     bench_.on_thread([this] { channel_ = {}; });
