@@ -6,6 +6,7 @@
 #include <iostream>
 #include <memory>
 #include <random>
+#include <utility>
 
 #include "tests/unit/bdev/block_model.h"
 #include "tests/unit/bdev/conformance_fixture.h"
@@ -16,6 +17,7 @@ namespace {
 constexpr std::uint64_t model_blocks = 96;
 constexpr std::uint64_t max_io_blocks = 12;
 constexpr std::size_t max_in_flight = 24;
+constexpr std::size_t starts_per_turn = 64;
 constexpr std::uint64_t soak_operations = 1'000'000;
 
 std::uint64_t operations(bool is_slow) {
@@ -56,22 +58,31 @@ class RandomModel : public Conformance {
     bench_.until([this] { return (left_ == 0 || failed_) && in_flight_ == 0; });
   }
 
-  // Fills the queue; from within answers it is called again, so a flag keeps it flat.
+  // Fills the queue. Answers come from within as well, so a flag keeps it flat; and it lets the reactor turn now and then, since some I/O waits for
+  // messages.
   void keep_going() {
     if (going_) {
       again_ = true;
       return;
     }
     going_ = true;
+    std::size_t started = 0;
     do {
       again_ = false;
       for (const auto& run : runs_) {
-        if (left_ == 0 || failed_) break;
-        if (!run->busy) start(*run);
+        if (left_ == 0 || failed_ || started >= starts_per_turn) break;
+        if (run->busy) continue;
+        start(*run);
+        ++started;
       }
-    } while (again_ && left_ > 0 && !failed_);
+    } while (again_ && left_ > 0 && !failed_ && started < starts_per_turn);
     going_ = false;
-    if (left_ > 0 && !failed_ && in_flight_ < max_in_flight) bench_.thread->send([this] { keep_going(); });
+    if (left_ > 0 && !failed_ && in_flight_ < max_in_flight && !std::exchange(sent_, true)) {
+      bench_.thread->send([this] {
+        sent_ = false;
+        keep_going();
+      });
+    }
   }
 
   void start(Run& run) {
@@ -247,7 +258,7 @@ class RandomModel : public Conformance {
   std::unique_ptr<BlockModel> model_;
   std::vector<std::unique_ptr<Run>> runs_;
   std::uint64_t left_ = 0, in_flight_ = 0, last_tag_ = 0, blocks_checked_ = 0, aborts_ = 0, since_forgotten_ = 0;
-  bool going_ = false, again_ = false, failed_ = false;
+  bool going_ = false, again_ = false, sent_ = false, failed_ = false;
 };
 
 TEST_P(RandomModel, NoBlockEverHoldsWhatItMayNot) {
