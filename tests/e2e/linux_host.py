@@ -40,6 +40,19 @@ class Host:
     assert len(new) == 1, f"one more controller expected, there are {new}"
     return new[0]
 
+  def connect_another(self, host, more="", nqn=None):
+    """As connect_one() over one I/O queue, for a second host of this kernel: nvme-cli takes it for the first one and refuses. `more` in the kernel's words."""
+    before = set(self.controllers())
+    code, output = self.try_another(host, more, nqn)
+    assert code == 0, output
+    new = [name for name in self.controllers() if name not in before]
+    assert len(new) == 1, f"one more controller expected, there are {new}"
+    return new[0]
+
+  def try_another(self, host, more="", nqn=None):
+    return self.guest.run(f"echo -n transport=tcp,traddr={HOST_ADDRESS},trsvcid={self.target.port},nqn={nqn or self.nqn},hostnqn={host},hostid={host[-36:]},"
+                          f"nr_io_queues=1{more} >/dev/nvme-fabrics", 40)
+
   def connect(self, nqn=None, more="", host=FRIEND):
     """Connects where nothing is connected yet; returns the controller's name, such as nvme0."""
     name = self.connect_one(nqn, more, host)

@@ -14,6 +14,8 @@ from targets import CatnapTarget
 
 NQN = "nqn.2026-11.io.catnap:reservations"
 SIZE_MIB = 16
+# A reservation file is that of one namespace: it must be the same one after a restart.
+DISK_UUID = "b3d40f5c-0b3c-4a4b-9f3e-2f6f4f1c8a10"
 KEYS = (0xA11CE, 0xB0B)
 WRITE_EXCLUSIVE, EXCLUSIVE_ACCESS = 1, 2
 
@@ -29,7 +31,7 @@ class TwoHosts:
     self.guest = host.guest
     self.disks = []
     for who in (FRIEND, STRANGER):
-      name = host.connect_one(more="-i 1", host=who)
+      name = host.connect_another(who)
       self.guest.wait_until(f"ls /sys/class/nvme/{name} | grep -qx '{name}n1'", 20, f"the disk of {name}")
       self.disks.append(f"/dev/{name}n1")
 
@@ -121,7 +123,7 @@ class ReservationTarget(CatnapTarget):
 
   def configure(self):
     self.rpc.call("nvmf_create_transport", trtype="TCP")
-    self.rpc.call("bdev_aio_create", name="disk", filename=str(self.folder / "disk"), block_size=512)
+    self.rpc.call("bdev_aio_create", name="disk", filename=str(self.folder / "disk"), block_size=512, uuid=DISK_UUID)
     self.add_subsystem(NQN)
     self.rpc.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "disk", "nsid": 1, "ptpl_file": str(self.folder / "ptpl")})
 
