@@ -9,6 +9,7 @@ namespace catnap::bdev {
 namespace {
 
 constexpr std::uint64_t bytes_per_mbyte = 1048576;
+constexpr std::uint64_t ordinary_io_bytes = 131072;  // what hosts cut large transfers into
 
 std::uint64_t scaled(std::uint64_t value, std::uint64_t by, std::uint64_t over) {
   return static_cast<std::uint64_t>(static_cast<unsigned __int128>(value) * by / over);
@@ -28,8 +29,10 @@ RateBuckets::RateBuckets(const RateLimits& limits, std::uint64_t now_ns, const R
     std::uint64_t start_ns = now_ns;
     if (before != nullptr && before->buckets_[i].per_second > 0 && rates[i] > 0) {
       const std::uint64_t paid_ns = before->buckets_[i].paid_ns.load(std::memory_order_relaxed);
-      // In units, but for no longer than it would have taken: what ran ahead of a high limit for a moment does not stop a low one for minutes.
-      if (paid_ns > now_ns) start_ns += std::min(paid_ns - now_ns, scaled(paid_ns - now_ns, before->buckets_[i].per_second, rates[i]));
+      // In units, but for no longer than it would have taken, or one ordinary I/O takes now: what ran ahead of a high limit for a moment does not
+      // stop a low one for minutes.
+      const std::uint64_t longest_ns = std::max(paid_ns - std::min(paid_ns, now_ns), bucket.cost(i == 0 ? 1 : ordinary_io_bytes));
+      if (paid_ns > now_ns) start_ns += std::min(longest_ns, scaled(paid_ns - now_ns, before->buckets_[i].per_second, rates[i]));
     }
     bucket.next_ns.store(start_ns, std::memory_order_relaxed);
     bucket.paid_ns.store(start_ns, std::memory_order_relaxed);
