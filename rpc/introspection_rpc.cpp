@@ -70,6 +70,7 @@ Json::Value schema_of_params(const std::vector<Param>& params) {
     if (!param.choices.empty() && param.ignore_case) entry["ignore_case"] = true;
     if (!param.aliases.empty()) entry["aliases"] = array_of(param.aliases);
     if (param.is_ignored) entry["ignored"] = true;
+    if (param.is_secret) entry["secret"] = true;
     if (!param.fields.empty()) entry["fields"] = schema_of_params(param.fields);
     list.append(std::move(entry));
   }
