@@ -50,8 +50,7 @@ Reply get_listeners(const rpc::Params& params) {
 void register_nvmf_listener_methods(rpc::MethodTable& table) {
   table.add(rpc::Method("nvmf_subsystem_add_listener", "Let a subsystem be reached at an address")
                 .with({nqn_param(), listen_address_param(), tgt_name_param(),
-                       Param("secure_channel", ParamType::boolean, "Only false: TLS is not supported"),
-                       ana_state_param(),
+                       Param("secure_channel", ParamType::boolean, "Only false: TLS is not supported"), ana_state_param(),
                        Param("sock_impl", ParamType::any, "No effect: there is one socket implementation").ignored(),
                        Param("numa_id", ParamType::any, "No effect: an option of vfio-user").ignored()})
                 .mutates()

@@ -18,15 +18,16 @@ using rpc::ParamType;
 Param namespace_param() {
   return Param("namespace", ParamType::object, "The namespace")
       .required()
-      .with_fields({Param("bdev_name", ParamType::string, "Name, alias or UUID of the bdev").required(),
-                    Param("nsid", ParamType::integer, "Namespace id; without it the lowest free one").range(1, max_nsid),
-                    Param("uuid", ParamType::string, "UUID of the namespace; without it the bdev's"),
-                    Param("nguid", ParamType::string, "NGUID, 16 bytes in hexadecimal; without it the bdev's UUID"),
-                    Param("eui64", ParamType::string, "EUI-64, 8 bytes in hexadecimal"),
-                    Param("anagrpid", ParamType::integer, "ANA group; without it the NSID").range(1, max_namespaces_limit),
-                    Param("no_auto_visible", ParamType::boolean, "Hosts do not see the namespace by themselves").or_default(false),
-                    Param("ptpl_file", ParamType::string, "File that keeps the namespace's reservations through power loss; without it they are lost"),
-                    Param("hide_metadata", ParamType::any, "No effect: there are no bdevs with metadata").ignored()});
+      .with_fields(
+          {Param("bdev_name", ParamType::string, "Name, alias or UUID of the bdev").required(),
+           Param("nsid", ParamType::integer, "Namespace id; without it the lowest free one").range(1, max_nsid),
+           Param("uuid", ParamType::string, "UUID of the namespace; without it the bdev's"),
+           Param("nguid", ParamType::string, "NGUID, 16 bytes in hexadecimal; without it the bdev's UUID"),
+           Param("eui64", ParamType::string, "EUI-64, 8 bytes in hexadecimal"),
+           Param("anagrpid", ParamType::integer, "ANA group; without it the NSID").range(1, max_namespaces_limit),
+           Param("no_auto_visible", ParamType::boolean, "Hosts do not see the namespace by themselves").or_default(false),
+           Param("ptpl_file", ParamType::string, "File that keeps the namespace's reservations through power loss; without it they are lost"),
+           Param("hide_metadata", ParamType::any, "No effect: there are no bdevs with metadata").ignored()});
 }
 
 rpc::RpcResult<NamespaceOptions> namespace_options(const rpc::Params& given) {

@@ -72,11 +72,11 @@ struct SubsystemSnapshot {
   // Limits of Dataset Management (blocks of a range, DMRSL) and Write Zeroes (2^WZSL pages of 4 KiB); 0: none.
   std::uint32_t dmrsl_blocks = 0;
   std::uint8_t wzsl = 0;
-  bool enable_nssr = false;  // hosts may reset the whole subsystem (property NSSR)
+  bool enable_nssr = false;              // hosts may reset the whole subsystem (property NSSR)
   bool one_controller_per_host = false;  // dup_host_policy restrict_per_listener: a HOSTID has at most one controller per listener
   struct ListenerEntry {
     ListenAddress address;
-    std::uint16_t port_id = 0;                     // discovery log PORTID
+    std::uint16_t port_id = 0;  // discovery log PORTID
     AnaState ana_default = AnaState::optimized;
     std::map<std::uint32_t, AnaState> ana_states;  // by group; missing: ana_default
     // CHGCNT of the ANA log as hosts read it here (server/ana.h): of the whole page, and what it was when a group last changed (missing: first).

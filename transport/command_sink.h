@@ -11,8 +11,9 @@
 //        wait      -> the sink keeps it and calls queue.replan(request) later, once: plan(request) is then asked again. Async Event Requests
 //                     are kept this way: they hold no buffer, and the connection may die without waiting for them
 //   execute(request) ends with queue.complete(request), before or after it returns, always on the queue's thread.
-//   abandon(request) instead of execute() when the connection dies between plan and execute (also for `wait`), when its data digest was wrong, or when
-//   abort() took it back; a request in execution is still completed by the sink, and the queue swallows the answer: it must therefore end by itself.
+//   abandon(request) instead of execute() when the connection dies between plan and execute (also for `wait`), when its data digest was wrong, or
+//   when abort() took it back; a request in execution is still completed by the sink, and the queue swallows the answer: it must therefore end by
+//   itself.
 //
 // Waiting with the data there (the first half of a fused pair waits for the second, NVMe Base 2.0, section 3.4.2; either half may be executed first,
 // as data arrives when it arrives): within execute() the sink calls queue.hold(request) instead of complete(). The request keeps its buffer, is no
@@ -122,8 +123,8 @@ class CommandQueue {
   // Out of execution, keeping its data, until resume(); within execute() or later. See above.
   virtual void hold(Request& request) = 0;
   virtual void resume(Request& request) = 0;
-  // Takes back the outstanding command with this CID (the Abort command; not from within plan()). `taken_back`: it had not begun: abandon() was called
-  // and the host gets Command Abort Requested; that answer is queued when this returns, so before the Abort's own on the same queue. Data that
+  // Takes back the outstanding command with this CID (the Abort command; not from within plan()). `taken_back`: it had not begun: abandon() was
+  // called and the host gets Command Abort Requested; that answer is queued when this returns, so before the Abort's own on the same queue. Data that
   // still comes for its R2Ts is thrown away, the connection goes on. `executing`: the sink has it (`request`), and may end it by its own means.
   // `not_found`: no such command, or its answer is on its way already.
   enum class AbortOutcome : std::uint8_t { taken_back, executing, not_found };
