@@ -155,6 +155,7 @@ class CryptoChannel final : public StackedChannel {
     const Status status = child.io.status;
     job.free_slots |= std::uint32_t{1} << child.word;
     --job.under_way;
+    child.extra = nullptr;  // its next use may be one that is only handed down, and abort looks here
     children().give_back(child);
     if (job.status == Status::ok) job.status = status;
     if (!job.stepping) advance(job);
