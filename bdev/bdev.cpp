@@ -283,7 +283,7 @@ void Bdev::reset_stats(StatsReset what) {
   }
 }
 
-void Bdev::set_rate_limits(const RateLimits& limits) {
+void Bdev::set_rate_limits(const RateLimits& limits, std::move_only_function<void()> taken_up) {
   State& state = *state_;
   state.limits = limits;
   std::shared_ptr<RateBuckets> buckets;
@@ -293,7 +293,7 @@ void Bdev::set_rate_limits(const RateLimits& limits) {
     state.buckets = buckets;
   }
   limited_.store(limits.any(), std::memory_order_relaxed);
-  for_each_channel([buckets](Channel& channel) { channel.apply_limits(buckets); }, nullptr);
+  for_each_channel([buckets](Channel& channel) { channel.apply_limits(buckets); }, std::move(taken_up));
 }
 
 RateLimits Bdev::rate_limits() const { return state_->limits; }

@@ -344,8 +344,8 @@ class Bdev : public std::enable_shared_from_this<Bdev> {
   enum class StatsReset : std::uint8_t { all, maxmin, error };  // everything; longest and shortest latencies; errors
   // From now on these counters start at zero; readers see it at once. Any OS thread.
   void reset_stats(StatsReset what = StatsReset::all);
-  // Limits from now on, for I/O that waits as well. On app_thread.
-  void set_rate_limits(const RateLimits& limits);
+  // Limits from now on, for I/O that waits as well; `taken_up`, on app_thread, when every channel goes by them. On app_thread.
+  void set_rate_limits(const RateLimits& limits, std::move_only_function<void()> taken_up = nullptr);
   RateLimits rate_limits() const;
   // Latencies of successful I/Os counted by size classes from now on (from zero); null: no more. Shape and meaning: histogram.h. On app_thread.
   void set_histogram(std::shared_ptr<const struct HistogramShape> shape);

@@ -3,7 +3,11 @@
 
 #include <fmt/core.h>
 
+#include <memory>
+#include <utility>
+
 #include "bdev/rpc_common.h"
+#include "reactor/task.h"
 
 namespace catnap::bdev {
 namespace {
@@ -29,9 +33,24 @@ constexpr Limit limits[] = {
 // An hour: an I/O that may take longer than that is not waited for with a time-out.
 constexpr std::uint64_t max_timeout_us = 3'600'000'000;
 
-RpcResult<Json::Value> set_qos_limit(const Params& params) {
+// Longest wait for the threads of a bdev's channels. They answer between two callbacks.
+constexpr std::uint64_t take_up_us = 5'000'000;
+
+// The channels and the deadline race for one promise; the loser finds it taken.
+struct TakeUp {
+  TakeUp() : deadline([this] { answer(false); }) {}
+  void answer(bool in_time) {
+    if (std::exchange(answered, true)) return;
+    promise.set(in_time);
+  }
+  Promise<bool> promise;
+  bool answered = false;
+  Timer deadline;
+};
+
+Task<RpcResult<Json::Value>> set_qos_limit(Params params) {
   const auto bdev = Registry::instance().find(params.string("name"));
-  if (bdev == nullptr) return no_such_bdev(params.string("name"));
+  if (bdev == nullptr) co_return no_such_bdev(params.string("name"));
   RateLimits wanted = bdev->rate_limits();
   bool named = false;
   for (const Limit& limit : limits) {
@@ -40,11 +59,19 @@ RpcResult<Json::Value> set_qos_limit(const Params& params) {
     wanted.*limit.value = params.integer(limit.name);
   }
   if (!named) {
-    return std::unexpected(
+    co_return std::unexpected(
         RpcError(-EINVAL, "Invalid argument: none of rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec and w_mbytes_per_sec is given"));
   }
-  bdev->set_rate_limits(wanted);
-  return Json::Value(true);
+  auto take_up = std::make_shared<TakeUp>();
+  Thread::current()->arm_in_us(take_up->deadline, take_up_us);
+  bdev->set_rate_limits(wanted, [take_up] { take_up->answer(true); });
+  const bool in_time = co_await take_up->promise;
+  take_up->deadline.disarm();
+  if (!in_time) {
+    co_return std::unexpected(RpcError(
+        -ETIMEDOUT, fmt::format("Timer expired: the limits of bdev '{}' are set, but not all of its threads have taken them up", bdev->name())));
+  }
+  co_return Json::Value(true);
 }
 
 RpcResult<Json::Value> set_timeout(const Params& params) {
@@ -120,7 +147,7 @@ void register_bdev_policy_methods(rpc::MethodTable& table) {
   table.add(Method("bdev_set_qos_limit", "Limits a bdev's rates, over all connections; limits that are not named stay as they are")
                 .with(std::move(params))
                 .mutates()
-                .handler(set_qos_limit));
+                .coroutine(set_qos_limit));
   table.add(Method("bdev_set_timeout", "Has I/Os reported in the log, and counted, that are not answered in time; they are left alone")
                 .with({Param("name", ParamType::string, "Name, alias or UUID").required(),
                        Param("timeout_us", ParamType::integer, "Microseconds; 0: no time-out").required().range(0, max_timeout_us)})

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -244,13 +245,15 @@ class Thread {
   };
 
   // Stands in the queue's head once it takes no more.
-  static MessageNode* closed_queue() { return reinterpret_cast<MessageNode*>(alignof(MessageNode)); }
+  static MessageNode* closed_queue() { return static_cast<MessageNode*>(static_cast<void*>(closed_mark_)); }
   std::size_t run_critical();
   std::size_t run_messages();
   std::size_t run_busy_pollers();
   void publish_poller_counts();
   void begin_exit();
   void report_exit();
+
+  alignas(std::max_align_t) static inline std::byte closed_mark_[1];  // only its address means something
 
   std::string name_;
   std::uint64_t id_;

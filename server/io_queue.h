@@ -30,6 +30,7 @@ class IoQueue final : public ServedQueue {
   transport::PlanAction plan(transport::Request& request) override;
   void execute(transport::Request& request) override;
   void abandon(transport::Request& request) override;
+  void unwanted(transport::Request& request) override { abort_executing(request); }
   void queue_closed(transport::CommandQueue& queue) override;
   std::uint16_t qid() const override { return qid_; }
   void configuration_installed() override;

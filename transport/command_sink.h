@@ -109,6 +109,9 @@ class CommandSink {
   virtual PlanAction plan(Request& request) = 0;
   virtual void execute(Request& request) = 0;
   virtual void abandon(Request& request) = 0;
+  // The connection is gone and nobody wants the answer of this request, which is in execution: the sink may end it early. complete() comes all the
+  // same, from within or later.
+  virtual void unwanted(Request& request) { (void)request; }
   // The connection is gone and no request of the queue is in execution any more; the sink forgets the queue. Called once.
   virtual void queue_closed(CommandQueue& queue) = 0;
 };

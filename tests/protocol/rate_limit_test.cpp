@@ -139,6 +139,21 @@ TEST_F(RateLimitTest, WhatWaitsCanBeAborted) {
   for (std::size_t i = 0; i + 1 < reads.size(); ++i) EXPECT_TRUE(io_[reads[i].queue].wait(reads[i].cid).ok());
 }
 
+// Proves: transport | Hosts that stall or vanish
+TEST_F(RateLimitTest, AHostThatGoesTakesWhatWaitsAlong) {
+  limit(R"("rw_ios_per_sec": 1)");
+  const std::size_t started = start_reads(25).size();
+  EXPECT_TRUE(read(io_[0], 0, block_bytes, 2).ok());  // so the server has read that much from this queue
+  io_.clear();
+  // Served one by one they would hold their queue pairs for 99 seconds.
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  const auto queue_pairs = [this] { return call("nvmf_subsystem_get_qpairs", R"({"nqn": ")" + std::string(nqn) + R"("})").size(); };
+  while (queue_pairs() > 1 && std::chrono::steady_clock::now() < deadline) {
+  }
+  EXPECT_EQ(queue_pairs(), 1u);
+  EXPECT_LT(reads_done(), started);
+}
+
 TEST_F(RateLimitTest, ADiskThatGoesDoesNotWaitForWhatIsLimited) {
   limit(R"("rw_ios_per_sec": 1)");
   const auto reads = start_reads(25);

@@ -274,6 +274,10 @@ void QueuePair::close(const std::string& reason, bool expected) {
   payload_slot_ = nullptr;
   leave_buffer_line();
   abandon_all();
+  // What is delayed or waits under a rate limit would keep this queue pair, and take its place in the line, for answers that go nowhere.
+  for (std::size_t i = 0; i < slots_.size() && executing_ > 0; ++i) {
+    if (slots_[i]->state == SlotState::executing) sink_->unwanted(*slots_[i]);
+  }
   finish_if_idle();
 }
 

@@ -35,11 +35,16 @@ class ScriptedSink final : public transport::CommandSink {
     on_execute(request);
   }
   void abandon(Request& request) override { abandoned.push_back(&request); }
+  void unwanted(Request& request) override {
+    unwanted_ones.push_back(&request);
+    on_unwanted(request);
+  }
   void queue_closed(transport::CommandQueue&) override { closed = true; }
 
   std::function<PlanAction(Request&)> on_plan = [](Request&) { return PlanAction::complete; };
   std::function<void(Request&)> on_execute = [](Request& request) { request.queue->complete(request); };
-  std::vector<Request*> planned, executed, abandoned;
+  std::function<void(Request&)> on_unwanted = [](Request&) {};
+  std::vector<Request*> planned, executed, abandoned, unwanted_ones;
   bool closed = false;
 };
 

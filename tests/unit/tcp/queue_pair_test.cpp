@@ -332,6 +332,27 @@ TEST_F(QueuePairTest, AfterItsTimeADisconnectClosesTheSocketAndWaitsForWhatRuns)
   EXPECT_TRUE(sink.closed);
 }
 
+// Proves: transport | Hosts that stall or vanish
+TEST_F(QueuePairTest, ALostConnectionTellsWhatRunsThatNobodyWantsIt) {
+  connected();
+  std::vector<Request*> running;
+  sink.on_plan = [](Request&) { return PlanAction::execute; };
+  sink.on_execute = [&](Request& request) { running.push_back(&request); };
+  for (std::uint16_t cid = 1; cid <= 3; ++cid) send_capsule(cid);
+  ASSERT_EQ(running.size(), 3u);
+  // The first one's end brings the second one's along; the third one cannot be ended early.
+  sink.on_unwanted = [&](Request& request) {
+    if (&request != running[0]) return;
+    request.queue->complete(*running[0]);
+    request.queue->complete(*running[1]);
+  };
+  hang_up();
+  EXPECT_EQ(sink.unwanted_ones, (std::vector<Request*>{running[0], running[2]}));
+  EXPECT_FALSE(sink.closed);
+  hand.on_thread([&] { running[2]->queue->complete(*running[2]); });
+  EXPECT_TRUE(sink.closed);
+}
+
 TEST_F(QueuePairTest, TheEndOfTheTargetShortensATimeThatWasGiven) {
   connected();
   Request* running = nullptr;
