@@ -1,7 +1,7 @@
 #!/usr/bin/env -S /usr/bin/python3
 # clang-tidy-19 with the project's .clang-tidy over every source file that is built; all findings are errors.
 # Owner: its process. Left out: headers nobody includes (check_headers.py compiles them).
-"""Runs clang-tidy two at a time on what changed since it was last found good: changed files first, tests last.
+"""Runs clang-tidy two at a time on what changed since it was last found good: what changed last comes first, tests come last.
 
 When --budget-s runs out, the files left are named; the next run goes on with them, and they do not count as checked.
 """
@@ -31,12 +31,14 @@ def built_sources(build):
     return sources
 
 
-def changed_files():
-    """What git sees as changed since the last commit; empty without git (a source archive on a machine that has none)."""
+def recently_changed():
+    """Paths in the order in which git saw them change, the latest first; empty without git (a source archive, or a machine that has none)."""
     if shutil.which("git") is None:
-        return set()
-    done = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return {line[3:] for line in done.stdout.splitlines()}
+        return []
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=False)
+    log = subprocess.run(["git", "log", "-n", "300", "--name-only", "--format="], cwd=ROOT, capture_output=True, text=True, check=False)
+    paths = [line[3:] for line in status.stdout.splitlines()] + log.stdout.splitlines()
+    return list(dict.fromkeys(path for path in paths if path))
 
 
 def findings_of(path, output):
@@ -101,8 +103,9 @@ def main():
     if arguments.files:
         commands = {path: command for path, command in commands.items() if path in arguments.files}
     salt = (version_of(TIDY), CONFIG.read_text(encoding="utf-8"))
-    changed = changed_files()
-    keys = {path: content_key(path, files, *salt) for path in sorted(commands, key=lambda p: (p not in changed, p.startswith("tests/"), p)) if path in files}
+    recency = {path: place for place, path in enumerate(recently_changed())}
+    order = sorted(commands, key=lambda path: (path.startswith("tests/"), recency.get(path, len(recency)), path))
+    keys = {path: content_key(path, files, *salt) for path in order if path in files}
     tidy = [TIDY, "--quiet", "-p", str(build), "--extra-arg=-Wno-unknown-warning-option"]
     bad, left = judge_all(keys, lambda path: [*tidy, path], ROOT / "build/lint/tidy.json", ROOT, budget_s=arguments.budget_s)
     findings = {finding for path, output in bad.items() for finding in findings_of(path, output)}
