@@ -27,6 +27,8 @@ using nvme::Status;
 constexpr std::uint64_t max_lent_bytes = std::uint64_t{1} << 20;
 // Connections that end otherwise than their host wished, or that the target ends: each host address may say so a few times.
 LogLimit ending_log;
+// Deadlines of connections are seconds away; nobody notices that they are met a little later.
+constexpr std::uint64_t deadline_grid_ns = ns_per_s / 2;
 // After a disconnect the host gets this long to take its last answers.
 constexpr std::uint64_t disconnect_linger_ns = 2 * ns_per_s;
 // Slots (some 600 bytes) an idle connection keeps of those it once needed; the rest goes when it did not need them for so long.
@@ -103,13 +105,19 @@ void QueuePair::watch_deadlines() {
   if (nearest == TimerHeap::never_ns) {
     io_timer_.disarm();
   } else {
-    group_.thread.arm_at(io_timer_, nearest);
+    arm_by(nearest);
   }
 }
 
 // For what begins now and would otherwise find the timer set to something later.
 void QueuePair::expect_by(std::uint64_t deadline_ns) {
-  if (!io_timer_.armed() || deadline_ns < io_timer_.deadline_ns()) group_.thread.arm_at(io_timer_, deadline_ns);
+  if (!io_timer_.armed() || deadline_ns < io_timer_.deadline_ns()) arm_by(deadline_ns);
+}
+
+// What was met in time leaves its deadline behind: one look for nothing. On the grid, those of hundreds of connections that fell quiet are one
+// wake-up.
+void QueuePair::arm_by(std::uint64_t deadline_ns) {
+  group_.thread.arm_at(io_timer_, (deadline_ns + deadline_grid_ns - 1) / deadline_grid_ns * deadline_grid_ns);
 }
 
 void QueuePair::on_io_deadline() {

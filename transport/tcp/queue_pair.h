@@ -89,6 +89,7 @@ class QueuePair final : public transport::CommandQueue {
   void on_io_deadline();
   void watch_deadlines();
   void expect_by(std::uint64_t deadline_ns);
+  void arm_by(std::uint64_t deadline_ns);
   bool end_if_too_slow(std::uint64_t now_ns);
   bool end_if_stalled(std::uint64_t now_ns);
   void begin_data_window() {
