@@ -67,7 +67,7 @@ function(catnap_test name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name})
   if(NOT ARG_TIMEOUT)
-    set(ARG_TIMEOUT 120)
+    set(ARG_TIMEOUT 400)  # for the slowest build on a machine that does other things too
   endif()
   if(NOT ARG_LABELS)
     set(ARG_LABELS quick)
