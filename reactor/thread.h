@@ -245,7 +245,7 @@ class Thread {
   };
 
   // Stands in the queue's head once it takes no more.
-  static MessageNode* closed_queue() { return static_cast<MessageNode*>(static_cast<void*>(closed_mark_)); }
+  static MessageNode* closed_queue() { return reinterpret_cast<MessageNode*>(closed_mark_); }
   std::size_t run_critical();
   std::size_t run_messages();
   std::size_t run_busy_pollers();
