@@ -1,0 +1,221 @@
+// RAID arrays: one bdev over several. This file is the frame: an array with its members from the create call to the delete call, and the interface of
+// a level (raid0, concat, raid1), which carries out I/O and knows what a member's loss or return means.
+//
+// An array exists from bdev_raid_create (or from the first superblock that examine finds) until bdev_raid_delete. Its bdev (RaidBdev, raid_bdev.h)
+// exists only while the array is online. Who does what:
+//
+//   RaidArray (raid.cpp, this file)   opens, claims and follows member bdevs; has the level start when they are there; registers and removes the
+//                                     bdev; names states; tells listeners about changes. Knows no I/O and no on-disk format.
+//   RaidArrays (raid_arrays.h)        all arrays; examine (names and superblocks, in any order of arrival); configuration.
+//   RaidLevel (this file)             what differs between levels. raid0.h, concat.h, raid1.h implement it.
+//   RaidBdev, RaidChannel             I/O: raid_bdev.h. A channel has one lane (a channel of the member) per member that is there.
+//   superblock.h                      what stands on members: read, check, write. The frame asks it in examine only; levels decide what it means.
+//
+// Owner: everything here belongs to app_thread; RaidChannels to their threads. The frame calls a level's Tasks one at a time for each array
+// (start, member_lost, member_returned … never overlap), so a level needs no lock between them; progress() and the JSON texts may be asked meanwhile.
+// Left out: JSON-RPC (raid_rpc.h).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "bdev/bdev.h"
+#include "reactor/task.h"
+
+namespace catnap::bdev {
+
+class RaidArray;
+class RaidBdev;
+class RaidChannel;
+
+enum class RaidKind : std::uint8_t { raid0, raid1, concat };
+std::string_view raid_kind_name(RaidKind kind);  // "raid0", "raid1", "concat"
+
+// SPDK's three (bdev_raid_get_bdevs, category).
+enum class RaidState : std::uint8_t {
+  configuring,  // waits for members, or starts
+  online,       // the bdev is there
+  offline,      // it was online and lost what it needs; comes back when that does
+};
+std::string_view raid_state_name(RaidState state);
+
+enum class MemberState : std::uint8_t {
+  missing,     // no bdev, or one that is not the member (see reason)
+  waiting,     // there, while the array is not online
+  in_sync,     // holds all data
+  rebuilding,  // gets every write, serves no read where it may differ
+  failed,      // there, but not used: an error, or it diverged (see reason); bdev_raid_add_base_bdev takes it in again as if it were new
+};
+std::string_view member_state_name(MemberState state);
+
+// Most members of one array, as SPDK's RPC takes.
+inline constexpr std::size_t max_raid_members = 255;
+
+// What bdev_raid_create says. Immutable for an array but for the members' names.
+struct RaidOptions {
+  RaidOptions() = default;
+  std::string name;
+  std::string uuid;  // empty: made up when the array is created
+  RaidKind kind = RaidKind::raid0;
+  std::uint32_t strip_size_kib = 0;  // raid0, concat: power of two, at least a block; raid1: 0
+  std::vector<std::string> members;  // names, aliases or UUIDs; "": a slot left empty (raid1 only)
+  bool superblock = false;
+  // raid1 only, refused elsewhere.
+  std::string bitmap_bdev;              // holds the bitmap where there is no superblock
+  std::string bitmap_file;              // likewise
+  std::uint32_t bitmap_region_kib = 0;  // 0: raid1's default
+  bool assume_clean = false;            // members are known to be equal: create marks nothing
+};
+
+// bdev_raid_set_options: one set for all arrays, taken up by what runs as well (RaidLevel::settings_changed).
+struct RaidSettings {
+  RaidSettings() = default;
+  std::uint32_t process_window_size_kib = 1024;     // SPDK's default; one copy step of a rebuild, resync or scrub
+  std::uint32_t process_max_bandwidth_mib_sec = 0;  // 0: no limit but that foreground I/O goes first
+};
+RaidSettings& raid_settings();
+
+// One slot of an array.
+struct RaidMember {
+  RaidMember() = default;
+  std::uint32_t slot = 0;
+  std::string name;  // of the bdev there, or that is waited for; empty: an empty slot
+  std::string uuid;  // of the bdev that is or was there; empty: never seen
+  MemberState state = MemberState::missing;
+  std::string reason;                      // why it is missing or failed, a sentence's part; empty: never there, or fine
+  std::unique_ptr<Descriptor> descriptor;  // opened and claimed while the bdev is there (failed ones too); null: not there
+  // Where the array's data begins and how much there may be, in blocks; set by RaidLevel::shape().
+  std::uint64_t data_offset_blocks = 0;
+  std::uint64_t data_blocks = 0;
+
+  bool present() const { return descriptor != nullptr; }
+  Bdev& bdev() const { return descriptor->bdev(); }
+};
+
+// What a rebuild, resync or scrub has done so far.
+struct RaidProgress {
+  RaidProgress() = default;
+  std::string type;    // "rebuild" (SPDK's), "resync", "scrub"
+  std::string target;  // the member being filled; empty where there is no single one
+  std::uint64_t blocks_done = 0;
+  std::uint64_t blocks_total = 0;
+  std::uint64_t blocks_copied = 0;  // written to a member (≤ done: what is equal or unmarked is passed over)
+};
+
+// A scrub's parameters.
+struct ScrubOptions {
+  ScrubOptions() = default;
+  bool repair = false;
+  std::uint32_t max_bandwidth_mib_sec = 0;  // 0: as RaidSettings say
+};
+
+// What a level does. One object per array, made with it and dying with it (it outlives RaidBdev). Tasks run on app_thread.
+class RaidLevel {
+ public:
+  explicit RaidLevel(RaidArray& array) : array_(array) {}
+  virtual ~RaidLevel() = default;
+  RaidLevel(const RaidLevel&) = delete;
+  RaidLevel& operator=(const RaidLevel&) = delete;
+
+  // Whether members that are there fit each other and the options, looked at whenever one comes, before anything is written: block sizes, sizes.
+  // Fills each present member's data_offset_blocks and data_blocks, and of `info` block sizes, num_blocks, optimal boundary, what unmap promises …
+  // (name, uuid and product are the frame's). Errors: EINVAL naming the member, its value and what was expected.
+  virtual Result<void> shape(BdevInfo& info) = 0;
+
+  // Whether the array can do without the members that are missing. Called after each arrival, and with `forced` by bdev_raid_start. Reads superblocks
+  // where there are some; may set members to failed (diverged, out of date). Nothing: wait for more; array().set_waits_for() says for whom.
+  // Errors: cannot ever start like that (the array stays configuring, the error is shown).
+  virtual Task<Result<bool>> ready(bool forced) = 0;
+  // Brings it up: superblocks and bitmap written or read, what has to be resynced known; from now on I/O may come. The RaidBdev exists (bdev()), is
+  // not yet registered. Sets states of members with array().set_member_state(). After an error the array is as before (configuring).
+  virtual Task<Result<void>> start(bool forced) = 0;
+  // The last channel of the RaidBdev is gone (no I/O any more): stops background work, leaves the members clean. `deleting`: bdev_raid_delete;
+  // with `clear_superblock`, what stands on the members is taken away.
+  virtual Task<void> stop(bool deleting, bool clear_superblock) = 0;
+
+  // A channel for I/O of the RaidBdev. On any thread; lanes are filled in by the frame afterwards.
+  virtual std::unique_ptr<RaidChannel> make_channel(RaidBdev& bdev, Thread& thread) = 0;
+  virtual bool supports(const RaidBdev& bdev, Op op) const = 0;
+
+  // While online:
+  // The member's bdev is being removed (descriptor event). The level stops using it and makes that durable where it has to; then the frame detaches
+  // its lanes and closes it. False: the array cannot go on without it, the frame takes it offline.
+  virtual Task<bool> member_lost(std::uint32_t slot) = 0;
+  // A bdev is there again for a slot (opened, lanes attached): by itself (`new_member` false: same name, UUID or superblock as before: delta
+  // rebuild where possible) or by bdev_raid_add_base_bdev (true: everything is copied). Errors: refused; the frame closes it again.
+  virtual Task<Result<void>> member_arrived(std::uint32_t slot, bool new_member) = 0;
+  // bdev_raid_remove_base_bdev. Errors (EBUSY: the last one with all data; ENOTSUP: level without redundancy): nothing has changed.
+  virtual Task<Result<void>> remove_member(std::uint32_t slot) = 0;
+  // Members have other sizes now: the new number of blocks, or the present one when nothing follows from it. Called by bdev_raid_grow_base_bdev
+  // (raid1) or on the event (raid0, concat).
+  virtual Task<Result<std::uint64_t>> grow() = 0;
+
+  virtual std::optional<RaidProgress> progress() const { return std::nullopt; }
+  // "none", "memory", "superblock", "bdev", "file": where write intents are kept; empty: the level has none.
+  virtual std::string bitmap_kind() const { return {}; }
+  // bdev_raid_get_bitmap's answer, a JSON object. Errors: ENOTSUP.
+  virtual Result<std::string> bitmap_json(bool with_ranges) const;
+  // Keys of its own for bdev_raid_get_bdevs: a JSON object whose members are added; "{}": none.
+  virtual std::string info_json() const { return "{}"; }
+  virtual Result<void> start_scrub(const ScrubOptions& options);  // ENOTSUP as it stands
+  virtual Result<void> stop_scrub();
+  virtual void settings_changed() {}
+
+ protected:
+  RaidArray& array() const { return array_; }
+
+ private:
+  RaidArray& array_;
+};
+
+// Makes the level of an array (raid_levels.cpp). Errors: EINVAL, ENOTSUP about options that the level does not take.
+Result<std::unique_ptr<RaidLevel>> make_raid_level(RaidArray& array);
+
+// One array, from its creation to its deletion. Always in a shared_ptr: sequences under way keep it.
+class RaidArray : public std::enable_shared_from_this<RaidArray> {
+ public:
+  static constexpr const char* product = "Raid Volume";  // SPDK's
+  // What happened, for notifications: type ("bdev_raid_state", "bdev_raid_member_state", "bdev_raid_process_start", "bdev_raid_process_stop") and
+  // whom it is about (array, or "array/member").
+  using Listener = std::function<void(std::string_view type, const std::string& context)>;
+  static void set_listener(Listener listener);
+
+  // Not started: call look_for_members(). Errors: EINVAL naming what does not fit in options (members are not looked at).
+  static Result<std::shared_ptr<RaidArray>> create(RaidOptions options);
+  ~RaidArray();
+
+  // What levels ask and tell.
+  const RaidOptions& options() const { return options_; }
+  const std::string& name() const { return options_.name; }
+  const std::string& uuid() const { return options_.uuid; }
+  // Slots 0..size-1; pointers stay valid as long as the array does. The number of slots of raid1 grows with bdev_raid_add_base_bdev.
+  const std::vector<std::unique_ptr<RaidMember>>& members() const { return members_; }
+  RaidMember& member(std::uint32_t slot) { return *members_.at(slot); }
+  // While starting, online and stopping; else null.
+  const std::shared_ptr<RaidBdev>& bdev() const { return bdev_; }
+  // A descriptor of bitmap_bdev, claimed; null: none is wished for, or it is not there (then the frame does not ask ready()).
+  Descriptor* bitmap_descriptor() const { return bitmap_.get(); }
+  // States are told to listeners and the log; the frame acts on none of them.
+  void set_member_state(std::uint32_t slot, MemberState state, std::string reason = {});
+  // For bdev_raid_get_bdevs and the log: "base bdev 'x'"; the frame clears it when something arrives.
+  void set_waits_for(std::string text);
+  // A level tells when a rebuild, resync or scrub begins and ends (RaidLevel::progress() says which).
+  void process_started(std::string_view type);
+  void process_ended(std::string_view type, bool complete);
+  // The level has dropped the member by itself (an error): its lanes are detached and it is closed as soon as the present Task is over. It stays in
+  // its slot as failed. On app_thread, also from outside Tasks.
+  void member_dropped(std::uint32_t slot);
+
+  // What RPCs and RaidArrays do. Answers come through Tasks; each waits for its turn.
+  RaidState state() const { return state_; }
+  RaidLevel& level() { return *level_; }
+  const RaidLevel& level() const { return *level_; }
+  // (continued as the frame is written)
+};
+
+}  // namespace catnap::bdev
