@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -155,6 +156,9 @@ class RaidLevel {
   // (raid1) or on the event (raid0, concat).
   virtual Task<Result<std::uint64_t>> grow() = 0;
 
+  // The bdev that holds the bitmap is being removed; the frame closes it afterwards. As it stands: nothing to do.
+  virtual Task<void> bitmap_lost();
+
   virtual std::optional<RaidProgress> progress() const { return std::nullopt; }
   // "none", "memory", "superblock", "bdev", "file": where write intents are kept; empty: the level has none.
   virtual std::string bitmap_kind() const { return {}; }
@@ -176,46 +180,122 @@ class RaidLevel {
 // Makes the level of an array (raid_levels.cpp). Errors: EINVAL, ENOTSUP about options that the level does not take.
 Result<std::unique_ptr<RaidLevel>> make_raid_level(RaidArray& array);
 
+// Tasks of one array, one at a time, in order of arrival.
+class RaidTurns {
+ public:
+  class Turn {
+   public:
+    explicit Turn(std::shared_ptr<RaidTurns> turns) : turns_(std::move(turns)) {}
+    Turn(Turn&&) noexcept = default;
+    Turn& operator=(Turn&&) = delete;
+    ~Turn() {
+      if (turns_ != nullptr) turns_->give();
+    }
+
+   private:
+    std::shared_ptr<RaidTurns> turns_;
+  };
+  // It is the caller's turn when this has a value; then it holds a Turn until it is done.
+  Promise<bool> take();
+
+ private:
+  void give();
+  bool taken_ = false;
+  std::deque<Promise<bool>> waiting_;
+};
+
 // One array, from its creation to its deletion. Always in a shared_ptr: sequences under way keep it.
 class RaidArray : public std::enable_shared_from_this<RaidArray> {
  public:
   static constexpr const char* product = "Raid Volume";  // SPDK's
-  // What happened, for notifications: type ("bdev_raid_state", "bdev_raid_member_state", "bdev_raid_process_start", "bdev_raid_process_stop") and
-  // whom it is about (array, or "array/member").
+  static constexpr const char* opener = "raid";          // who claims the members
+  // What happened, for notifications: type (notification_types) and whom it is about: the array, or "array/member".
+  static constexpr const char* state_event = "bdev_raid_state";
+  static constexpr const char* member_event = "bdev_raid_member_state";
+  static constexpr const char* process_start_event = "bdev_raid_process_start";
+  static constexpr const char* process_end_event = "bdev_raid_process_end";
   using Listener = std::function<void(std::string_view type, const std::string& context)>;
   static void set_listener(Listener listener);
 
-  // Not started: call look_for_members(). Errors: EINVAL naming what does not fit in options (members are not looked at).
-  static Result<std::shared_ptr<RaidArray>> create(RaidOptions options);
+  // Only the object: RaidArrays::create() goes on. `discovered`: the options come from a superblock, so superblocks are read and not written anew.
+  // Errors: EINVAL naming what does not fit in options (members are not looked at).
+  static Result<std::shared_ptr<RaidArray>> make(RaidOptions options, bool discovered);
+  RaidArray(RaidOptions options, bool discovered);
   ~RaidArray();
 
   // What levels ask and tell.
   const RaidOptions& options() const { return options_; }
   const std::string& name() const { return options_.name; }
   const std::string& uuid() const { return options_.uuid; }
-  // Slots 0..size-1; pointers stay valid as long as the array does. The number of slots of raid1 grows with bdev_raid_add_base_bdev.
+  bool discovered() const { return discovered_; }
+  // Slots 0..size-1, as many as the create call named; they stay as long as the array does.
   const std::vector<std::unique_ptr<RaidMember>>& members() const { return members_; }
-  RaidMember& member(std::uint32_t slot) { return *members_.at(slot); }
+  RaidMember& member(std::uint32_t slot) const { return *members_.at(slot); }
   // While starting, online and stopping; else null.
   const std::shared_ptr<RaidBdev>& bdev() const { return bdev_; }
-  // A descriptor of bitmap_bdev, claimed; null: none is wished for, or it is not there (then the frame does not ask ready()).
+  // bitmap_bdev, opened and claimed; null: none is wished for, or it went. The array does not start before it is there.
   Descriptor* bitmap_descriptor() const { return bitmap_.get(); }
-  // States are told to listeners and the log; the frame acts on none of them.
+  // Told to listeners and the log; the frame acts on none of them.
   void set_member_state(std::uint32_t slot, MemberState state, std::string reason = {});
-  // For bdev_raid_get_bdevs and the log: "base bdev 'x'"; the frame clears it when something arrives.
+  // For bdev_raid_get_bdevs and the log, "base bdev 'x'"; cleared by the frame whenever it asks ready() again.
   void set_waits_for(std::string text);
-  // A level tells when a rebuild, resync or scrub begins and ends (RaidLevel::progress() says which).
+  // A rebuild, resync or scrub began or ended.
   void process_started(std::string_view type);
-  void process_ended(std::string_view type, bool complete);
-  // The level has dropped the member by itself (an error): its lanes are detached and it is closed as soon as the present Task is over. It stays in
-  // its slot as failed. On app_thread, also from outside Tasks.
+  void process_ended(std::string_view type, std::string_view how);
+  // The level does not use the member any more (an error; it has set it to failed): its lanes are detached and it is closed when it is the frame's
+  // turn, which may be after the present Task. It stays in its slot. On app_thread, also from outside Tasks.
   void member_dropped(std::uint32_t slot);
 
-  // What RPCs and RaidArrays do. Answers come through Tasks; each waits for its turn.
+  // What RaidArrays and RPCs ask; each waits for its turn.
   RaidState state() const { return state_; }
-  RaidLevel& level() { return *level_; }
-  const RaidLevel& level() const { return *level_; }
-  // (continued as the frame is written)
+  const std::string& waits_for() const { return waits_for_; }
+  RaidLevel& level() const { return *level_; }
+  std::uint32_t members_present() const;
+  // Whether a bdev of that name, alias or UUID is awaited in a slot, or as the bitmap.
+  bool awaits(const Bdev& bdev) const;
+  // Opens members (and bitmap) that are awaited and there, and starts if that is enough. Errors: the array cannot be started with them (they
+  // stay open), or one that is there cannot be opened.
+  Task<Result<void>> look_for_members(bool forced);
+  // A bdev whose superblock says that it is that slot's.
+  Task<Result<void>> member_found(std::uint32_t slot, std::string bdev_name);
+  Task<Result<void>> add_member(std::string bdev_name);
+  Task<Result<void>> remove_member(std::uint32_t slot);
+  Task<Result<void>> grow();
+  // Removes the bdev and closes everything; the answer comes when all is gone.
+  Task<Result<void>> remove(bool clear_superblock);
+  // RaidBdev::destroy().
+  Task<void> bdev_gone();
+
+  std::string config_json() const;
+  // bdev_raid_get_bdevs's entry (an object), which is also driver_specific.raid of bdev_get_bdevs.
+  std::string info_json() const;
+
+ private:
+  struct Hold;  // on a member's bdev: its events find the array as long as there is one
+  Result<void> open_member(std::uint32_t slot, const std::shared_ptr<Bdev>& bdev);
+  Result<void> open_bitmap();
+  void close_member(std::uint32_t slot, MemberState state, std::string reason);
+  void member_event_for(std::uint32_t slot, const Descriptor* which, Event event);
+  Result<void> open_awaited(std::vector<std::uint32_t>& opened);
+  Task<Result<void>> try_start(bool forced);
+  Task<Result<void>> bring_in(std::uint32_t slot, bool new_member);
+  Task<void> lose_member(std::uint32_t slot, std::string reason);
+  Task<void> follow_size();
+  void take_offline(std::string reason);
+  void set_state(RaidState state);
+  void tell(std::string_view type, const std::string& context) const;
+
+  RaidOptions options_;
+  const bool discovered_;
+  RaidState state_ = RaidState::configuring;
+  bool removing_ = false;
+  bool clear_superblock_ = false;
+  std::string waits_for_;
+  std::vector<std::unique_ptr<RaidMember>> members_;
+  std::unique_ptr<Descriptor> bitmap_;
+  std::unique_ptr<RaidLevel> level_;
+  std::shared_ptr<RaidBdev> bdev_;
+  std::shared_ptr<RaidTurns> turns_;
 };
 
 }  // namespace catnap::bdev
