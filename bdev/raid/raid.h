@@ -9,7 +9,8 @@
 //   RaidArrays (raid_arrays.h)        all arrays; examine (names and superblocks, in any order of arrival); configuration.
 //   RaidLevel (this file)             what differs between levels. raid0.h, concat.h, raid1.h implement it.
 //   RaidBdev, RaidChannel             I/O: raid_bdev.h. A channel has one lane (a channel of the member) per member that is there.
-//   superblock.h                      what stands on members: read, check, write. The frame asks it in examine only; levels decide what it means.
+//   superblock.h                      what stands on members. The frame asks two things of it: read_raid_superblock(bdev), for examine, and
+//                                     clear_raid_superblock(bdev), for bdev_raid_delete; what it means is for levels to say.
 //
 // Owner: everything here belongs to app_thread; RaidChannels to their threads. The frame calls a level's Tasks one at a time for each array
 // (start, member_lost, member_returned … never overlap), so a level needs no lock between them; progress() and the JSON texts may be asked meanwhile.
@@ -135,9 +136,9 @@ class RaidLevel {
   // Brings it up: superblocks and bitmap written or read, what has to be resynced known; from now on I/O may come. The RaidBdev exists (bdev()), is
   // not yet registered. Sets states of members with array().set_member_state(). After an error the array is as before (configuring).
   virtual Task<Result<void>> start(bool forced) = 0;
-  // The last channel of the RaidBdev is gone (no I/O any more): stops background work, leaves the members clean. `deleting`: bdev_raid_delete;
-  // with `clear_superblock`, what stands on the members is taken away.
-  virtual Task<void> stop(bool deleting, bool clear_superblock) = 0;
+  // The last channel of the RaidBdev is gone (no I/O any more): stops background work, leaves the members clean. Members are closed afterwards
+  // if `deleting` (bdev_raid_delete; the frame clears superblocks itself when asked to), else some stay open and start() may come again.
+  virtual Task<void> stop(bool deleting) = 0;
 
   // A channel for I/O of the RaidBdev. On any thread; lanes are filled in by the frame afterwards.
   virtual std::unique_ptr<RaidChannel> make_channel(RaidBdev& bdev, Thread& thread) = 0;
