@@ -1,0 +1,173 @@
+// A controller as the host knows it: it stays while connections to it come and go. Connects, reads what there is (namespaces, ANA), gives I/O queues
+// to threads, and reconnects as reconnect_policy.h says.
+//
+// Owner: app_thread, with the admin queue. Its I/O queues belong to the threads that use them (io_port.h).
+// Left out: bdevs (nvme_bdev.h), which controllers belong together (subsystem.h).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bdev/nvme/association.h"
+#include "bdev/nvme/io_port.h"
+#include "bdev/nvme/options.h"
+#include "bdev/nvme/reconnect_policy.h"
+#include "reactor/placement.h"
+#include "reactor/task.h"
+
+namespace catnap::bdev {
+
+class NvmeModule;
+class NvmeSubsystem;
+
+// What a controller says about one of its namespaces.
+struct NamespaceData {
+  std::uint32_t nsid = 0;
+  nvme::IdentifyNamespace data;
+  std::string uuid;   // of the descriptors, 36 characters; empty: none
+  std::string nguid;  // 32 hexadecimal digits; empty: none
+  std::string eui64;  // 16; empty: none
+  std::uint8_t csi = 0;
+  AnaState ana_state = AnaState::optimized;
+
+  std::uint32_t block_size() const { return 1U << data.lbaf[data.flbas & 0xF].lbads; }
+  // Whether both are the same namespace: every identifier that both have, block size and size agree.
+  bool same_as(const NamespaceData& other) const;
+};
+
+class NvmeController final : public std::enable_shared_from_this<NvmeController> {
+ public:
+  enum class State : std::uint8_t {
+    connecting,  // the first time, or again
+    ready,
+    waiting,    // lost; the next attempt has its time
+    failed,     // lost and given up until somebody resets it
+    disabled,   // by bdev_nvme_disable_controller
+    detaching,  // going away for good
+  };
+  // As SPDK says it in bdev_nvme_get_controllers: "enabled", "reconnect_is_delayed", "resetting", "failed", "disabled", "deleting".
+  static std::string_view state_name(State state);
+
+  static std::shared_ptr<NvmeController> create(NvmeModule& module, std::string name, TransportId id, ControllerOptions options);
+  ~NvmeController();
+  NvmeController(const NvmeController&) = delete;
+  NvmeController& operator=(const NvmeController&) = delete;
+
+  // --- sequences; all on app_thread ---
+  // The first connect: ready with its namespaces read, or an error and nothing left behind.
+  Task<Result<void>> attach();
+  // Drops every connection and connects anew at once. Errors: EBUSY (detaching, disabled), or why it failed.
+  Task<Result<void>> reset();
+  Task<Result<void>> disable();  // EBUSY while detaching; disabling twice is fine
+  Task<Result<void>> enable();
+  // Ends every connection, reconnect and command under way; done in well under a second.
+  Task<void> detach();
+  // Errors: ENOTCONN unless ready, or the loss of the association.
+  Task<Result<AdminAnswer>> admin(AdminCommand command);
+  // An I/O command on the queue of app_thread's own port.
+  Task<Result<AdminAnswer>> io(AdminCommand command);
+  // Looks for namespaces that came, went or changed, and reads the ANA log.
+  Task<Result<void>> rescan();
+  Task<Result<void>> read_ana();
+
+  // --- state; on app_thread ---
+  State state() const { return state_; }
+  const std::string& name() const { return name_; }
+  const TransportId& id() const { return addresses_[address_].id; }
+  // The other addresses of multipath mode failover, in the order in which they will be tried.
+  std::vector<TransportId> alternates() const;
+  void add_alternate(TransportId id);
+  // Takes an address away. True: it was the one in use or is not the last (then a reset moves on to the next). False: it is the only one.
+  bool remove_address(const TransportId& id);
+  const ControllerOptions& options() const { return options_; }
+  ReconnectTimeouts timeouts() const { return outage_.timeouts(); }
+  const std::string& last_error() const { return last_error_; }
+  // Of the last association; zeroes before the first.
+  const nvme::IdentifyController& data() const { return *data_; }
+  std::uint16_t cntlid() const { return cntlid_; }
+  std::uint64_t cap() const { return cap_; }
+  std::uint32_t version() const { return version_; }
+  std::uint32_t max_transfer_bytes() const { return max_transfer_bytes_; }
+  std::uint32_t granted_queues() const { return granted_; }
+  const std::map<std::uint32_t, NamespaceData>& namespaces() const { return namespaces_; }
+  const std::shared_ptr<PortHub>& hub() const { return hub_; }
+  Association* association() const { return association_.get(); }  // null: none
+  // "event" or "poll", as in effect on live queues, with periods in us.
+  std::uint64_t admin_poll_period_us() const;
+  std::uint64_t io_poll_period_us() const;
+  void options_changed();  // the module's
+  // All events that come over the admin queue, besides what the controller itself does about them.
+  void on_event(std::function<void(std::uint32_t dw0)> handler) { event_handler_ = std::move(handler); }
+  // Namespaces or ANA states are not what they were (also: none reachable now); the subsystem follows.
+  void on_change(std::function<void()> handler) { change_handler_ = std::move(handler); }
+  // The loss time-out is over: the controller is to be detached.
+  void on_give_up(std::function<void()> handler) { give_up_handler_ = std::move(handler); }
+
+  // --- for ports, on app_thread ---
+  void port_added(const std::shared_ptr<IoPort>& port);
+  void port_gone(std::uint16_t qid, std::uint64_t epoch);
+  void queue_lost(std::uint64_t epoch, const Error& why);
+  void command_late(std::uint16_t qid, std::uint16_t cid, std::uint8_t opcode, std::uint64_t epoch);
+  void abort_command(std::uint16_t qid, std::uint16_t cid, std::uint64_t epoch);
+
+ private:
+  struct Address {
+    TransportId id;
+    AddressHistory history;
+  };
+  NvmeController(NvmeModule& module, std::string name, TransportId id, ControllerOptions options);
+  AssociationOptions association_options() const;
+  void enter(State next);
+  void lost(const Error& why);
+  Task<void> reconnect(std::uint64_t epoch);
+  Task<Result<void>> connect_once();
+  Task<Result<void>> bring_up(std::shared_ptr<Association> association);
+  Task<Result<void>> negotiate_queues(std::shared_ptr<Association> association);
+  Task<Result<void>> scan(std::shared_ptr<Association> association);
+  Task<Result<NamespaceData>> read_namespace(std::shared_ptr<Association> association, std::uint32_t nsid);
+  Task<Result<void>> read_ana_log(std::shared_ptr<Association> association);
+  Task<void> drop_everything(Error why);
+  Task<void> drop_ports();
+  void event(std::uint32_t dw0);
+  Task<void> follow_event(std::uint32_t dw0);
+  void give_queue(const std::shared_ptr<IoPort>& port);
+  void forget_plan();
+  void next_attempt();
+  void io_fail_due();
+
+  NvmeModule& module_;
+  std::string name_;
+  ControllerOptions options_;
+  std::vector<Address> addresses_;
+  std::size_t address_ = 0;
+  State state_ = State::connecting;
+  std::string last_error_;
+  Outage outage_;
+  std::uint64_t epoch_ = 0;  // counts associations and their ends
+  std::shared_ptr<Association> association_;
+  std::shared_ptr<PortHub> hub_;
+  std::unique_ptr<nvme::IdentifyController> data_;
+  std::uint16_t cntlid_ = 0;
+  std::uint64_t cap_ = 0;
+  std::uint32_t version_ = 0;
+  std::uint32_t max_transfer_bytes_ = 0;
+  std::uint32_t granted_ = 0;
+  ControllerPlan plan_;
+  std::vector<std::weak_ptr<IoPort>> queue_owners_;  // by qid - 1
+  std::uint32_t index_ = 0;                          // counts controllers, for placement
+  std::map<std::uint32_t, NamespaceData> namespaces_;
+  bool scanning_ = false;
+  bool scan_again_ = false;
+  Timer attempt_timer_;
+  Timer io_fail_timer_;
+  std::function<void(std::uint32_t)> event_handler_;
+  std::function<void()> change_handler_;
+  std::function<void()> give_up_handler_;
+};
+
+}  // namespace catnap::bdev

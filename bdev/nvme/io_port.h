@@ -1,0 +1,124 @@
+// A thread's way to one controller: the I/O queue pair that its channels share, and the news about it.
+//
+// Owner: an IoPort and its queue pair belong to the lightweight thread that made it, and move along with it: nothing is drained, no I/O notices,
+// since socket, deadlines and memory are the thread's or nobody's. A PortHub joins a controller (app_thread) with its ports on all threads. When the
+// controller grants fewer queues than there are threads, a port borrows the queue of another one (queue_for_cpu, reactor/placement.h): its commands
+// go there and come back through a lock-free list per direction, with one message per batch. Left out: which path an I/O takes (nvme_bdev.h), when to
+// connect (controller.h).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "reactor/thread.h"
+#include "transport/tcp/host_queue.h"
+
+namespace catnap::bdev {
+
+class IoPort;
+class NvmeController;
+
+// Somebody on a port's thread who uses it: a channel.
+class PortUser {
+ public:
+  // The port was connected, or lost its queue (what was in flight has come back), or whether waiting makes sense has changed.
+  virtual void port_changed() = 0;
+
+ protected:
+  ~PortUser() = default;
+};
+
+// Shared by a controller and its ports; any OS thread.
+class PortHub : public std::enable_shared_from_this<PortHub> {
+ public:
+  PortHub(Thread& app_thread, std::weak_ptr<NvmeController> controller) : app_thread_(app_thread), controller_(std::move(controller)) {}
+
+  // The current thread's port, made when there is none; the controller hears of a new one and connects it when it can.
+  std::shared_ptr<IoPort> port_of_current_thread();
+  // All there are.
+  std::vector<std::shared_ptr<IoPort>> ports() const;
+  // Whether I/O that finds no usable path waits for this controller (Outage::io_waits), as far as known now.
+  bool io_waits() const { return io_waits_.load(std::memory_order_acquire); }
+  // On app_thread; tells all ports' users when it changes.
+  void set_io_waits(bool waits);
+  Thread& app_thread() const { return app_thread_; }
+  // To be used on app_thread only; empty when the controller is gone.
+  std::shared_ptr<NvmeController> controller() const { return controller_.lock(); }
+  // Runs `tell` with the controller on app_thread, unless it is gone.
+  void tell_controller(std::move_only_function<void(NvmeController&)> tell);
+  // Time after the loss of a queue until nothing of it is carried out any more.
+  std::uint64_t quiesce_us() const { return quiesce_us_.load(std::memory_order_relaxed); }
+  void set_quiesce_us(std::uint64_t time_us) { quiesce_us_.store(time_us, std::memory_order_relaxed); }
+
+ private:
+  friend class IoPort;
+  Thread& app_thread_;
+  std::weak_ptr<NvmeController> controller_;
+  std::atomic<bool> io_waits_{true};
+  std::atomic<std::uint64_t> quiesce_us_{0};
+  mutable std::mutex mutex_;
+  std::vector<std::weak_ptr<IoPort>> ports_;
+};
+
+class IoPort final : public std::enable_shared_from_this<IoPort>, private tcp::HostQueueUser {
+ public:
+  IoPort(std::shared_ptr<PortHub> hub, Thread& thread);
+  ~IoPort();
+  IoPort(const IoPort&) = delete;
+  IoPort& operator=(const IoPort&) = delete;
+
+  // --- any OS thread ---
+  Thread& thread() const { return thread_; }
+  const std::shared_ptr<PortHub>& hub() const { return hub_; }
+
+  // --- on the port's thread ---
+  bool connected() const { return connected_; }
+  // Commands outstanding on the queue pair this port uses.
+  const std::uint32_t& outstanding() const { return *outstanding_; }
+  // Ends later or (not connected) at once with HostRequest::Outcome::not_sent.
+  void submit(tcp::HostRequest& request);
+  bool take_back(tcp::HostRequest& request);
+  // Asks the controller for an Abort of an outstanding command; best effort.
+  void abort(tcp::HostRequest& request);
+  void add_user(PortUser& user) { users_.push_back(&user); }
+  void remove_user(PortUser& user) { std::erase(users_, &user); }
+  std::uint64_t quiesce_us() const { return hub_->quiesce_us(); }
+  // Empty: it has none, or borrows one.
+  const tcp::HostQueue* queue() const { return queue_.get(); }
+  std::uint16_t qid() const { return qid_; }
+
+  // --- for NvmeController, on the port's thread ---
+  // Connects a queue pair of its own. `epoch` names the association; queue_ended of an older one is no news.
+  void open(tcp::HostQueueOptions options, std::uint64_t epoch);
+  // Uses the queue pair of `lender` from now on.
+  void borrow(std::shared_ptr<IoPort> lender, std::uint64_t epoch);
+  // Gives the queue pair up: everything in flight comes back; then `dropped`, on app_thread.
+  void drop(std::move_only_function<void()> dropped);
+  void set_poll_period_us(std::uint64_t period_us);
+  void set_command_timeout_us(std::uint64_t timeout_us);
+  void tell_users();
+
+ private:
+  struct Exchange;  // what a borrowed queue needs
+  void queue_ready(tcp::HostQueue& queue, std::uint32_t connect_dw0) override;
+  void queue_ended(tcp::HostQueue& queue, const Error& why) override;
+  void request_late(tcp::HostQueue& queue, tcp::HostRequest& request) override;
+
+  std::shared_ptr<PortHub> hub_;
+  Thread& thread_;
+  Thread::Hold hold_;
+  std::unique_ptr<tcp::HostQueue> queue_;
+  std::shared_ptr<Exchange> exchange_;
+  bool connected_ = false;
+  std::uint16_t qid_ = 0;
+  std::uint64_t epoch_ = 0;
+  std::uint32_t none_outstanding_ = 0;
+  const std::uint32_t* outstanding_ = &none_outstanding_;
+  std::vector<PortUser*> users_;
+  std::vector<std::move_only_function<void()>> dropped_;
+};
+
+}  // namespace catnap::bdev

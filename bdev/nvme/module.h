@@ -1,0 +1,69 @@
+// The NVMe/TCP initiator: everything attached, by name, and the options that hold for all of it.
+// Owner: app_thread. Left out: JSON-RPC (nvme_rpc.cpp), discovery.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bdev/nvme/options.h"
+#include "bdev/nvme/subsystem.h"
+#include "reactor/placement.h"
+#include "reactor/task.h"
+
+namespace catnap::bdev {
+
+struct AttachRequest {
+  AttachRequest() = default;
+  std::string name;  // prefix of the bdevs' names: "Nvme0" gives "Nvme0n1"
+  TransportId id;
+  ControllerOptions options;
+};
+
+class NvmeModule {
+ public:
+  // Made on app_thread. `topology`: the machine and its reactors, for the placement of I/O queues.
+  NvmeModule(Thread& app_thread, Topology topology);
+  ~NvmeModule();
+  NvmeModule(const NvmeModule&) = delete;
+  NvmeModule& operator=(const NvmeModule&) = delete;
+  // The process's one; null before it was made.
+  static NvmeModule* instance();
+
+  // Attaches a controller, or adds a path or a reserve address to what has that name already. Gives the names of all its bdevs. Errors: EINVAL and
+  // EEXIST naming the field, EALREADY (this path is there), or why the connect failed; then nothing is left behind.
+  Task<Result<std::vector<std::string>>> attach(AttachRequest request);
+  // Detaches everything of that name, or only the path with these addresses (empty fields match anything). Errors: ENODEV.
+  Task<Result<void>> detach(std::string name, std::optional<TransportId> path);
+  std::shared_ptr<NvmeSubsystem> find(const std::string& name) const;  // null: none
+  std::vector<std::shared_ptr<NvmeSubsystem>> all() const;             // in the order of attaching
+  // The subsystem and bdev of that bdev name; null: no bdev of this module.
+  std::shared_ptr<NvmeSubsystem> subsystem_of(const std::string& bdev_name) const;
+  std::shared_ptr<NvmeBdev> find_bdev(const std::string& bdev_name) const;
+
+  const NvmeOptions& options() const { return options_; }
+  // Takes effect at once on what is attached: poll periods, time-outs; what belongs to connecting at the next connect. Errors: EINVAL.
+  Result<void> set_options(const NvmeOptions& options);
+  bool options_changed() const { return options_changed_; }  // set_options was called: worth saving
+
+  Thread& app_thread() const { return app_thread_; }
+  const Topology& topology() const { return topology_; }
+  LoadTable& load() { return load_; }
+  std::uint32_t next_index() { return next_index_++; }
+  // Detaches all, at the end of the process.
+  Task<void> shut_down();
+
+ private:
+  Thread& app_thread_;
+  Topology topology_;
+  LoadTable load_;
+  NvmeOptions options_;
+  bool options_changed_ = false;
+  std::uint32_t next_index_ = 0;
+  std::vector<std::shared_ptr<NvmeSubsystem>> subsystems_;
+  std::vector<std::string> attaching_;
+};
+
+}  // namespace catnap::bdev

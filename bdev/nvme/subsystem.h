@@ -1,0 +1,56 @@
+// What was attached under one name: the controllers (one per path) that lead to one NVM subsystem, and the bdevs of its namespaces.
+// Owner: app_thread. Left out: connecting (controller.h), I/O (nvme_bdev.h).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bdev/nvme/controller.h"
+#include "bdev/nvme/nvme_bdev.h"
+
+namespace catnap::bdev {
+
+class NvmeSubsystem {
+ public:
+  NvmeSubsystem(NvmeModule& module, std::string name) : module_(module), name_(std::move(name)) {}
+
+  const std::string& name() const { return name_; }
+  const std::vector<std::shared_ptr<NvmeController>>& controllers() const { return controllers_; }
+  const std::map<std::uint32_t, std::shared_ptr<NvmeBdev>>& bdevs() const { return bdevs_; }
+  std::shared_ptr<NvmeController> find_controller(std::uint16_t cntlid) const;
+  std::shared_ptr<NvmeController> find_controller(const TransportId& id) const;
+  std::vector<std::string> bdev_names() const;
+  // Whether a controller may join: same subsystem NQN, host and multipath mode. Errors: EINVAL, EEXIST with what does not fit.
+  Result<void> may_join(const TransportId& id, const ControllerOptions& options) const;
+
+  void add(const std::shared_ptr<NvmeController>& controller);
+  void remove(const std::shared_ptr<NvmeController>& controller);
+  // Makes, removes and resizes bdevs and publishes paths, by what the controllers know now.
+  void follow();
+  // Removes all bdevs; done when they are gone.
+  Task<void> remove_bdevs();
+
+  // bdev_nvme_set_preferred_path, bdev_nvme_set_multipath_policy. Errors: ENODEV.
+  Result<void> set_preferred(const std::string& bdev_name, std::uint16_t cntlid, std::move_only_function<void()> done);
+  Result<void> set_multipath(const std::string& bdev_name, const MultipathOptions& options, std::move_only_function<void()> done);
+
+ private:
+  struct Choice {
+    std::optional<std::uint16_t> preferred_cntlid;
+    std::optional<MultipathOptions> multipath;
+  };
+  PathSet paths_of(std::uint32_t nsid) const;
+  void publish(std::uint32_t nsid, std::move_only_function<void()> done = nullptr);
+
+  NvmeModule& module_;
+  std::string name_;
+  std::vector<std::shared_ptr<NvmeController>> controllers_;
+  std::map<std::uint32_t, std::shared_ptr<NvmeBdev>> bdevs_;
+  std::map<std::uint32_t, Choice> choices_;  // by nsid
+};
+
+}  // namespace catnap::bdev
