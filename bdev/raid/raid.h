@@ -142,7 +142,8 @@ class RaidLevel {
 
   // A channel for I/O of the RaidBdev. On any thread; lanes are filled in by the frame afterwards.
   virtual std::unique_ptr<RaidChannel> make_channel(RaidBdev& bdev, Thread& thread) = 0;
-  virtual bool supports(const RaidBdev& bdev, Op op) const = 0;
+  // Asked on app_thread whenever lanes were attached.
+  virtual bool supports(Op op) const = 0;
 
   // While online:
   // The member's bdev is being removed (descriptor event). The level stops using it and makes that durable where it has to; then the frame detaches
@@ -153,8 +154,12 @@ class RaidLevel {
   virtual Task<Result<void>> member_arrived(std::uint32_t slot, bool new_member) = 0;
   // bdev_raid_remove_base_bdev. Errors (EBUSY: the last one with all data; ENOTSUP: level without redundancy): nothing has changed.
   virtual Task<Result<void>> remove_member(std::uint32_t slot) = 0;
-  // Members have other sizes now: the new number of blocks, or the present one when nothing follows from it. Called by bdev_raid_grow_base_bdev
-  // (raid1) or on the event (raid0, concat).
+  // Whether a member that arrives fits the array that is online: as it stands, shape() with it gives no smaller array with the same blocks. Fills its
+  // data_offset_blocks and data_blocks.
+  virtual Result<void> fits(std::uint32_t slot);
+  // Members have other sizes now: the new number of blocks, or the present one when nothing follows from it. Called by bdev_raid_grow_base_bdev, and
+  // at each resize of a member where the level grows by itself (raid0, concat).
+  virtual bool grows_by_itself() const { return true; }
   virtual Task<Result<std::uint64_t>> grow() = 0;
 
   // The bdev that holds the bitmap is being removed; the frame closes it afterwards. As it stands: nothing to do.
@@ -243,8 +248,8 @@ class RaidArray : public std::enable_shared_from_this<RaidArray> {
   // A rebuild, resync or scrub began or ended.
   void process_started(std::string_view type);
   void process_ended(std::string_view type, std::string_view how);
-  // The level does not use the member any more (an error; it has set it to failed): its lanes are detached and it is closed when it is the frame's
-  // turn, which may be after the present Task. It stays in its slot. On app_thread, also from outside Tasks.
+  // The level does not use the member any more (an error; it has set it to failed): its lanes are detached when it is the frame's turn, which may be
+  // after the present Task. It stays in its slot, open and claimed. On app_thread, also from outside Tasks.
   void member_dropped(std::uint32_t slot);
 
   // What RaidArrays and RPCs ask; each waits for its turn.
@@ -272,16 +277,19 @@ class RaidArray : public std::enable_shared_from_this<RaidArray> {
   std::string info_json() const;
 
  private:
-  struct Hold;  // on a member's bdev: its events find the array as long as there is one
   Result<void> open_member(std::uint32_t slot, const std::shared_ptr<Bdev>& bdev);
   Result<void> open_bitmap();
   void close_member(std::uint32_t slot, MemberState state, std::string reason);
-  void member_event_for(std::uint32_t slot, const Descriptor* which, Event event);
+  void member_event_for(std::uint32_t slot, Event event);
   Result<void> open_awaited(std::vector<std::uint32_t>& opened);
+  Result<std::uint32_t> slot_for(const Bdev& bdev) const;
   Task<Result<void>> try_start(bool forced);
+  Task<Result<void>> bring_up(bool forced);
   Task<Result<void>> bring_in(std::uint32_t slot, bool new_member);
-  Task<void> lose_member(std::uint32_t slot, std::string reason);
-  Task<void> follow_size();
+  Task<void> lose_member(std::uint32_t slot);
+  Task<void> close_dropped(std::uint32_t slot);
+  Task<void> lose_bitmap();
+  Task<void> follow_size(std::uint32_t slot);
   void take_offline(std::string reason);
   void set_state(RaidState state);
   void tell(std::string_view type, const std::string& context) const;
@@ -290,13 +298,13 @@ class RaidArray : public std::enable_shared_from_this<RaidArray> {
   const bool discovered_;
   RaidState state_ = RaidState::configuring;
   bool removing_ = false;
-  bool clear_superblock_ = false;
   std::string waits_for_;
   std::vector<std::unique_ptr<RaidMember>> members_;
   std::unique_ptr<Descriptor> bitmap_;
   std::unique_ptr<RaidLevel> level_;
   std::shared_ptr<RaidBdev> bdev_;
   std::shared_ptr<RaidTurns> turns_;
+  std::vector<Promise<bool>> when_gone_;  // set when the bdev is gone
 };
 
 }  // namespace catnap::bdev

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "bdev/raid/raid.h"
+#include "bdev/stack/virtual_bdev.h"
 
 namespace catnap::bdev {
 
@@ -56,13 +57,14 @@ class RaidChannel : public Channel {
   bool fresh_ = true;
 };
 
-class RaidBdev final : public Bdev {
+class RaidBdev final : public Bdev, public StackLevel {
  public:
   // `info` as RaidLevel::shape() filled it, with name, UUID and product.
   RaidBdev(BdevInfo info, std::shared_ptr<RaidArray> array);
 
   RaidArray& array() const { return *array_; }
-  bool supports(Op op) const override;
+  std::uint32_t level() const override { return level_; }
+  bool supports(Op op) const override { return (supported_.load(std::memory_order_relaxed) >> static_cast<unsigned>(op) & 1) != 0; }
   std::string driver_specific_json() const override;
   std::string config_json() const override { return ""; }  // RaidArrays shows it, which also knows arrays that are not online
   // Has the level stop, then tells the array.
@@ -72,6 +74,8 @@ class RaidBdev final : public Bdev {
   // (the lane is detached again everywhere). On app_thread, one at a time.
   Task<Result<void>> attach_lane(std::uint32_t slot);
   Task<void> detach_lane(std::uint32_t slot);
+  // Asks the level again what is supported; done by attach and detach.
+  void look_at_support();
   // Publishes a new size (RaidLevel::grow()).
   void publish_size(std::uint64_t num_blocks) { set_num_blocks(num_blocks); }
 
@@ -87,6 +91,8 @@ class RaidBdev final : public Bdev {
   std::vector<Lane> lanes() const;
 
   std::shared_ptr<RaidArray> array_;
+  std::uint32_t level_ = 1;
+  std::atomic<std::uint32_t> supported_{0};  // bits by Op
   mutable std::mutex mutex_;
   std::vector<Lane> lanes_;
 };
