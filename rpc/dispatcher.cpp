@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <functional>
 #include <memory>
 #include <set>
@@ -50,6 +51,14 @@ RpcResult<Params> Dispatcher::admit(const std::string& name, const Json::Value& 
 }
 
 void Dispatcher::submit(const std::string& name, Json::Value params, Reply reply, Origin origin) {
+  queue(name, std::move(params), nullptr, std::move(reply), origin);
+}
+
+void Dispatcher::submit_if(const std::string& name, Json::Value params, std::function<bool()> still_wanted, Reply reply, Origin origin) {
+  queue(name, std::move(params), std::move(still_wanted), std::move(reply), origin);
+}
+
+void Dispatcher::queue(const std::string& name, Json::Value params, std::function<bool()> still_wanted, Reply reply, Origin origin) {
   if (log_rpc.enabled()) {
     const Method* method = methods_.find(name);
     log_debug(log_rpc, "{} {}", printable(name), json_excerpt(method != nullptr ? MethodTable::without_secrets(*method, params) : params, 1000));
@@ -64,7 +73,8 @@ void Dispatcher::submit(const std::string& name, Json::Value params, Reply reply
     run(method, std::move(*admitted), std::move(reply));
     return;
   }
-  changes_.emplace_back(method, std::move(*admitted), std::move(reply));
+  changes_.emplace_back(method, std::move(*admitted), std::move(reply), origin);
+  changes_.back().still_wanted = std::move(still_wanted);
   run_queued();
 }
 
@@ -74,20 +84,53 @@ void Dispatcher::run_queued() {
   while (!changing_ && !changes_.empty()) {
     Pending next = std::move(changes_.front());
     changes_.pop_front();
+    if (next.still_wanted && !next.still_wanted()) {
+      next.reply(std::unexpected<RpcError>(std::in_place, -ECANCELED, "no longer wanted"));
+      continue;
+    }
     changing_ = true;
-    const auto held = std::make_shared<std::function<void()>>([this] {
-      changing_ = false;
-      run_queued();
-    });
-    const Turn::Held outer = std::exchange(Turn::starting(), held);
-    run(next.method, std::move(next.params), [this, held, reply = std::move(next.reply)](RpcResult<Json::Value> outcome) mutable {
-      if (std::exchange(*held, nullptr) != nullptr) changing_ = false;  // else it has given its turn up, and another may have it
-      reply(std::move(outcome));
-      run_queued();
-    });
-    Turn::starting() = outer;
+    if (keeper_ != nullptr && next.origin == Origin::client && next.method.keeps(next.params.all())) {
+      prepare(std::move(next));
+    } else {
+      run_change(std::move(next), false);
+    }
   }
   draining_ = false;
+}
+
+void Dispatcher::prepare(Pending next) {
+  const Method& method = next.method;
+  const Params params = next.params;
+  keeper_->prepare(method, params, [this, next = std::move(next)](Result<void> prepared) mutable {
+    if (prepared) {
+      run_change(std::move(next), true);
+    } else {
+      changing_ = false;
+      next.reply(std::unexpected<RpcError>(std::in_place, prepared.error()));
+    }
+    run_queued();
+  });
+}
+
+void Dispatcher::run_change(Pending next, bool keep) {
+  const auto held = std::make_shared<std::function<void()>>([this] {
+    changing_ = false;
+    run_queued();
+  });
+  const Turn::Held outer = std::exchange(Turn::starting(), held);
+  const Method& method = next.method;
+  Params given = keep ? next.params : Params(Json::Value());
+  run(method, std::move(next.params),
+      [this, &method, keep, held, given = std::move(given), reply = std::move(next.reply)](RpcResult<Json::Value> outcome) mutable {
+        if (std::exchange(*held, nullptr) != nullptr) changing_ = false;  // else it has given its turn up, and another may have it
+        if (keep) {
+          keeper_->settle(method, given, std::move(outcome), std::move(reply));
+        } else {
+          reply(std::move(outcome));
+        }
+        run_queued();
+      });
+  Turn::starting() = outer;
 }
 
 void Dispatcher::run(const Method& method, Params params, Reply reply) {

@@ -136,6 +136,7 @@ Json::Value schema_of(const MethodTable& table) {
     entry["description"] = method->help;
     entry["phase"] = phase_name(method->phase);
     entry["changes_state"] = method->changes_state;
+    if (method->changes_state && !method->is_kept) entry["kept"] = false;
     entry["aliases"] = array_of(method->aliases);
     entry["params"] = schema_of_params(method->params);
     entry["result"] = method->result_help;

@@ -146,6 +146,20 @@ std::string json_to_text(const Json::Value& value) {
   }
 }
 
+std::string json_to_page(const Json::Value& value) {
+  static const Json::StreamWriterBuilder builder = [] {
+    Json::StreamWriterBuilder indented;
+    indented["indentation"] = "  ";
+    indented["emitUTF8"] = false;
+    return indented;
+  }();
+  try {
+    return Json::writeString(builder, value) + "\n";
+  } catch (const Json::Exception&) {
+    return "null\n";  // as above
+  }
+}
+
 std::string json_excerpt(const Json::Value& value, std::size_t max_length) {
   std::string text = json_to_text(value);
   if (text.size() > max_length) text = text.substr(0, max_length) + "…";

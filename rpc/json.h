@@ -32,6 +32,9 @@ std::expected<Json::Value, JsonError> parse_json(std::string_view text, Duplicat
 // One line without a line end, ASCII only (the rest as \u escapes; bytes that are not UTF-8 become U+FFFD).
 std::string json_to_text(const Json::Value& value);
 
+// Indented, for files that people read; ends with a line end.
+std::string json_to_page(const Json::Value& value);
+
 // A value as error messages show it: at most `max_length` characters, strings in quotes.
 std::string json_excerpt(const Json::Value& value, std::size_t max_length = 80);
 // A name from outside as error messages show it: unprintable bytes as "?", cut at `max_length`.

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "reactor/base/error.h"
@@ -53,6 +54,7 @@ struct Param {
   std::vector<std::string> aliases;  // old spellings that mean the same
   bool is_secret = false;            // its value appears neither in errors nor in the log
   bool is_ignored = false;           // accepted from live callers, has no effect (said once in the log)
+  std::optional<Json::Value> kept_value;  // what a state file keeps instead of the value in force (only when it is given at all)
   std::vector<Param> fields;         // of an object, or of each element of array_of_object; decoded by the same rules
 
   Param&& required() && {
@@ -85,6 +87,10 @@ struct Param {
     is_ignored = true;
     return std::move(*this);
   }
+  Param&& kept_as(Json::Value value) && {
+    kept_value = std::move(value);
+    return std::move(*this);
+  }
   Param&& with_fields(std::vector<Param> members) && {
     fields = std::move(members);
     return std::move(*this);
@@ -113,6 +119,22 @@ class Params {
 // When a method may be called (SPDK's STARTUP and RUNTIME).
 enum class Phase : std::uint8_t { startup_only, runtime_only, always };
 
+// Which calls that still wait for what they need (server/pending_calls.h) a call takes back: deleting what is not there yet must mean that it does not
+// come later. `methods`: their names, or beginnings of names followed by "*". `same`: pairs of parameters, of this call and of the waiting one
+// ("namespace.nsid" goes into objects), that must agree, all of them; texts do so without regard to case.
+struct TakeBack {
+  TakeBack(std::vector<std::string> waiting_methods, std::vector<std::pair<std::string, std::string>> same_params)
+      : methods(std::move(waiting_methods)), same(std::move(same_params)) {}
+  std::vector<std::string> methods;
+  std::vector<std::pair<std::string, std::string>> same;
+};
+
+// A method that has this parameter is kept in a state file only when it was called with true.
+inline constexpr const char* persist_param_name = "persist";
+inline Param persist_param() {
+  return Param(persist_param_name, ParamType::boolean, "Keep it in the state file (--state) and in saved configurations").or_default(false);
+}
+
 using SyncHandler = std::function<RpcResult<Json::Value>(const Params&)>;
 using TaskHandler = std::function<Task<RpcResult<Json::Value>>(Params)>;
 
@@ -125,8 +147,11 @@ struct Method {
   std::string result_help = "true";
   std::vector<std::string> aliases;  // deprecated method names
   Phase phase = Phase::runtime_only;
-  // Changes configuration: calls of such methods run one after another, in order of arrival (all connections).
+  // Changes configuration: calls of such methods run one after another, in order of arrival (all connections), and with --state the answer comes
+  // when what is in force then is on disk (change_keeper.h).
   bool changes_state = false;
+  bool is_kept = true;  // false: changes state, and the state file does not keep it
+  std::vector<TakeBack> takes_back;
   SyncHandler sync;
   TaskHandler task;
 
@@ -148,6 +173,21 @@ struct Method {
   }
   Method&& mutates() && {
     changes_state = true;
+    return std::move(*this);
+  }
+  // Does a call with these parameters concern what is kept beyond the end of the process?
+  bool keeps(const Json::Value& call_params) const {
+    bool asks = false;
+    for (const Param& param : params) asks = asks || param.name == persist_param_name;
+    return changes_state && is_kept && (!asks || (call_params.isObject() && call_params[persist_param_name] == Json::Value(true)));
+  }
+  // For methods whose effect a restart shall not bring back, though saved configurations show it.
+  Method&& not_kept() && {
+    is_kept = false;
+    return std::move(*this);
+  }
+  Method&& takes_back_waiting(std::vector<std::string> waiting_methods, std::vector<std::pair<std::string, std::string>> same_params) && {
+    takes_back.emplace_back(std::move(waiting_methods), std::move(same_params));
     return std::move(*this);
   }
   // Answers before it returns.

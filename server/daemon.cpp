@@ -18,6 +18,7 @@
 #include "server/group_adapter.h"
 #include "server/method_registration.h"
 #include "server/names.h"
+#include "server/state_rpc.h"
 
 namespace catnap::server {
 namespace {
@@ -37,10 +38,12 @@ std::uint32_t connections_that_fit(std::uint32_t wanted) {
 
 }  // namespace
 
-Daemon::Daemon(Runtime& runtime, Options options, std::optional<ConfigFile> config, std::optional<rpc::UnixListener> rpc_listener, int signal_fd)
+Daemon::Daemon(Runtime& runtime, Options options, std::optional<ConfigFile> config, std::optional<StateFile> state,
+               std::optional<rpc::UnixListener> rpc_listener, int signal_fd)
     : runtime_(runtime),
       options_(std::move(options)),
       config_(std::move(config)),
+      state_(std::move(state)),
       rpc_listener_(std::move(rpc_listener)),
       signal_fd_(signal_fd),
       lifecycle_([this] { return initialise(this); }),
@@ -71,19 +74,42 @@ void Daemon::start() {
   target_ = std::make_unique<Target>(app_thread, std::move(hooks), limits);
   register_all_methods(methods_, config_registry_, runtime_, lifecycle_, *controllers_, groups_);
 
-  if (options_.wait_for_rpc) {
-    const auto serving = serve_rpc();
-    if (!serving)
-      started(serving);
+  make_state();
+  spawn<Result<void>>(begin(this), [this](Result<void> outcome) {
+    if (!outcome || !options_.wait_for_rpc)
+      started(outcome);
     else
       log_notice("waiting for framework_start_init at {}", options_.rpc_socket);
-    return;
-  }
-  spawn<Result<void>>(lifecycle_.start(), [this](Result<void> outcome) {
-    // Clients that came meanwhile have waited in the socket's backlog: none of them sees a target half configured.
-    if (outcome) outcome = serve_rpc();
-    started(outcome);
   });
+}
+
+void Daemon::make_state() {
+  if (state_) {
+    pending_ = std::make_unique<PendingCalls>(runtime_.app_thread(), dispatcher_);
+    // Until they are made, the calls of the file, or of the configuration file that becomes its first contents, are what it has to keep.
+    if (state_->text()) pending_->add(state_->calls());
+    if (config_) pending_->add(config_->calls());
+    store_ = std::make_unique<StateStore>(runtime_.app_thread(), runtime_.workers(), posix_files(), state_->path(), state_->text(),
+                                          [this] { return pending_->merged(kept_state(methods_, config_registry_.all())); });
+    pending_->when_picked_up([this] { store_->keep([](const Result<void>&) {}); });
+    keeper_ = std::make_unique<StateKeeper>(*store_, *pending_);
+    dispatcher_.set_keeper(keeper_.get());
+  }
+  register_state_methods(methods_, store_.get(), pending_.get());
+}
+
+Task<Result<void>> Daemon::begin(Daemon* self) {
+  Result<void> outcome;
+  // Before any client: what it sets with startup methods counts more than what the file says.
+  if (self->state_ && self->state_->text()) co_await self->pending_->replay(ConfigFile::Which::startup);
+  if (self->options_.wait_for_rpc) {
+    outcome = self->serve_rpc();
+    co_return outcome;
+  }
+  outcome = co_await self->lifecycle_.start();
+  // Clients that came meanwhile have waited in the socket's backlog: none of them sees a target half configured.
+  if (outcome) outcome = self->serve_rpc();
+  co_return outcome;
 }
 
 Result<void> Daemon::serve_rpc() {
@@ -97,19 +123,39 @@ Result<void> Daemon::serve_rpc() {
 
 // What framework_start_init does, or the start itself without --wait-for-rpc.
 Task<Result<void>> Daemon::initialise(Daemon* self) {
-  if (self->config_) {
-    Result<void> replayed = co_await self->config_->replay(&self->dispatcher_, ConfigFile::Which::startup, self->options_.ignore_config_errors);
-    if (!replayed) co_return replayed;
-  }
+  Result<void> outcome = co_await replay(self, ConfigFile::Which::startup);
+  if (!outcome) co_return outcome;
   self->make_groups();
-  if (self->config_) {
-    Result<void> replayed = co_await self->config_->replay(&self->dispatcher_, ConfigFile::Which::runtime, self->options_.ignore_config_errors);
-    // Half a configuration is none: with --wait-for-rpc, too, the process ends rather than serve it.
-    if (!replayed && self->options_.wait_for_rpc) self->started(replayed);
-    if (!replayed) co_return replayed;
-  }
+  outcome = co_await replay(self, ConfigFile::Which::runtime);
+  if (outcome && self->store_) outcome = co_await keep_state(self);
+  // Half a configuration is none: with --wait-for-rpc, too, the process ends rather than serve it.
+  if (!outcome && self->options_.wait_for_rpc) self->started(outcome);
+  if (!outcome) co_return outcome;
   if (self->options_.wait_for_rpc) self->announce();
   co_return Result<void>();
+}
+
+Task<Result<void>> Daemon::replay(Daemon* self, ConfigFile::Which which) {
+  Result<void> outcome;
+  if (self->config_) {
+    outcome = co_await self->config_->replay(&self->dispatcher_, which, self->options_.ignore_config_errors);
+  } else if (self->state_ && which == ConfigFile::Which::runtime) {
+    co_await self->pending_->replay(which);
+  }
+  co_return outcome;
+}
+
+// What is in force becomes what the file has: the first contents, or those of another version put into today's form.
+Task<Result<void>> Daemon::keep_state(Daemon* self) {
+  if (self->config_) self->pending_->forget_untried();
+  Promise<Result<void>> kept;
+  self->store_->keep([kept](Result<void> outcome) { kept.set(std::move(outcome)); });
+  Result<void> outcome = co_await kept;
+  if (!outcome && self->state_->text()) {
+    log_warning("the state file keeps what it had: {}", outcome.error().message);
+    outcome = {};
+  }
+  co_return outcome;
 }
 
 void Daemon::make_groups() {
@@ -175,6 +221,7 @@ void Daemon::stop() {
   if (stopping_) return;
   stopping_ = true;
   runtime_.app_thread().arm_in_us(drain_timer_, drain_limit_us);
+  if (pending_) pending_->stop();
   if (rpc_server_) rpc_server_->close();
   rpc_listener_.reset();
   if (!target_) {

@@ -19,8 +19,12 @@
 #include "server/config_file.h"
 #include "server/controller_table.h"
 #include "server/options.h"
+#include "server/pending_calls.h"
 #include "server/reservations/target_hub.h"
 #include "server/server_group.h"
+#include "server/state_file.h"
+#include "server/state_keeper.h"
+#include "server/state_store.h"
 #include "server/target.h"
 
 namespace catnap::server {
@@ -30,8 +34,9 @@ class Daemon {
   // How long connections may take to finish what is in flight when the process is asked to end; it then ends all the same, within 2 s in all.
   static constexpr std::uint64_t drain_limit_us = 1'500'000;
 
-  // `signal_fd`: a non-blocking signalfd of SIGTERM and SIGINT; `rpc_listener`: the claimed socket (none with --no-rpc-server).
-  Daemon(Runtime& runtime, Options options, std::optional<ConfigFile> config, std::optional<rpc::UnixListener> rpc_listener, int signal_fd);
+  // `config` is not replayed when `state` has a text. `signal_fd`: a non-blocking signalfd of SIGTERM and SIGINT; `rpc_listener`: the claimed socket (none with --no-rpc-server).
+  Daemon(Runtime& runtime, Options options, std::optional<ConfigFile> config, std::optional<StateFile> state,
+         std::optional<rpc::UnixListener> rpc_listener, int signal_fd);
   ~Daemon();
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
@@ -44,7 +49,11 @@ class Daemon {
  private:
   void register_methods();
   Result<void> serve_rpc();
+  void make_state();
+  static Task<Result<void>> begin(Daemon* self);
   static Task<Result<void>> initialise(Daemon* self);
+  static Task<Result<void>> replay(Daemon* self, ConfigFile::Which which);
+  static Task<Result<void>> keep_state(Daemon* self);
   void make_groups();
   void started(const Result<void>& outcome);
   void announce() const;
@@ -59,6 +68,7 @@ class Daemon {
   Runtime& runtime_;
   Options options_;
   std::optional<ConfigFile> config_;
+  std::optional<StateFile> state_;
   std::optional<rpc::UnixListener> rpc_listener_;
   int signal_fd_;
   int exit_code_ = 0;
@@ -72,6 +82,10 @@ class Daemon {
   std::vector<ServerGroup*> groups_;
   std::unique_ptr<ReservationHub> reservations_;
   std::unique_ptr<Target> target_;
+  // With --state only.
+  std::unique_ptr<PendingCalls> pending_;
+  std::unique_ptr<StateStore> store_;
+  std::unique_ptr<StateKeeper> keeper_;
   std::unique_ptr<rpc::Server> rpc_server_;
   Timer drain_timer_;
 };

@@ -62,6 +62,14 @@ int run(const Options& options) {
     if (!file) return fail_start(file.error());
     config = std::move(*file);
   }
+  std::optional<StateFile> state;
+  if (!options.state_file.empty()) {
+    auto opened = StateFile::open(options.state_file);
+    if (!opened) return fail_start(opened.error());
+    state.emplace(std::move(*opened));
+    if (state->text() && config) log_notice("state file {} is there: configuration file {} is not read", state->path(), options.config_file);
+    if (state->text()) config.reset();
+  }
   std::optional<rpc::UnixListener> rpc_listener;
   if (!options.no_rpc_server) {
     auto claimed = rpc::UnixListener::open(options.rpc_socket);
@@ -75,7 +83,7 @@ int run(const Options& options) {
   runtime_options.buffer_cap_bytes = std::size_t{options.buffer_cap_mib} << 20;
   auto runtime = Runtime::start(runtime_options);
   if (!runtime) return fail_start(runtime.error(), runtime.error().err == EINVAL ? exit_usage : exit_failed);
-  Daemon daemon(**runtime, options, std::move(config), std::move(rpc_listener), signal_fd);
+  Daemon daemon(**runtime, options, std::move(config), std::move(state), std::move(rpc_listener), signal_fd);
   (*runtime)->run([&daemon] { daemon.start(); });
   ::close(signal_fd);
   return daemon.exit_code();

@@ -64,6 +64,10 @@ void add_options(CLI::App& app, Options& options, RawValues& raw) {
   app.add_option("-m,--cpumask", raw.cpumask, "CPUs that get a reactor: 0x3, or [0,2-3]; without it the first one allowed");
   app.add_option("-r,--rpc-socket", options.rpc_socket, "Where JSON-RPC is served (a Unix socket, mode 0600)")->capture_default_str();
   app.add_option("-c,--config,--json", options.config_file, "Configuration to begin with, as save_config writes it");
+  app.add_option("--state", options.state_file,
+                 "File that keeps the configuration: each change is on disk before it is answered, and a restart begins with it (-c then only where "
+                 "there is no such file yet)")
+      ->check([](const std::string& given) { return given.empty() ? std::string("names no file") : std::string(); });
   app.add_option("--mode", raw.mode,
                  "adaptive (default): sleep when idle, after looking a little while; interrupt: sleep at once; poll: never sleep");
   app.add_flag("--interrupt-mode", raw.interrupt_mode, "The same as --mode interrupt");
@@ -107,6 +111,7 @@ std::expected<void, EarlyExit> interpret(const RawValues& raw, Options& options)
   }
   if (!raw.rpcs_allowed.empty()) return usage_error("--rpcs-allowed is not supported: the mode of the RPC socket says who may call");
   if (options.demo && !options.config_file.empty()) return usage_error("--demo and --config exclude each other");
+  if (options.demo && !options.state_file.empty()) return usage_error("--demo and --state exclude each other");
   if (options.wait_for_rpc && options.no_rpc_server) return usage_error("--wait-for-rpc and --no-rpc-server exclude each other");
   if (options.rpc_socket.empty()) return usage_error("--rpc-socket is empty");
   for (const std::string& name : options.log_flags) {

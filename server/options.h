@@ -19,6 +19,7 @@ struct Options {
   CpuMask cpumask;  // empty: one reactor, on the first CPU allowed
   std::string rpc_socket = "/var/tmp/spdk.sock";
   std::string config_file;  // empty: none
+  std::string state_file;   // empty: none
   ReactorMode mode = ReactorMode::adaptive;
   bool wait_for_rpc = false;
   bool demo = false;

@@ -2,15 +2,10 @@
 // Owner: none; calls block. Left out: everything else about reservations.
 #include "server/reservations/ptpl_file.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <charconv>
-#include <cstdio>
-#include <filesystem>
 #include <iterator>
 #include <span>
 #include <vector>
@@ -152,81 +147,6 @@ Result<PtplImage> decode_lines(std::string_view text) {
   return image;
 }
 
-// --- the file system ---
-
-class Fd {
- public:
-  Fd(const std::string& path, int flags) : fd_(::open(path.c_str(), flags | O_CLOEXEC, 0600)) {}
-  ~Fd() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Fd(const Fd&) = delete;
-  Fd& operator=(const Fd&) = delete;
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-std::unexpected<Error> failed(const char* step, const std::string& path) {
-  const int err = errno;
-  return fail(err, fmt::format("{}: {} '{}'", errno_text(err), step, path));
-}
-
-Result<void> sync_path(const std::string& path, int flags) {
-  const Fd file(path, flags);
-  if (file.get() < 0) return failed("cannot open", path);
-  if (::fsync(file.get()) != 0) return failed("cannot sync", path);
-  return {};
-}
-
-class PosixFiles final : public FileSteps {
- public:
-  Result<void> write(const std::string& path, std::string_view bytes) override {
-    const Fd file(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW);
-    if (file.get() < 0) return failed("cannot make", path);
-    while (!bytes.empty()) {
-      const ssize_t written = ::write(file.get(), bytes.data(), bytes.size());
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) return failed("cannot write", path);
-      bytes.remove_prefix(static_cast<std::size_t>(written));
-    }
-    return {};
-  }
-  Result<void> sync(const std::string& path) override { return sync_path(path, O_WRONLY); }
-  Result<void> rename(const std::string& from, const std::string& to) override {
-    if (::rename(from.c_str(), to.c_str()) != 0) return failed("cannot replace", to);
-    return {};
-  }
-  Result<void> sync_directory(const std::string& path) override { return sync_path(path, O_RDONLY | O_DIRECTORY); }
-  void remove(const std::string& path) override { ::unlink(path.c_str()); }
-};
-
-std::string directory_of(const std::string& path) { return std::filesystem::path(path).parent_path().string(); }
-std::string beside(const std::string& path) { return path + ".new"; }
-
-Result<std::string> read_all(const std::string& path) {
-  const Fd file(path, O_RDONLY);
-  if (file.get() < 0) return failed("cannot open", path);
-  struct stat info{};
-  if (::fstat(file.get(), &info) != 0) return failed("cannot look at", path);
-  if (!S_ISREG(info.st_mode)) return fail(EINVAL, fmt::format("'{}' is no regular file", path));
-  if (static_cast<std::size_t>(info.st_size) > max_ptpl_file_bytes) {
-    return fail(EINVAL, fmt::format("'{}' has {} bytes, more than any file of reservations", path, info.st_size));
-  }
-  std::string text(static_cast<std::size_t>(info.st_size), '\0');
-  std::size_t at = 0;
-  while (at < text.size()) {
-    const ssize_t got = ::read(file.get(), text.data() + at, text.size() - at);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return failed("cannot read", path);
-    if (got == 0) break;
-    at += static_cast<std::size_t>(got);
-  }
-  text.resize(at);
-  return text;
-}
-
 }  // namespace
 
 std::string encode_ptpl(const PtplImage& image) {
@@ -253,31 +173,13 @@ Result<PtplImage> decode_ptpl(std::string_view text) {
   return decode_lines(text);
 }
 
-FileSteps& posix_files() {
-  static PosixFiles files;
-  return files;
-}
-
-Result<void> write_durably(FileSteps& files, const std::string& path, std::string_view bytes) {
-  const std::string next = beside(path);
-  auto done = files.write(next, bytes);
-  if (done) done = files.sync(next);
-  if (done) done = files.rename(next, path);
-  if (!done) {
-    files.remove(next);
-    return done;
-  }
-  return files.sync_directory(directory_of(path));
-}
-
 Result<std::optional<PtplImage>> load_ptpl(const std::string& path) {
   if (!path.starts_with('/')) return fail(EINVAL, fmt::format("'{}' is no absolute path", path));
-  if (auto writable = posix_files().write(beside(path), ""); !writable) return std::unexpected(writable.error());
-  posix_files().remove(beside(path));
-  if (::access(path.c_str(), F_OK) != 0 && errno == ENOENT) return std::optional<PtplImage>();
-  const auto text = read_all(path);
+  if (auto writable = check_replaceable(path); !writable) return std::unexpected(writable.error());
+  const auto text = read_whole(path, max_ptpl_file_bytes);
   if (!text) return std::unexpected(text.error());
-  auto image = decode_ptpl(*text);
+  if (!*text) return std::optional<PtplImage>();
+  auto image = decode_ptpl(**text);
   if (!image) {
     return fail(image.error().err,
                 fmt::format("'{}': {}. It is left as it is; without it the reservations it held are gone", path, image.error().message));

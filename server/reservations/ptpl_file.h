@@ -21,6 +21,7 @@
 #include <string_view>
 
 #include "reactor/base/error.h"
+#include "server/durable_file.h"
 #include "server/reservations/rules.h"
 
 namespace catnap::server {
@@ -38,25 +39,6 @@ struct PtplImage {
 std::string encode_ptpl(const PtplImage& image);
 // Errors: EINVAL with the line and what is wrong there; EPROTONOSUPPORT for another version.
 Result<PtplImage> decode_ptpl(std::string_view text);
-
-// What replacing a file takes. Tests bring disks that forget; posix_files() is the file system.
-class FileSteps {
- public:
-  virtual ~FileSteps() = default;
-  // Makes or empties the file and writes all bytes.
-  virtual Result<void> write(const std::string& path, std::string_view bytes) = 0;
-  // Until this returns the bytes may be lost.
-  virtual Result<void> sync(const std::string& path) = 0;
-  virtual Result<void> rename(const std::string& from, const std::string& to) = 0;
-  // Until this returns names in the directory may be lost.
-  virtual Result<void> sync_directory(const std::string& path) = 0;
-  virtual void remove(const std::string& path) = 0;
-};
-FileSteps& posix_files();
-
-// Write beside, sync, rename over, sync the directory. Errors: what the failing step says, with the path. After one the old contents stand, or (the
-// last step failed) nobody knows which of both a power cut would leave.
-Result<void> write_durably(FileSteps& files, const std::string& path, std::string_view bytes);
 
 // Nothing: there is no such file yet. Checks that it can be written as well. Errors: EINVAL (relative path, damaged or foreign file, named), and what
 // the system says (EACCES, ENOENT for the directory, EISDIR…).

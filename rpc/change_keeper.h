@@ -1,0 +1,27 @@
+// Who keeps configuration changes beyond the end of the process: asked before each call that changes state, told after it.
+// Owner: app_thread. Left out: files (server/state_store.h).
+#pragma once
+
+#include <functional>
+
+#include "reactor/base/error.h"
+#include "rpc/method.h"
+
+namespace catnap::rpc {
+
+class ChangeKeeper {
+ public:
+  using Prepared = std::move_only_function<void(Result<void>)>;
+  using Answer = std::move_only_function<void(RpcResult<Json::Value>)>;
+
+  virtual ~ChangeKeeper() = default;
+
+  // Before the call runs, in its turn; no other change is under way, except calls that gave their turn up. Calls `prepared` once, now or later: an error
+  // refuses the call, and nothing of it has happened.
+  virtual void prepare(const Method& method, const Params& params, Prepared prepared) = 0;
+  // The call has ended with `outcome`, which may be another one when `answer` is called: then what is in force is kept, or the answer says that it
+  // is not. The next call begins meanwhile.
+  virtual void settle(const Method& method, const Params& params, RpcResult<Json::Value> outcome, Answer answer) = 0;
+};
+
+}  // namespace catnap::rpc

@@ -1,0 +1,221 @@
+// Calls that wait for what they need. See pending_calls.h.
+// Owner: app_thread.
+#include "server/pending_calls.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <optional>
+#include <utility>
+
+#include "reactor/base/log.h"
+#include "reactor/clock.h"
+#include "rpc/json.h"
+
+namespace catnap::server {
+
+struct PendingCalls::Call {
+  explicit Call(ConfigCall what) : call(std::move(what)) {}
+  ConfigCall call;
+  std::optional<rpc::RpcError> reason;  // nothing: not tried yet
+  std::uint64_t tries = 0;
+  std::uint64_t not_before_ns = 0;
+};
+
+namespace {
+
+// Neither time nor a device makes these right; they are tried again when something else has come that they may stand on.
+bool is_final(const rpc::RpcError& error) {
+  switch (error.code) {
+    case rpc::method_not_found:
+    case rpc::invalid_params:
+    case rpc::invalid_request:
+    case -EINVAL:
+    case -EOPNOTSUPP:
+    case -EPERM:
+      return true;
+    default:
+      return false;
+  }
+}
+
+const Json::Value* value_at(const Json::Value& params, const std::string& path) {
+  const Json::Value* value = &params;
+  for (std::size_t begin = 0; begin <= path.size();) {
+    const std::size_t end = std::min(path.find('.', begin), path.size());
+    if (!value->isObject() || (value = value->find(path.data() + begin, path.data() + end)) == nullptr) return nullptr;
+    begin = end + 1;
+  }
+  return value;
+}
+
+bool same_value(const Json::Value& left, const Json::Value& right) {
+  if (!left.isString() || !right.isString()) return left == right;
+  const std::string one = left.asString(), other = right.asString();
+  return std::equal(one.begin(), one.end(), other.begin(), other.end(),
+                    [](unsigned char a, unsigned char b) { return std::tolower(a) == std::tolower(b); });
+}
+
+bool names(const std::vector<std::string>& methods, const std::string& method) {
+  return std::any_of(methods.begin(), methods.end(), [&](const std::string& name) {
+    return name.ends_with('*') ? method.starts_with(std::string_view(name).substr(0, name.size() - 1)) : method == name;
+  });
+}
+
+bool concerns(const rpc::TakeBack& rule, const Json::Value& params, const ConfigCall& waiting) {
+  if (!names(rule.methods, waiting.method)) return false;
+  return std::all_of(rule.same.begin(), rule.same.end(), [&](const auto& pair) {
+    const Json::Value* own = value_at(params, pair.first);
+    const Json::Value* other = value_at(waiting.params, pair.second);
+    return own != nullptr && other != nullptr && same_value(*own, *other);
+  });
+}
+
+Json::Value call_json(const ConfigCall& call) {
+  Json::Value json(Json::objectValue);
+  json["method"] = call.method;
+  if (!call.params.isNull()) json["params"] = call.params;
+  return json;
+}
+
+}  // namespace
+
+PendingCalls::PendingCalls(Thread& app_thread, rpc::Dispatcher& dispatcher)
+    : app_thread_(app_thread), dispatcher_(dispatcher), timer_([this] { retry_round(); }) {}
+
+void PendingCalls::add(const std::vector<ConfigCall>& calls) {
+  for (const ConfigCall& call : calls) calls_.push_back(std::make_shared<Call>(call));
+}
+
+Task<void> PendingCalls::replay(ConfigFile::Which which) {
+  const Calls all = calls_;
+  for (const std::shared_ptr<Call>& call : all) {
+    const rpc::Method* method = dispatcher_.methods().find(call->call.method);
+    const bool is_startup = method != nullptr && method->phase == rpc::Phase::startup_only;
+    if (call->reason || is_startup != (which == ConfigFile::Which::startup)) continue;
+    Promise<bool> over;
+    try_one(call, [over](bool) { over.set(true); });
+    const bool waited = co_await over;
+    static_cast<void>(waited);
+    if (call->reason) {
+      log_warning("state: {} is pending: {} ({})", rpc::printable(call->call.method), call->reason->message, call->reason->code);
+    }
+  }
+  if (which == ConfigFile::Which::runtime) arm();
+}
+
+void PendingCalls::forget_untried() {
+  std::erase_if(calls_, [](const std::shared_ptr<Call>& call) { return !call->reason; });
+}
+
+bool PendingCalls::has(const std::shared_ptr<Call>& call) const { return std::find(calls_.begin(), calls_.end(), call) != calls_.end(); }
+
+// `done(true)`: it is no longer pending.
+void PendingCalls::try_one(const std::shared_ptr<Call>& call, std::move_only_function<void(bool)> done) {
+  ++call->tries;
+  const std::uint64_t began_ns = app_thread_.now_ns();
+  auto still_wanted = [this, call] { return !stopped_ && has(call); };
+  // Not as a coroutine: the next change must find the call gone when it has succeeded.
+  auto reply = [this, call, began_ns, done = std::move(done)](rpc::RpcResult<Json::Value> outcome) mutable {
+    tried(call, outcome, began_ns);
+    done(!has(call));
+  };
+  dispatcher_.submit_if(call->call.method, call->call.params, std::move(still_wanted), std::move(reply), rpc::Origin::config_file);
+}
+
+void PendingCalls::tried(const std::shared_ptr<Call>& call, const rpc::RpcResult<Json::Value>& outcome, std::uint64_t began_ns) {
+  if (!has(call)) return;  // taken back meanwhile
+  const rpc::Method* method = dispatcher_.methods().find(call->call.method);
+  const bool there_already = !outcome && outcome.error().code == -EEXIST;
+  if (there_already) log_notice("state: {}: {}", rpc::printable(call->call.method), outcome.error().message);
+  // What only asks or waits is no part of the state: it has had its turn.
+  if (outcome || there_already || (method != nullptr && !method->changes_state)) {
+    std::erase(calls_, call);
+    return;
+  }
+  call->reason = outcome.error();
+  const std::uint64_t took_ns = app_thread_.now_ns() - began_ns;
+  call->not_before_ns = app_thread_.now_ns() + patience * took_ns;
+}
+
+void PendingCalls::arm() {
+  const bool any = std::any_of(calls_.begin(), calls_.end(), [](const auto& call) { return !call->reason || !is_final(*call->reason); });
+  if (any && !stopped_) app_thread_.arm_in_us(timer_, retry_us);
+}
+
+void PendingCalls::retry_round() {
+  if (std::exchange(round_under_way_, true)) return;
+  go_on(std::make_shared<Calls>(calls_), 0, false);
+}
+
+// One after the other, so that what they stand on comes before them.
+void PendingCalls::go_on(std::shared_ptr<Calls> round, std::size_t at, bool any) {
+  for (; at < round->size(); ++at) {
+    const auto& call = (*round)[at];
+    const bool due = !call->reason || call->not_before_ns <= app_thread_.now_ns();
+    if (!due || !has(call) || (call->reason && is_final(*call->reason) && !any)) continue;
+    try_one(call, [this, round, at, any, call](bool gone) {
+      if (gone) log_notice("state: {} is no longer pending", rpc::printable(call->call.method));
+      // On a stack of its own: a long row of calls that end at once must not nest.
+      app_thread_.send([this, round, at, any = any || gone] { go_on(round, at + 1, any); });
+    });
+    return;
+  }
+  round_under_way_ = false;
+  arm();
+  if (any && picked_up_) picked_up_();
+}
+
+Json::Value PendingCalls::merged(Json::Value config) const {
+  Json::Value& subsystems = config["subsystems"];
+  for (const auto& pending : calls_) {
+    Json::Value* entry = nullptr;
+    for (Json::Value& subsystem : subsystems) {
+      if (subsystem["subsystem"] == Json::Value(pending->call.subsystem)) entry = &subsystem;
+    }
+    if (entry == nullptr) {
+      Json::Value fresh(Json::objectValue);
+      fresh["subsystem"] = pending->call.subsystem;
+      fresh["config"] = Json::Value(Json::arrayValue);
+      entry = &subsystems.append(std::move(fresh));
+    }
+    (*entry)["config"].append(call_json(pending->call));
+  }
+  return config;
+}
+
+bool PendingCalls::take_back(const rpc::Method& method, const rpc::Params& params) {
+  const std::size_t before = calls_.size();
+  std::erase_if(calls_, [&](const std::shared_ptr<Call>& pending) {
+    return std::any_of(method.takes_back.begin(), method.takes_back.end(),
+                       [&](const rpc::TakeBack& rule) { return concerns(rule, params.all(), pending->call); });
+  });
+  if (calls_.empty()) timer_.disarm();
+  return calls_.size() != before;
+}
+
+Json::Value PendingCalls::shown() const {
+  Json::Value list(Json::arrayValue);
+  for (const auto& pending : calls_) {
+    const rpc::Method* method = dispatcher_.methods().find(pending->call.method);
+    Json::Value entry(Json::objectValue);
+    entry["subsystem"] = pending->call.subsystem;
+    entry["method"] = pending->call.method;
+    entry["params"] = method != nullptr ? rpc::MethodTable::without_secrets(*method, pending->call.params) : Json::Value();
+    entry["code"] = pending->reason ? pending->reason->code : 0;
+    entry["message"] = pending->reason ? pending->reason->message : "not tried yet";
+    entry["tries"] = Json::UInt64(pending->tries);
+    entry["retried"] = !pending->reason || !is_final(*pending->reason);
+    list.append(std::move(entry));
+  }
+  return list;
+}
+
+void PendingCalls::stop() {
+  stopped_ = true;
+  timer_.disarm();
+}
+
+}  // namespace catnap::server

@@ -1,0 +1,70 @@
+// Calls of the state file that could not be made yet: what they need (an address of this machine, a device, a bdev) is not there, or they are refused.
+// They stay part of the state, are shown, and those that may succeed later are tried again each second while there are any; nothing wakes up without.
+// Owner: app_thread. Left out: the file (state_store.h), configuration files without --state (config_file.h: those fail the start).
+#pragma once
+
+#include <json/json.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "reactor/task.h"
+#include "reactor/timer.h"
+#include "rpc/dispatcher.h"
+#include "server/config_file.h"
+
+namespace catnap::server {
+
+class PendingCalls {
+ public:
+  // Between two rounds of tries. What has appeared is in service within 2 s.
+  static constexpr std::uint64_t retry_us = 1'000'000;
+  // A try that took long (a connection attempt) is repeated after this many times as long, so that changes of clients get their turn.
+  static constexpr std::uint64_t patience = 10;
+
+  PendingCalls(Thread& app_thread, rpc::Dispatcher& dispatcher);
+  PendingCalls(const PendingCalls&) = delete;
+  PendingCalls& operator=(const PendingCalls&) = delete;
+
+  // Calls to be made by replay(); from now on they are part of the state.
+  void add(const std::vector<ConfigCall>& calls);
+  // Makes those of the phase that were not tried yet, in order. None fails it: what cannot be made stays.
+  Task<void> replay(ConfigFile::Which which);
+  // They have been made in another way (a seed), or shall not be.
+  void forget_untried();
+
+  // `config` (rpc::ConfigRegistry::all()'s form) with the waiting calls behind those in force of the same subsystem.
+  Json::Value merged(Json::Value config) const;
+  // A client's call succeeded, or found nothing: takes waiting calls back as its declaration says. True when there were any.
+  bool take_back(const rpc::Method& method, const rpc::Params& params);
+  // [{subsystem, method, params, code, message, tries, retried}], without secrets.
+  Json::Value shown() const;
+  bool empty() const { return calls_.empty(); }
+  // After calls went because they succeeded: the state on disk may be brought up to date.
+  void when_picked_up(std::function<void()> told) { picked_up_ = std::move(told); }
+  void stop();
+
+ private:
+  struct Call;
+  using Calls = std::vector<std::shared_ptr<Call>>;
+
+  void try_one(const std::shared_ptr<Call>& call, std::move_only_function<void(bool)> done);
+  void tried(const std::shared_ptr<Call>& call, const rpc::RpcResult<Json::Value>& outcome, std::uint64_t began_ns);
+  void retry_round();
+  void go_on(std::shared_ptr<Calls> round, std::size_t at, bool any);
+  void arm();
+  bool has(const std::shared_ptr<Call>& call) const;
+
+  Thread& app_thread_;
+  rpc::Dispatcher& dispatcher_;
+  Calls calls_;
+  bool round_under_way_ = false;
+  bool stopped_ = false;
+  std::function<void()> picked_up_;
+  Timer timer_;
+};
+
+}  // namespace catnap::server
