@@ -50,10 +50,10 @@ class AioChannel final : public FileChannel, private AioClient {
   ~AioChannel() override { context_->forget(*this); }
 
  private:
-  void execute(BdevIo& io) override {
+  void start(BdevIo& io) override {
     switch (io.op) {
       case Op::reset:
-        complete(io, Status::ok);
+        finish(io, Status::ok);
         break;  // nothing here hangs on its own; what a device holds up, its driver resets
       case Op::flush:
         flush_on_worker(io);
@@ -66,7 +66,7 @@ class AioChannel final : public FileChannel, private AioClient {
       case Op::copy:
       case Op::verify:
       case Op::write_uncorrectable:
-        complete(io, Status::not_supported);
+        finish(io, Status::not_supported);
         break;  // the core carries out the first three
       case Op::read:
       case Op::write:
@@ -83,7 +83,7 @@ class AioChannel final : public FileChannel, private AioClient {
   void transfer(BdevIo& io) {
     AioSlot* slot = context_->take_slot(*this);
     if (slot == nullptr) {
-      complete(io, Status::no_memory);
+      finish(io, Status::no_memory);
       return;
     }
     slot->io = &io;
@@ -121,7 +121,7 @@ class AioChannel final : public FileChannel, private AioClient {
       transfer_ended(io, result == 0 ? EIO : static_cast<int>(-result));
     } else if (static_cast<std::uint64_t>(result) >= slot.left_bytes) {
       context_->give_back(slot);
-      complete(io, Status::ok);
+      finish(io, Status::ok);
     } else {
       if (slot.rest.empty()) slot.rest.assign(io.iov, io.iov + io.iov_count);
       drop_front(slot.rest, static_cast<std::uint64_t>(result));
@@ -138,7 +138,7 @@ class AioChannel final : public FileChannel, private AioClient {
     const int count = static_cast<int>(std::min<std::uint32_t>(io.iov_count, IOV_MAX));
     const ssize_t moved = preadv2(target().fd(), io.iov, count, static_cast<off_t>(offset_bytes(io)), RWF_NOWAIT);
     if (moved < 0 || static_cast<std::uint64_t>(moved) != length_bytes(io)) return false;
-    complete(io, Status::ok);
+    finish(io, Status::ok);
     return true;
   }
 
@@ -151,7 +151,7 @@ class AioChannel final : public FileChannel, private AioClient {
 
   void transfer_ended(BdevIo& io, int err) {
     if (err != 0 && io.op == Op::write && io.fua) (void)target().judge_sync(err);  // the error may be of an earlier write's write-back
-    complete(io, status_from_errno(err, io.op));
+    finish(io, status_from_errno(err, io.op));
   }
 
   AioBdev& bdev_;

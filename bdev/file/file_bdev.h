@@ -6,6 +6,7 @@
 #include <string>
 
 #include "bdev/bdev.h"
+#include "bdev/file/block_turns.h"
 #include "bdev/file/file_target.h"
 #include "reactor/worker_pool.h"
 
@@ -19,21 +20,28 @@ class FileBdev : public Bdev {
   FileTarget& target() const { return *target_; }
   std::shared_ptr<FileTarget> shared_target() const { return target_; }
   WorkerPool& workers() const { return workers_; }
+  // Null: the file takes O_DIRECT. From any thread.
+  BlockTurns* turns() const { return turns_.get(); }
   // Takes over a size measured on the worker pool, also a smaller one: the file is that small already. On app_thread.
   void take_size(std::uint64_t num_blocks) { set_num_blocks(num_blocks); }
 
  protected:
-  FileBdev(BdevInfo info, std::shared_ptr<FileTarget> target, WorkerPool& workers)
-      : Bdev(std::move(info)), target_(std::move(target)), workers_(workers) {}
+  FileBdev(BdevInfo info, std::shared_ptr<FileTarget> target, WorkerPool& workers);
 
  private:
   std::shared_ptr<FileTarget> target_;
   WorkerPool& workers_;
+  std::unique_ptr<BlockTurns> turns_;
 };
 
 class FileChannel : public Channel {
  protected:
-  FileChannel(FileBdev& bdev, Thread& thread) : Channel(bdev, thread), target_(bdev.shared_target()), workers_(bdev.workers()) {}
+  FileChannel(FileBdev& bdev, Thread& thread)
+      : Channel(bdev, thread), target_(bdev.shared_target()), workers_(bdev.workers()), turns_(bdev.turns()) {}
+
+  // A module's own way with an I/O, which ends with finish() or finish_range(). On a file in the page cache nothing that overlaps is under way.
+  virtual void start(BdevIo& io) = 0;
+  void finish(BdevIo& io, Status status);
 
   FileTarget& target() const { return *target_; }
   WorkerPool& workers() const { return workers_; }
@@ -49,11 +57,16 @@ class FileChannel : public Channel {
   void flush_on_worker(BdevIo& io);
 
  private:
+  friend class FileBdev;
+  void execute(BdevIo& io) final;
+  bool abort_in_module(BdevIo& io) final;
+  void leave(const BdevIo& io);
   void start_sync();
   void sync_done(int err);
 
   std::shared_ptr<FileTarget> target_;
   WorkerPool& workers_;
+  BlockTurns* const turns_;         // the bdev's
   BdevIo* syncing_ = nullptr;       // served by the fdatasync that runs; linked by next
   BdevIo* sync_waiting_ = nullptr;  // by the next one
 };

@@ -36,9 +36,9 @@ class UringChannel final : public FileChannel, private UringClient, private Move
  private:
   using Stage = UringSlot::Stage;
 
-  void execute(BdevIo& io) override {
+  void start(BdevIo& io) override {
     if (io.op == Op::reset) {  // nothing here hangs on its own; what a device holds up, its driver resets
-      complete(io, Status::ok);
+      finish(io, Status::ok);
       return;
     }
     if (io.op == Op::unmap && target().is_block_device()) {
@@ -47,7 +47,7 @@ class UringChannel final : public FileChannel, private UringClient, private Move
     }
     UringSlot* slot = has_ring() ? ring_->take_slot(*this) : nullptr;
     if (slot == nullptr) {
-      complete(io, Status::no_memory);
+      finish(io, Status::no_memory);
       return;
     }
     slot->io = &io;
@@ -103,7 +103,7 @@ class UringChannel final : public FileChannel, private UringClient, private Move
     if (here != nullptr) {
       send(*here);
     } else {
-      complete(io, Status::no_memory);
+      finish(io, Status::no_memory);
     }
   }
 
@@ -215,7 +215,7 @@ class UringChannel final : public FileChannel, private UringClient, private Move
   void end(UringSlot& slot, Status status) {
     BdevIo& io = *slot.io;
     give_back(slot);
-    complete(io, status);
+    finish(io, status);
   }
 
   void slot_free() override { retry_queued(); }

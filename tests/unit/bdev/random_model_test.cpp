@@ -240,8 +240,6 @@ class RandomModel : public Conformance {
       const Value seen = BlockModel::look(run.bytes.data() + i * block_, block_);
       ++blocks_checked_;
       if (model_->may_see(block, seen, run.began)) continue;
-      // The page cache shows a reader what a writer has copied so far (docs/architecture.md, "Block atomicity of files").
-      if (may_tear_ && run.contended && seen.tag == BlockModel::noise) continue;
       failed_ = true;
       ADD_FAILURE() << "block " << block << " read as " << (seen.tag == BlockModel::noise ? "torn or strange" : "write " + std::to_string(seen.tag))
                     << " of block " << seen.block << ", seed " << seed() << ", operation " << run.began;
@@ -260,7 +258,6 @@ class RandomModel : public Conformance {
   }
 
   std::mt19937_64 random_{seed()};
-  bool may_tear_ = false;  // a read that overlaps a write in flight may find a block half written
   std::unique_ptr<BlockModel> model_;
   std::vector<std::unique_ptr<Run>> runs_;
   std::uint64_t left_ = 0, in_flight_ = 0, last_tag_ = 0, blocks_checked_ = 0, aborts_ = 0, since_forgotten_ = 0;
@@ -270,7 +267,6 @@ class RandomModel : public Conformance {
 TEST_P(RandomModel, NoBlockEverHoldsWhatItMayNot) {
   if (!GetParam().keeps_data()) GTEST_SKIP() << "a disk without contents has nothing to judge";
   fill_with_zeroes();
-  may_tear_ = GetParam().name.find("buffered") != std::string::npos;
   model_ = std::make_unique<BlockModel>(model_blocks);
   const std::uint64_t count = operations(GetParam().is_slow());
   run_all(count);

@@ -7,7 +7,9 @@
 #include <memory>
 #include <random>
 
+#include "bdev/aio/aio.h"
 #include "bdev/malloc/malloc.h"
+#include "bdev/uring/uring.h"
 #include "reactor/runtime.h"
 #include "tests/unit/bdev/bench.h"
 
@@ -171,6 +173,37 @@ std::vector<Module> direct_file_modules() {
   return chosen;
 }
 INSTANTIATE_TEST_SUITE_P(All, FileModules, testing::ValuesIn(direct_file_modules()), [](const auto& module) { return module.param.name; });
+
+// The kernel copies such blocks page by page, so without taking turns (bdev/file/block_turns.h) many reads find halves.
+constexpr std::uint32_t large_block_bytes = 65536;
+constexpr std::uint64_t large_blocks = 64;
+
+TEST(Threads, NoBlockOfABufferedUringFileIsEverSeenHalfWritten) {
+  if (!UringRing::probe()) GTEST_SKIP() << UringRing::probe().error().message;
+  const TestFile file(large_blocks * large_block_bytes);
+  const auto make = [&file](WorkerPool& workers) -> std::shared_ptr<Bdev> {
+    UringOptions options;
+    options.name = "U0";
+    options.filename = file.path();
+    options.block_size = large_block_bytes;
+    options.direct = false;
+    return std::move(*UringBdev::create(options, workers));
+  };
+  run_users(make, 300, true);
+}
+
+TEST(Threads, NoBlockOfABufferedAioFileIsEverSeenHalfWritten) {
+  const TestFile file(large_blocks * large_block_bytes);
+  const auto make = [&file](WorkerPool& workers) -> std::shared_ptr<Bdev> {
+    AioOptions options;
+    options.name = "A0";
+    options.filename = file.path();
+    options.block_size = large_block_bytes;
+    options.direct = false;
+    return std::move(*AioBdev::create(options, workers));
+  };
+  run_users(make, 300, true);
+}
 
 }  // namespace
 }  // namespace catnap::bdev
