@@ -87,7 +87,7 @@ class Association final : public std::enable_shared_from_this<Association>, priv
   // An admin command is outstanding for longer than command_timeout_us.
   void on_late(std::function<void(std::uint16_t cid, std::uint8_t opcode)> handler) { late_handler_ = std::move(handler); }
 
-  // Ends it; `orderly`: with a normal shutdown (CC.SHN) first, which is not waited for longer than shutdown_grace_us.
+  // Ends it with a normal shutdown (CC.SHN) first, which is not waited for longer than shutdown_grace_us.
   Task<void> shut_down();
   void close(Error why);
 
@@ -121,7 +121,9 @@ class Association final : public std::enable_shared_from_this<Association>, priv
   Task<Result<std::uint64_t>> get_property(nvme::Property property, bool eight_bytes);
   Task<Result<void>> set_property(nvme::Property property, std::uint32_t value);
   Task<Result<void>> enable();
-  Promise<bool> submit(const std::shared_ptr<Pending>& pending);
+  Task<Result<void>> wait_for_ready(bool wanted, std::uint64_t until_ns);
+  std::uint64_t keep_alive_delay_us() const;
+  std::uint64_t keep_alive_grid_us() const;
   void keep_alive_due();
   void ask_for_event();
   static void admin_done(tcp::HostRequest& request);
@@ -139,7 +141,9 @@ class Association final : public std::enable_shared_from_this<Association>, priv
   std::uint64_t cap_ = 0;
   std::uint32_t version_ = 0;
   std::uint32_t authreq_ = 0;
-  Error why_{0, ""};
+  Error why_{ENOTCONN, "not connected"};
+  std::shared_ptr<Association> self_;  // while there is a queue
+  tcp::HostQueueStats ended_stats_;
   tcp::HostRequest keep_alive_;
   tcp::HostRequest event_request_;
   Timer keep_alive_timer_;

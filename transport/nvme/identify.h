@@ -189,7 +189,9 @@ struct IdentifyController {
   le16 domainid;                              // 357:356
   std::array<std::uint8_t, 10> reserved2{};   // 367:358
   std::array<std::uint8_t, 16> megcap{};      // 383:368
-  std::array<std::uint8_t, 128> reserved3{};  // 511:384
+  std::array<std::uint8_t, 2> reserved3{};    // 385:384
+  le16 cqt;                                   // 387:386: command quiesce time in ms, 0: not reported (Base 2.1 section 9.6)
+  std::array<std::uint8_t, 124> reserved7{};  // 511:388
   std::uint8_t sqes = 0;                      // 512: required size bits 3:0, largest 7:4, as powers of two (6)
   std::uint8_t cqes = 0;                      // 513: the same (4)
   le16 maxcmd;                                // 515:514: most outstanding commands of a queue, required in Fabrics
@@ -225,7 +227,7 @@ struct IdentifyController {
 static_assert(sizeof(IdentifyController) == identify_bytes);
 static_assert(offsetof(IdentifyController, cntrltype) == 111 && offsetof(IdentifyController, nvmsr) == 253);
 static_assert(offsetof(IdentifyController, oacs) == 256 && offsetof(IdentifyController, kas) == 320);
-static_assert(offsetof(IdentifyController, anatt) == 342 && offsetof(IdentifyController, sqes) == 512);
+static_assert(offsetof(IdentifyController, anatt) == 342 && offsetof(IdentifyController, cqt) == 386 && offsetof(IdentifyController, sqes) == 512);
 static_assert(offsetof(IdentifyController, sgls) == 536 && offsetof(IdentifyController, subnqn) == 768);
 static_assert(offsetof(IdentifyController, ioccsz) == 1792 && offsetof(IdentifyController, psd) == 2048);
 

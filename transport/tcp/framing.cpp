@@ -17,6 +17,11 @@ bool from_host(PduType type) {
   return type == PduType::ic_req || type == PduType::h2c_term_req || type == PduType::capsule_cmd || type == PduType::h2c_data;
 }
 
+bool from_controller(PduType type) {
+  return type == PduType::ic_resp || type == PduType::c2h_term_req || type == PduType::capsule_resp || type == PduType::c2h_data ||
+         type == PduType::r2t;
+}
+
 bool carries_digests(PduType type) { return type == PduType::capsule_cmd || type == PduType::h2c_data; }
 
 // Section 3.6.1: digest flags must be what ICReq and ICResp agreed on. Only PDUs with data may have a data digest, and those must.
@@ -29,7 +34,7 @@ std::optional<Fault> check_flags(const CommonHeader& common, const Negotiated& n
   return std::nullopt;
 }
 
-// Places the data of a CapsuleCmd or H2CData: PDO, padding, PLEN.
+// Places the data of a CapsuleCmd, H2CData or C2HData: PDO, padding, PLEN.
 HeaderCheck check_data_layout(const CommonHeader& common, const Negotiated& negotiated, Layout layout) {
   const std::uint32_t plen = common.plen;
   const std::uint32_t bare = common.hlen + (layout.header_digest ? digest_bytes : 0U);
@@ -38,6 +43,7 @@ HeaderCheck check_data_layout(const CommonHeader& common, const Negotiated& nego
   if (!has_data) {
     if (plen < bare) return {layout, invalid_field(offset_plen, "PLEN is shorter than the header")};
     if (layout.type == PduType::h2c_data) return {layout, invalid_field(offset_plen, "H2CData without data")};
+    if (layout.type == PduType::c2h_data) return {layout, invalid_field(offset_plen, "C2HData without data")};
     return {layout, check_flags(common, negotiated, false)};
   }
   if (auto fault = check_flags(common, negotiated, true)) return {layout, fault};
@@ -57,7 +63,7 @@ HeaderCheck check_data_layout(const CommonHeader& common, const Negotiated& nego
 
 HeaderCheck check_term_req(const CommonHeader& common, Layout layout) {
   const std::uint32_t plen = common.plen;
-  if (plen < sizeof(TermReq) || plen > max_term_pdu_bytes) return {layout, invalid_field(offset_plen, "PLEN of H2CTermReq")};
+  if (plen < sizeof(TermReq) || plen > max_term_pdu_bytes) return {layout, invalid_field(offset_plen, "PLEN of a TermReq")};
   layout.header_bytes = plen;  // with the copy of our header at its end: short, so it is taken as one piece
   return {layout, std::nullopt};
 }
@@ -77,6 +83,24 @@ HeaderCheck check_common_header(const CommonHeader& common, const Negotiated& ne
   layout.header_bytes = ic_pdu_bytes;
   if (std::uint32_t{common.plen} != ic_pdu_bytes) return {layout, invalid_field(offset_plen, "PLEN of ICReq is not 128")};
   return {layout, std::nullopt};
+}
+
+HeaderCheck check_controller_header(const CommonHeader& common, const Negotiated& negotiated) {
+  Layout layout;
+  layout.type = static_cast<PduType>(common.type);
+  if (!from_controller(layout.type)) return {layout, invalid_field(offset_type, "not a PDU type that a controller sends")};
+  if (common.hlen != header_bytes_of(layout.type)) return {layout, invalid_field(offset_hlen, "HLEN does not fit the PDU type")};
+  if (layout.type == PduType::c2h_term_req) return check_term_req(common, layout);
+  if (layout.type == PduType::ic_resp) {
+    layout.header_bytes = ic_pdu_bytes;
+    if (std::uint32_t{common.plen} != ic_pdu_bytes) return {layout, invalid_field(offset_plen, "PLEN of ICResp is not 128")};
+    return {layout, std::nullopt};
+  }
+  layout.header_digest = negotiated.header_digest;
+  if (layout.type == PduType::c2h_data) return check_data_layout(common, negotiated, layout);
+  layout.header_bytes = common.hlen + (layout.header_digest ? digest_bytes : 0U);
+  if (std::uint32_t{common.plen} != layout.header_bytes) return {layout, invalid_field(offset_plen, "PLEN is not that of a PDU without data")};
+  return {layout, check_flags(common, negotiated, false)};
 }
 
 std::optional<Fault> check_header_digest(std::span<const std::byte> header_and_digest, std::size_t header_bytes) {

@@ -11,14 +11,14 @@
 
 namespace catnap::tcp {
 
-// Why a connection must end: what the C2HTermReq says (TCP Transport 1.0c, section 3.6.2.5).
+// Why a connection must end: what the C2HTermReq or H2CTermReq says (TCP Transport 1.0c, sections 3.6.2.4 and 3.6.2.5).
 struct Fault {
   FatalError fes;
   std::uint32_t fei;   // offset of the field, or the digest received, as fes demands
   const char* reason;  // for the log
 };
 
-// What is known once the 8 common bytes of a PDU from the host are there.
+// What is known once the 8 common bytes of a PDU are there.
 struct Layout {
   PduType type{};
   std::uint32_t header_bytes = 0;   // up to the data, or the whole PDU if it has none: header, digest, padding; at most 255
@@ -42,6 +42,9 @@ struct HeaderCheck {
 
 // Checks type, HLEN, PDO, PLEN and flags of a PDU sent by a host. `common` is its first 8 bytes.
 HeaderCheck check_common_header(const CommonHeader& common, const Negotiated& negotiated);
+
+// The same for a PDU sent by a controller. `negotiated.cpda` stands for what the host asked data of C2HData to be aligned to (HPDA).
+HeaderCheck check_controller_header(const CommonHeader& common, const Negotiated& negotiated);
 
 // Compares the digest that follows the header (header: HLEN bytes, then 4 of digest).
 std::optional<Fault> check_header_digest(std::span<const std::byte> header_and_digest, std::size_t header_bytes);

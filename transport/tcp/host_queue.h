@@ -60,7 +60,7 @@ struct HostRequest {
   HostRequest* next = nullptr;
   std::uint16_t slot = 0;
   bool waiting = false;  // in the line of a full queue
-  bool late = false;     // was reported
+  bool late = false;     // was reported; set by the user: is never reported
 
   nvme::Status status() const { return nvme::status_of(cqe); }
 };
@@ -115,7 +115,7 @@ class HostQueueUser {
 
 class HostQueue {
  public:
-  static constexpr std::uint32_t max_segments = 128;  // pieces of one command's data: they and a header fit one sendmsg of the send queue
+  static constexpr std::uint32_t max_segments = 128;  // pieces of one command's data: fewer than the send queue takes at once (max_item_pieces)
   static constexpr std::uint16_t max_entries = 4095;  // 12 bits of the CID are the slot, 4 its generation
 
   HostQueue(Thread& thread, HostQueueOptions options, HostQueueUser& user);
@@ -176,6 +176,7 @@ class HostQueue {
   void start(HostRequest& request);
   void start_waiting();
   void queue_command(Slot& slot);
+  void queue_data_part(Slot& slot, std::uint32_t length);
   void queue_h2c_data(Slot& slot);
   void on_item_sent(SendItem& item);
   void answer(Slot& slot);
@@ -217,6 +218,7 @@ class HostQueue {
   std::uint32_t max_h2c_data_bytes_ = min_max_h2c_data;
   Negotiated negotiated_;
   Error why_{0, ""};
+  std::string fault_values_;  // of the PDU at fault
 
   // Receiving: the current PDU, and where its payload goes.
   Layout layout_;

@@ -8,6 +8,7 @@
 #include "reactor/base/check.h"
 #include "reactor/base/crc32c.h"
 #include "reactor/base/log_limit.h"
+#include "transport/tcp/pdu_writer.h"
 #include "transport/tcp/queue_pair.h"
 
 namespace catnap::tcp {
@@ -15,19 +16,6 @@ namespace {
 
 // What hosts do wrong: each address may say so a few times.
 LogLimit termination_log;
-
-// Appends a PDU header, with its digest when agreed on; returns the bytes written.
-template <typename Pdu>
-std::size_t put_header(std::byte* to, Pdu& pdu, bool header_digest) {
-  if (header_digest) pdu.ch.flags |= flag_hdgst;
-  std::memcpy(to, &pdu, sizeof pdu);
-  if (!header_digest) return sizeof pdu;
-  const le32 digest = crc32c(to, sizeof pdu);
-  std::memcpy(to + sizeof pdu, &digest, sizeof digest);
-  return sizeof pdu + sizeof digest;
-}
-
-std::uint32_t round_up(std::uint32_t value, std::uint32_t alignment) { return (value + alignment - 1) / alignment * alignment; }
 
 }  // namespace
 

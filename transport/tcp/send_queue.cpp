@@ -27,6 +27,7 @@ void SendItem::clear() {
   head_bytes = pad_bytes = tail_bytes = 0;
   data_bytes = sent_bytes = 0;
   data = nullptr;
+  pieces = nullptr;
   lease = {};
   copied_out.reset();
 }
@@ -38,6 +39,7 @@ struct SendQueue::Batch {
   SendItem* end = nullptr;  // first item that is not in the batch
 
   bool has_room() const { return piece_count + 4 <= max_pieces && bytes < max_batch_bytes; }
+  bool has_room_for(const SendItem& item) const { return item.pieces == nullptr || piece_count + item.piece_count + 3 <= max_pieces; }
   // Adds [base, base + length) of which `skip` bytes are sent already; lowers skip by what it swallowed.
   void add(const std::byte* base, std::uint32_t length, std::uint32_t& skip) {
     const std::uint32_t skipped = std::min(skip, length);
@@ -46,7 +48,21 @@ struct SendQueue::Batch {
     pieces[piece_count++] = {const_cast<std::byte*>(base) + skipped, length - skipped};
     bytes += length - skipped;
   }
+  // Of a scatter list: what of it belongs to the item.
+  void add_pieces(const SendItem& item, std::uint32_t& skip) {
+    std::uint32_t before = item.pieces_at;
+    std::uint32_t left = item.data_bytes;
+    for (std::uint32_t i = 0; left > 0; ++i) {
+      const iovec& piece = item.pieces[i];
+      const auto left_out = static_cast<std::uint32_t>(std::min<std::size_t>(before, piece.iov_len));
+      before -= left_out;
+      const auto length = static_cast<std::uint32_t>(std::min<std::size_t>(left, piece.iov_len - left_out));
+      left -= length;
+      if (length > 0) add(static_cast<const std::byte*>(piece.iov_base) + left_out, length, skip);
+    }
+  }
 };
+static_assert(SendQueue::max_item_pieces + 3 <= max_pieces);
 
 void SendQueue::push(SendItem& item) {
   CATNAP_DCHECK(!item.queued);
@@ -59,12 +75,16 @@ void SendQueue::push(SendItem& item) {
 
 void SendQueue::gather(Batch& batch) const {
   SendItem* item = first_;
-  for (; item != nullptr && batch.has_room(); item = item->next) {
+  for (; item != nullptr && batch.has_room() && batch.has_room_for(*item); item = item->next) {
     if (item->lease.base != nullptr) item->lease.lender->lock_for_send(item->lease.offset_bytes, item->data_bytes);
     std::uint32_t skip = item->sent_bytes;
     batch.add(item->head.data(), item->head_bytes, skip);
     batch.add(zeroes.data(), item->pad_bytes, skip);
-    batch.add(item->data, item->data_bytes, skip);
+    if (item->pieces == nullptr) [[likely]] {
+      batch.add(item->data, item->data_bytes, skip);
+    } else {
+      batch.add_pieces(*item, skip);
+    }
     batch.add(item->tail.data(), item->tail_bytes, skip);
   }
   batch.end = item;

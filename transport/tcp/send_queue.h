@@ -2,6 +2,8 @@
 // Owner: the queue pair's thread. Left out: when to flush (turn end, EPOLLOUT: queue_pair.cpp), what PDUs say.
 #pragma once
 
+#include <sys/uio.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -27,6 +29,10 @@ struct SendItem {
   std::uint32_t data_bytes = 0;
   std::uint32_t sent_bytes = 0;  // of the whole item
   const std::byte* data = nullptr;
+  // When set, the data are `data_bytes` bytes of this list instead, from its byte `pieces_at` on; at most SendQueue::max_item_pieces of it.
+  const iovec* pieces = nullptr;
+  std::uint32_t piece_count = 0;
+  std::uint32_t pieces_at = 0;
   transport::Lease lease;  // base != null: data is lent memory
   std::unique_ptr<std::byte[]> copied_out;
   SendItem* next = nullptr;
@@ -38,6 +44,8 @@ struct SendItem {
 
 class SendQueue {
  public:
+  // Pieces of data that one item may have: with head, padding and tail it still fits one sendmsg.
+  static constexpr std::uint32_t max_item_pieces = 192;
   // Called when an item's last byte was taken by the socket; the item is off the queue then and may be reused within the call.
   using OnSent = std::function<void(SendItem&)>;
 
