@@ -1,4 +1,5 @@
-// A work bench for bdev tests: a reactor turned by hand with the real clock (disks do not follow a virtual one), one thread, workers, files.
+// A work bench for bdev tests: a reactor turned by hand with the real clock (disks do not follow a virtual one) that may leap over waits, one thread,
+// workers, files.
 // Owner: the test's OS thread. Left out: several reactors (threads_test.cpp).
 #pragma once
 
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "bdev/bdev.h"
+#include "reactor/clock.h"
 #include "reactor/reactor.h"
 #include "reactor/worker_pool.h"
 
@@ -29,6 +31,16 @@ class TestFile {
   std::uint64_t size_bytes_;
 };
 
+// The real time, plus what was leapt over.
+class LeapingClock final : public Clock {
+ public:
+  std::uint64_t now_ns() const override { return system_clock().now_ns() + leapt_ns_; }
+  void leap_to(std::uint64_t when_ns) { leapt_ns_ += when_ns > now_ns() ? when_ns - now_ns() : 0; }
+
+ private:
+  std::uint64_t leapt_ns_ = 0;
+};
+
 class Bench {
  public:
   Bench();
@@ -43,10 +55,16 @@ class Bench {
   void settle();
   // Nothing ready, nothing that polls, no deadline: the reactor would sleep for ever.
   bool idle() const;
+  // until() does not sleep towards a deadline but leaps to it: for bdevs in memory, where nothing else could come meanwhile.
+  void leap_over_waits() { leaps_ = true; }
 
+  LeapingClock clock;
   Reactor reactor;
   Thread* thread;
   WorkerPool workers{2};
+
+ private:
+  bool leaps_ = false;
 };
 
 // One module in one manner, as the conformance suite takes it.

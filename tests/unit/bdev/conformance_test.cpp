@@ -27,7 +27,8 @@ TEST_P(Conformance, EverySizeReadsBackAsWritten) {
 // Any cut of the memory, at any address: also where the module asks for alignment.
 TEST_P(Conformance, EveryScatterShapeReadsBackAsWritten) {
   std::mt19937 random(20261121);
-  for (int round = 0; round < 40; ++round) {
+  const int rounds = GetParam().bottom.is_file && !GetParam().layers.empty() ? 12 : 40;
+  for (int round = 0; round < rounds; ++round) {
     const std::uint64_t blocks = 1 + random() % 80;
     const std::size_t length = blocks * block_;
     Bytes source = pattern(length + 8, static_cast<std::uint32_t>(round));
@@ -171,7 +172,7 @@ TEST_P(Conformance, RandomOperationsAgreeWithAModel) {
   fill_with_zeroes();
   const bool unmaps = GetParam().bottom.unmaps && bdev_->info().unmap_reads_zeroes;
   Bytes model(module_size_bytes, std::byte{0});
-  const int rounds = GetParam().layers.empty() ? 400 : 100;  // stacks have random_model_test besides
+  const int rounds = GetParam().layers.empty() ? 400 : 40;  // stacks have random_model_test besides
   for (int round = 0; round < rounds; ++round) {
     const std::uint64_t blocks = 1 + random() % (65536 / block_);
     const std::uint64_t offset = random() % (bdev_->num_blocks() - blocks + 1);
@@ -206,16 +207,18 @@ TEST_P(Conformance, EndlessChainsDoNotEatTheStack) {
 }
 
 TEST_P(Conformance, ManyAtOnceAllComeBack) {
+  // More than the file modules have slots; a layer over one has no table of its own, and disks take their time.
+  const std::uint64_t count = GetParam().bottom.is_file && !GetParam().layers.empty() ? 150 : 600;
   std::vector<std::unique_ptr<Chain>> chains;
   bench_.on_thread([&] {
-    for (std::uint64_t i = 0; i < 600; ++i) {
+    for (std::uint64_t i = 0; i < count; ++i) {
       chains.push_back(std::make_unique<Chain>());
       chains.back()->start(*channel_.get(), i % 3 == 0 ? Op::read : Op::write, i, 2);
     }
   });
   bench_.until([&] { return std::ranges::all_of(chains, [](const auto& chain) { return chain->ended; }); });
-  EXPECT_EQ(count_of(Op::read), 400u);
-  EXPECT_EQ(count_of(Op::write), 800u);
+  EXPECT_EQ(count_of(Op::read), count / 3 * 2);
+  EXPECT_EQ(count_of(Op::write), count / 3 * 4);
   EXPECT_EQ(channel_->in_flight(), 0u);
 }
 
