@@ -74,6 +74,9 @@ struct RaidOptions {
   bool assume_clean = false;            // members are known to be equal: create marks nothing
 };
 
+// Errors: EINVAL naming what does not fit, as far as it can be said without looking at members. `discovered`: members have no names yet.
+Result<void> check_raid_options(const RaidOptions& options, bool discovered);
+
 // bdev_raid_set_options: one set for all arrays, taken up by what runs as well (RaidLevel::settings_changed).
 struct RaidSettings {
   RaidSettings() = default;
@@ -234,6 +237,8 @@ class RaidArray : public std::enable_shared_from_this<RaidArray> {
   const std::string& name() const { return options_.name; }
   const std::string& uuid() const { return options_.uuid; }
   bool discovered() const { return discovered_; }
+  // Superblocks say all there is to say about it: it need not be in the configuration.
+  bool is_on_disk() const { return options_.superblock && (discovered_ || was_online_); }
   // Slots 0..size-1, as many as the create call named; they stay as long as the array does.
   const std::vector<std::unique_ptr<RaidMember>>& members() const { return members_; }
   RaidMember& member(std::uint32_t slot) const { return *members_.at(slot); }
@@ -298,6 +303,7 @@ class RaidArray : public std::enable_shared_from_this<RaidArray> {
   const bool discovered_;
   RaidState state_ = RaidState::configuring;
   bool removing_ = false;
+  bool was_online_ = false;
   std::string waits_for_;
   std::vector<std::unique_ptr<RaidMember>> members_;
   std::unique_ptr<Descriptor> bitmap_;

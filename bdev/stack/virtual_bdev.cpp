@@ -21,12 +21,17 @@ std::string derived_uuid(const Bdev& base, std::string_view product, std::uint64
   return fmt::format("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", high >> 32, (high >> 16) & 0xFFFF, high & 0xFFFF, low >> 48, low & 0xFFFF'FFFF'FFFF);
 }
 
-std::uint32_t level_of(const Bdev& bdev) {
-  const auto* stacked = dynamic_cast<const VirtualBdev*>(&bdev);
+}  // namespace
+
+std::uint32_t stack_level_of(const Bdev& bdev) {
+  const auto* stacked = dynamic_cast<const StackLevel*>(&bdev);
   return stacked != nullptr ? stacked->level() : 0;
 }
 
-}  // namespace
+Result<void> check_stack_level(const Bdev& base) {
+  if (stack_level_of(base) < max_stack_levels) return {};
+  return fail(ELOOP, fmt::format("Too many levels: base bdev '{}' stands on {} others already, the limit", base.name(), max_stack_levels));
+}
 
 BdevInfo VirtualBdev::info_over(const Bdev& base, std::string name, std::string product, std::string uuid, std::uint64_t number) {
   BdevInfo info;
@@ -38,12 +43,10 @@ BdevInfo VirtualBdev::info_over(const Bdev& base, std::string name, std::string 
 }
 
 VirtualBdev::VirtualBdev(BdevInfo info, std::shared_ptr<StackedBase> base)
-    : StackedBdev(std::move(info), std::move(base)), level_(level_of(StackedBdev::base()) + 1) {}
+    : StackedBdev(std::move(info), std::move(base)), level_(stack_level_of(StackedBdev::base()) + 1) {}
 
 Result<std::shared_ptr<StackedBase>> VirtualBdev::claim_base(const Bdev& base, std::string module, Claim claim) {
-  if (level_of(base) >= max_stack_levels) {
-    return fail(ELOOP, fmt::format("Too many levels: base bdev '{}' stands on {} others already, the limit", base.name(), max_stack_levels));
-  }
+  if (auto fits = check_stack_level(base); !fits) return std::unexpected(fits.error());
   return open_base(base.name(), std::move(module), claim);
 }
 

@@ -12,10 +12,21 @@ namespace catnap::bdev {
 // Levels above a real bdev. Each costs a few frames of stack per I/O; SPDK's users build three or four.
 inline constexpr std::uint32_t max_stack_levels = 16;
 
-class VirtualBdev : public StackedBdev {
+// Bdevs that stand on others (also those on several) count how high.
+class StackLevel {
  public:
+  virtual ~StackLevel() = default;
   // Levels above a real bdev, 1 for the first.
-  std::uint32_t level() const { return level_; }
+  virtual std::uint32_t level() const = 0;
+};
+// 0 for a real bdev.
+std::uint32_t stack_level_of(const Bdev& bdev);
+// Whether one more may stand on it. Errors: ELOOP.
+Result<void> check_stack_level(const Bdev& base);
+
+class VirtualBdev : public StackedBdev, public StackLevel {
+ public:
+  std::uint32_t level() const override { return level_; }
   // "": VirtualBdevs shows it, which also knows those whose base is not there.
   std::string config_json() const override { return ""; }
   void destroy(std::move_only_function<void()> done) override;

@@ -1,0 +1,18 @@
+// Which class carries out which level. See raid.h.
+#include "bdev/raid/striped.h"
+
+namespace catnap::bdev {
+
+Result<std::unique_ptr<RaidLevel>> make_raid_level(RaidArray& array) {
+  switch (array.options().kind) {
+    case RaidKind::raid0:
+      return make_raid0_level(array);
+    case RaidKind::concat:
+      return make_concat_level(array);
+    case RaidKind::raid1:
+      break;
+  }
+  return fail(ENOTSUP, "Operation not supported: raid1");
+}
+
+}  // namespace catnap::bdev
