@@ -2,10 +2,12 @@
 // Owner: app_thread. Left out: log files.
 #pragma once
 
+#include "rpc/config_registry.h"
 #include "rpc/method.h"
 
 namespace catnap {
 
-void register_log_methods(rpc::MethodTable& table);
+// `registry` shows what was set with "persist": true; null: nobody asks.
+void register_log_methods(rpc::MethodTable& table, rpc::ConfigRegistry* registry = nullptr);
 
 }  // namespace catnap

@@ -133,6 +133,7 @@ void register_poller_methods(rpc::MethodTable& table, Runtime& runtime) {
                        Param("allow_busy", ParamType::boolean, "Period 0 is meant: the reactor will not sleep").or_default(false)})
                 .result("[{thread, name, id, old_period_us, period_us}]")
                 .mutates()
+                .not_kept()  // a tuning by hand of what a restart makes anew
                 .coroutine([&runtime](Params params) { return set_period(&runtime, std::move(params)); }));
 }
 

@@ -194,15 +194,21 @@ bool Reactor::spin(std::uint64_t until_ns) {
   const std::uint64_t began_ns = clock_.now_ns();
   const long switches_before = involuntary_switches();
   std::uint64_t now = began_ns;
+  std::uint64_t longest_look_ns = 0;
   const std::uint32_t modes = mode_changes_.load(std::memory_order_relaxed);
   bool found = false;
   while (!found && now < until_ns && mode_changes_.load(std::memory_order_relaxed) == modes) {
     sim::point(sim::Point::looked);
     found = fds_.collect(0) > 0 || pending();
-    now = clock_.now_ns();
+    const std::uint64_t looked_ns = clock_.now_ns();
+    longest_look_ns = std::max(longest_look_ns, looked_ns - now);
+    now = looked_ns;
     found = found || now >= deadline_ns;
   }
-  if (involuntary_switches() != switches_before) impl_->preempted_while_spinning = true;
+  if (involuntary_switches() != switches_before) {
+    impl_->preempted_while_spinning = true;
+    impl_->stolen_ns = std::max(impl_->stolen_ns, longest_look_ns);
+  }
   impl_->idle_spun_ns += now - began_ns;
   return found;
 }
@@ -452,11 +458,13 @@ void Reactor::placement_changed() {
 // Work came after an idle time: was it right to look, or to sleep?
 void Reactor::learn(std::uint64_t end_ns) {
   if (impl_->idle_spun_ns + impl_->idle_slept_ns > 0) {
-    impl_->tuner.learn({turn_ns_ - impl_->look_since_ns, impl_->idle_spun_ns, impl_->idle_slept_ns, impl_->preempted_while_spinning}, turn_ns_);
+    const std::uint64_t gap_ns = turn_ns_ - impl_->look_since_ns;
+    impl_->tuner.learn({gap_ns, impl_->idle_spun_ns, impl_->idle_slept_ns, impl_->preempted_while_spinning, impl_->stolen_ns}, turn_ns_);
     impl_->spin_budget_ns.store(impl_->tuner.budget_ns(turn_ns_), std::memory_order_relaxed);
   }
   impl_->idle_spun_ns = impl_->idle_slept_ns = 0;
   impl_->preempted_while_spinning = false;
+  impl_->stolen_ns = 0;
   impl_->look_since_ns = end_ns;
 }
 

@@ -71,6 +71,7 @@ struct Reactor::Impl {
   bool cpu_shared = false;       // so poll mode sleeps as interrupt mode does
   std::uint32_t modes_seen = 0;  // count of mode changes at the beginning of this turn
   bool preempted_while_spinning = false;
+  std::uint64_t stolen_ns = 0;  // then: the longest that the CPU was gone
   std::uint64_t trim_at_ns = 0;
 
   Thread* charged = nullptr;

@@ -155,17 +155,20 @@ std::vector<Reactor*> chosen(Runtime& runtime, const Params& params) {
   return list;
 }
 
-RpcResult<Json::Value> set_mode(Runtime& runtime, const Params& params, ReactorMode mode) {
+RpcResult<Json::Value> set_mode(Runtime& runtime, KeptSettings& kept, const Params& params, ReactorMode mode) {
   const auto reactors = chosen(runtime, params);
   if (reactors.empty()) return std::unexpected(no_reactor(params.integer("lcore")));
-  for (Reactor* reactor : reactors) reactor->set_mode(mode);
+  for (Reactor* reactor : reactors) {
+    reactor->set_mode(mode);
+    if (params.boolean(rpc::persist_param_name)) kept.reactor_modes[reactor->lcore()] = mode;
+  }
   return Json::Value(true);
 }
 
-RpcResult<Json::Value> set_named_mode(Runtime& runtime, const Params& params) {
+RpcResult<Json::Value> set_named_mode(Runtime& runtime, KeptSettings& kept, const Params& params) {
   const auto mode = reactor_mode_from_name(params.string("mode"));
   if (!mode) return std::unexpected<RpcError>(std::in_place, rpc::internal_error, "a declared mode is unknown to the reactor");
-  return set_mode(runtime, params, *mode);
+  return set_mode(runtime, kept, params, *mode);
 }
 
 RpcResult<Json::Value> set_adaptive_options(Runtime& runtime, const Params& params) {
@@ -180,6 +183,7 @@ Param lcore_param(const char* help) { return Param("lcore", ParamType::integer, 
 }  // namespace
 
 void register_reactor_methods(rpc::MethodTable& table, Runtime& runtime, rpc::ConfigRegistry* registry) {
+  const auto kept = std::make_shared<KeptSettings>();
   table.add(Method("framework_get_reactors", "Reactors, where their time goes, what wakes them, and the threads on them")
                 .result("{tick_rate, pid, reactors: [{lcore, tid, busy, idle, irq, sys, in_interrupt, mode, awake_because, wakeups, "
                         "context_switches, stalls, lw_threads}], control}")
@@ -193,15 +197,15 @@ void register_reactor_methods(rpc::MethodTable& table, Runtime& runtime, rpc::Co
           .with({Param("mode", ParamType::string, "adaptive: look for a self-tuned while, then sleep; interrupt: sleep at once; poll: never sleep")
                      .required()
                      .one_of({"adaptive", "interrupt", "poll"}),
-                 lcore_param("CPU of the reactor to change; all when absent")})
+                 lcore_param("CPU of the reactor to change; all when absent"), rpc::persist_param()})
           .mutates()
-          .handler([&runtime](const Params& params) { return set_named_mode(runtime, params); }));
+          .handler([&runtime, kept](const Params& params) { return set_named_mode(runtime, *kept, params); }));
   table.add(Method("reactor_set_interrupt_mode", "Puts one reactor into interrupt mode, or into poll mode")
                 .with({lcore_param("CPU of the reactor to change").required(),
-                       Param("disable_interrupt", ParamType::boolean, "true: poll; false: interrupt").required()})
+                       Param("disable_interrupt", ParamType::boolean, "true: poll; false: interrupt").required(), rpc::persist_param()})
                 .mutates()
-                .handler([&runtime](const Params& params) {
-                  return set_mode(runtime, params, params.boolean("disable_interrupt") ? ReactorMode::poll : ReactorMode::interrupt);
+                .handler([&runtime, kept](const Params& params) {
+                  return set_mode(runtime, *kept, params, params.boolean("disable_interrupt") ? ReactorMode::poll : ReactorMode::interrupt);
                 }));
   table.add(Method("framework_set_adaptive_options", "Bounds how long adaptive reactors look for work before they sleep")
                 .with({Param("max_spin_us", ParamType::integer, "Longest look in microseconds; 0: none, as in interrupt mode")
@@ -212,8 +216,8 @@ void register_reactor_methods(rpc::MethodTable& table, Runtime& runtime, rpc::Co
                 .handler([&runtime](const Params& params) { return set_adaptive_options(runtime, params); }));
   register_wakeups_methods(table, runtime);
   register_poller_methods(table, runtime);
-  register_thread_methods(table, runtime);
-  register_scheduler_methods(table, runtime, registry);
+  register_thread_methods(table, runtime, kept);
+  register_scheduler_methods(table, runtime, registry, kept);
 }
 
 }  // namespace catnap

@@ -110,7 +110,7 @@ struct Mapping {
   Reactor* reactor;
 };
 
-// "1:0,2:1": thread ids and CPUs.
+// "1:0,2:1": thread ids, or names, and CPUs.
 Result<std::vector<Mapping>> parse_mappings(const Runtime& runtime, std::string_view text) {
   std::vector<Mapping> mappings;
   const auto bad = [&](std::string_view pair, const std::string& why) {
@@ -119,19 +119,19 @@ Result<std::vector<Mapping>> parse_mappings(const Runtime& runtime, std::string_
   while (!text.empty()) {
     const std::string_view pair = text.substr(0, text.find(','));
     text.remove_prefix(std::min(text.size(), pair.size() + 1));
-    std::uint64_t id = 0;
+    const auto colon = pair.rfind(':');
+    if (colon == std::string_view::npos || colon == 0) return bad(pair, "not THREAD_ID:CPU");
+    const std::string_view which = pair.substr(0, colon);
     unsigned cpu = 0;
-    const auto colon = std::from_chars(pair.data(), pair.data() + pair.size(), id);
-    if (colon.ec != std::errc() || colon.ptr == pair.data() + pair.size() || *colon.ptr != ':') return bad(pair, "not THREAD_ID:CPU");
-    const auto end = std::from_chars(colon.ptr + 1, pair.data() + pair.size(), cpu);
+    const auto end = std::from_chars(pair.data() + colon + 1, pair.data() + pair.size(), cpu);
     if (end.ec != std::errc() || end.ptr != pair.data() + pair.size()) return bad(pair, "not THREAD_ID:CPU");
     const auto threads = runtime.threads();
-    const auto thread = std::ranges::find(threads, id, [](const Thread* one) { return one->id(); });
-    if (thread == threads.end()) return bad(pair, fmt::format("there is no thread {}", id));
-    if ((*thread)->reactor() == &runtime.control()) return bad(pair, fmt::format("thread {} runs on the control thread", id));
+    const auto thread = std::ranges::find_if(threads, [&](const Thread* one) { return std::to_string(one->id()) == which || one->name() == which; });
+    if (thread == threads.end()) return bad(pair, fmt::format("there is no thread {}", which));
+    if ((*thread)->reactor() == &runtime.control()) return bad(pair, fmt::format("thread {} runs on the control thread", which));
     Reactor* const reactor = runtime.reactor_on(cpu);
     if (reactor == nullptr) return bad(pair, fmt::format("no reactor runs on CPU {}", cpu));
-    if (!(*thread)->cpumask().has(cpu)) return bad(pair, fmt::format("thread {} may only run on 0x{}", id, (*thread)->cpumask().hex()));
+    if (!(*thread)->cpumask().has(cpu)) return bad(pair, fmt::format("thread {} may only run on 0x{}", which, (*thread)->cpumask().hex()));
     mappings.emplace_back(*thread, reactor);
   }
   return mappings;
@@ -151,7 +151,8 @@ DynamicOptions dynamic_options(const Scheduler& scheduler, const Params& params)
   return options;
 }
 
-Task<RpcResult<Json::Value>> set_scheduler(Runtime* runtime, std::shared_ptr<Scheduler> scheduler, Params params) {
+Task<RpcResult<Json::Value>> set_scheduler(Runtime* runtime, std::shared_ptr<Scheduler> scheduler, std::shared_ptr<KeptSettings> kept,
+                                           Params params) {
   const std::string name = params.string("name");
   if (name == "gscheduler")
     co_return std::unexpected<RpcError>(std::in_place, -EOPNOTSUPP,
@@ -164,6 +165,7 @@ Task<RpcResult<Json::Value>> set_scheduler(Runtime* runtime, std::shared_ptr<Sch
   const std::uint64_t period_us = params.has("period") ? params.integer("period") : scheduler->period_us();
   if (name == "dynamic") {
     scheduler->use_dynamic(period_us, dynamic_options(*scheduler, params));
+    kept->homes.clear();
     co_return RpcResult<Json::Value>(Json::Value(true));
   }
   scheduler->use_static();
@@ -171,6 +173,7 @@ Task<RpcResult<Json::Value>> set_scheduler(Runtime* runtime, std::shared_ptr<Sch
   for (const Mapping& mapping : *mappings) {
     Result<void> moved = co_await move_thread(mapping.thread, mapping.reactor);
     if (!moved) co_return std::unexpected<RpcError>(std::in_place, moved.error());
+    kept->homes[mapping.thread->name()] = mapping.reactor->lcore();
   }
   co_return RpcResult<Json::Value>(Json::Value(true));
 }
@@ -197,8 +200,18 @@ void add_call(Json::Value& calls, const char* method, Json::Value params) {
   calls.append(std::move(call));
 }
 
-Json::Value config_calls(const Runtime& runtime, const Scheduler& scheduler) {
-  Json::Value calls = mode_config_calls(runtime);
+// "" when nobody has mapped any of the threads there are.
+std::string mappings_text(const Runtime& runtime, const KeptSettings& kept) {
+  std::string text;
+  for (const Thread* thread : runtime.threads()) {
+    const auto home = kept.homes.find(thread->name());
+    if (home != kept.homes.end()) text += fmt::format("{}{}:{}", text.empty() ? "" : ",", thread->name(), home->second);
+  }
+  return text;
+}
+
+Json::Value config_calls(const Runtime& runtime, const Scheduler& scheduler, const KeptSettings& kept) {
+  Json::Value calls = thread_config_calls(runtime, kept);
   const auto reactors = runtime.reactors();
   const bool first_core = reactors.empty() || scheduler.scheduling_core() == reactors.front()->lcore();
   if (!first_core || !scheduler.isolated_cores().empty()) {
@@ -219,7 +232,10 @@ Json::Value config_calls(const Runtime& runtime, const Scheduler& scheduler) {
     params["move_gain"] = options.move_gain;
     params["settle_periods"] = options.settle_periods;
   }
-  if (scheduler.dynamic() || scheduler.period_us() != Scheduler::default_period_us) add_call(calls, "framework_set_scheduler", std::move(params));
+  const std::string mappings = scheduler.dynamic() ? std::string() : mappings_text(runtime, kept);
+  if (!mappings.empty()) params["mappings"] = mappings;
+  if (scheduler.dynamic() || !mappings.empty() || scheduler.period_us() != Scheduler::default_period_us)
+    add_call(calls, "framework_set_scheduler", std::move(params));
   return calls;
 }
 
@@ -241,10 +257,10 @@ Param percent(const char* name, const char* help) { return Param(name, ParamType
 
 }  // namespace
 
-void register_scheduler_methods(rpc::MethodTable& table, Runtime& runtime, rpc::ConfigRegistry* registry) {
+void register_scheduler_methods(rpc::MethodTable& table, Runtime& runtime, rpc::ConfigRegistry* registry, std::shared_ptr<KeptSettings> kept) {
   auto scheduler = Scheduler::make(runtime);
   auto monitor = ContextSwitchMonitor::make(runtime);
-  if (registry != nullptr) registry->add("scheduler", [&runtime, scheduler] { return config_calls(runtime, *scheduler); });
+  if (registry != nullptr) registry->add("scheduler", [&runtime, scheduler, kept] { return config_calls(runtime, *scheduler, *kept); });
   table.add(Method("framework_get_scheduler", "Which scheduler places threads on reactors, and how")
                 .in_phase(rpc::Phase::always)
                 .result("{scheduler_name, scheduler_period, isolated_core_mask, scheduling_core; of dynamic also its options, measuring, moves}")
@@ -263,9 +279,10 @@ void register_scheduler_methods(rpc::MethodTable& table, Runtime& runtime, rpc::
                      .range(1, max_patience),
                  percent("move_gain", "Percentage points by which a move must lower the larger of two loads (dynamic, default 10)"),
                  Param("settle_periods", ParamType::integer, "Periods for which a moved thread stays (dynamic, default 2)").range(1, max_patience),
-                 Param("mappings", ParamType::string, "THREAD_ID:CPU pairs, separated by commas: moves these threads once (static only)")})
+                 Param("mappings", ParamType::string,
+                       "THREAD:CPU pairs, separated by commas, of ids or names: moves these threads once (static only)")})
           .mutates()
-          .coroutine([&runtime, scheduler](Params params) { return set_scheduler(&runtime, scheduler, std::move(params)); }));
+          .coroutine([&runtime, scheduler, kept](Params params) { return set_scheduler(&runtime, scheduler, kept, std::move(params)); }));
   table.add(Method("scheduler_set_options", "Cores that the dynamic scheduler treats in a special way")
                 .alias("framework_scheduler_set_options")
                 .in_phase(rpc::Phase::always)
@@ -281,6 +298,7 @@ void register_scheduler_methods(rpc::MethodTable& table, Runtime& runtime, rpc::
                 .with({Param("enabled", ParamType::boolean, "Switch on or off; only asks when absent")})
                 .result("{enabled}")
                 .mutates()
+                .not_kept()  // a look at something, not configuration
                 .handler([monitor](const Params& params) -> RpcResult<Json::Value> { return monitor_context_switch(*monitor, params); }));
 }
 

@@ -12,17 +12,18 @@ class SpinTuner {
   explicit SpinTuner(std::uint64_t max_spin_ns) : max_ns_(max_spin_ns), budget_ns_(max_spin_ns / 4) {}
 
   struct Idle {
-    std::uint64_t gap_ns = 0;    // from the end of the last work to the next work
-    std::uint64_t spun_ns = 0;   // of which looking
-    std::uint64_t slept_ns = 0;  // of which asleep; 0: looking found it
-    bool preempted = false;      // the kernel took the CPU away while looking
+    std::uint64_t gap_ns = 0;     // from the end of the last work to the next work
+    std::uint64_t spun_ns = 0;    // of which looking
+    std::uint64_t slept_ns = 0;   // of which asleep; 0: looking found it
+    bool preempted = false;       // the kernel took the CPU away while looking
+    std::uint64_t stolen_ns = 0;  // then: the longest time between two looks
   };
 
   // Budget for the idle time that begins now.
   std::uint64_t budget_ns(std::uint64_t now_ns) const { return now_ns < pause_until_ns_ ? 0 : budget_ns_; }
 
   void learn(const Idle& idle, std::uint64_t now_ns) {
-    if (idle.preempted) return pause(now_ns);
+    if (idle.preempted) return idle.stolen_ns < slice_ns ? pause(now_ns) : pause_for_slice(idle.stolen_ns, now_ns);
     if (idle.slept_ns == 0) {
       peer_shares_cpu_score_ = 0;
       pause_ns_ = first_pause_ns;
@@ -51,6 +52,13 @@ class SpinTuner {
   // A sleep that ends this soon ended because the sender got the CPU (a cross-CPU wake-up alone takes 25 µs or more).
   static constexpr std::uint64_t soon_ns = 20'000;
   static constexpr int peer_shares_cpu_limit = 3;
+  // The CPU was gone for so long: others run there for whole time slices, or a cgroup quota is used up, which costs the rest of its period. Finding
+  // work by looking says nothing against that, since it is the looking that uses the quota up. So this pause is long against what was lost, doubles
+  // when it happens again soon, and is forgotten only with time.
+  static constexpr std::uint64_t slice_ns = 1'000'000;
+  static constexpr std::uint64_t slice_pause_factor = 16;
+  static constexpr std::uint64_t longest_slice_pause_ns = 10'000'000'000;
+  static constexpr std::uint64_t forgotten_after_pauses = 8;
   // Pauses double up to a bound, so that a wrong guess costs little and a right one is asked again rarely.
   static constexpr std::uint64_t first_pause_ns = 10'000'000;
   static constexpr std::uint64_t longest_pause_ns = 1'000'000'000;
@@ -62,8 +70,16 @@ class SpinTuner {
     peer_shares_cpu_score_ = 0;
   }
 
+  void pause_for_slice(std::uint64_t stolen_ns, std::uint64_t now_ns) {
+    const bool again = slice_pause_ns_ != 0 && now_ns < pause_until_ns_ + forgotten_after_pauses * slice_pause_ns_;
+    slice_pause_ns_ = std::min(std::max(again ? 2 * slice_pause_ns_ : 0, slice_pause_factor * stolen_ns), longest_slice_pause_ns);
+    pause_until_ns_ = now_ns + slice_pause_ns_;
+    peer_shares_cpu_score_ = 0;
+  }
+
   std::uint64_t max_ns_;
   std::uint64_t budget_ns_;
+  std::uint64_t slice_pause_ns_ = 0;  // the last one
   std::uint64_t pause_until_ns_ = 0;
   std::uint64_t pause_ns_ = first_pause_ns;
   int peer_shares_cpu_score_ = 0;

@@ -4,16 +4,20 @@
 
 #include <json/json.h>
 
+#include <memory>
+
+#include "reactor/kept_settings.h"
 #include "reactor/runtime.h"
 #include "rpc/method.h"
 
 namespace catnap {
 
 // thread_set_cpumask, thread_set_mode.
-void register_thread_methods(rpc::MethodTable& table, Runtime& runtime);
+void register_thread_methods(rpc::MethodTable& table, Runtime& runtime, std::shared_ptr<KeptSettings> kept);
 
-// Calls that bring the present modes of reactors and threads about, where they are not those of the start: {"method", "params"} each.
-Json::Value mode_config_calls(const Runtime& runtime);
+// Calls that bring the present modes of reactors and threads, and where threads may run, about, where they are not those of the start:
+// {"method", "params"} each.
+Json::Value thread_config_calls(const Runtime& runtime, const KeptSettings& kept);
 
 // Moves a thread and answers when it is there. Errors: ESRCH, ECANCELED (it, or everything, ends).
 Task<Result<void>> move_thread(Thread* thread, Reactor* target);

@@ -73,5 +73,24 @@ TEST(SpinTuner, PausesGrowUntilLookingPaysAgain) {
   EXPECT_GT(tuner.budget_ns(41'000 * us), 0u) << "and the first again after it paid";
 }
 
+// A quota of 20 ms in 100 ms: looking uses it up, the CPU is gone for 80 ms, and so on. Between, looking does find work.
+TEST(SpinTuner, ALostTimeSliceIsNotForgottenBecauseLookingPaysBetween) {
+  SpinTuner tuner(50 * us);
+  const auto lose = [&](std::uint64_t now_ns) {
+    tuner.learn({.gap_ns = 80'000 * us, .spun_ns = 80'000 * us, .slept_ns = 0, .preempted = true, .stolen_ns = 80'000 * us}, now_ns);
+  };
+  lose(0);
+  EXPECT_EQ(tuner.budget_ns(1'279'000 * us), 0u) << "16 times what was lost";
+  EXPECT_GT(tuner.budget_ns(1'281'000 * us), 0u);
+  tuner.learn({.gap_ns = 5 * us, .spun_ns = 5 * us}, 1'290'000 * us);
+  lose(1'300'000 * us);
+  EXPECT_EQ(tuner.budget_ns(1'300'000 * us + 2'559'000 * us), 0u) << "again so soon: twice as long";
+  for (std::uint64_t i = 1; i < 10; ++i) lose(i * 4'000'000 * us);
+  EXPECT_EQ(tuner.budget_ns(36'000'000 * us + 9'999'000 * us), 0u);
+  EXPECT_GT(tuner.budget_ns(36'000'000 * us + 10'001'000 * us), 0u) << "10 s at most";
+  lose(200'000'000 * us);
+  EXPECT_GT(tuner.budget_ns(200'000'000 * us + 1'281'000 * us), 0u) << "after a long time without, it is a first one";
+}
+
 }  // namespace
 }  // namespace catnap
