@@ -16,8 +16,8 @@ class ChangeKeeper {
 
   virtual ~ChangeKeeper() = default;
 
-  // Before the call runs, in its turn; no other change is under way, except calls that gave their turn up. Calls `prepared` once, now or later: an error
-  // refuses the call, and nothing of it has happened.
+  // Before the call runs, in its turn; no other change is under way, except calls that gave their turn up. Calls `prepared` once, now or later: an
+  // error refuses the call, and nothing of it has happened.
   virtual void prepare(const Method& method, const Params& params, Prepared prepared) = 0;
   // The call has ended with `outcome`, which may be another one when `answer` is called: then what is in force is kept, or the answer says that it
   // is not. The next call begins meanwhile.

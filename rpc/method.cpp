@@ -280,10 +280,21 @@ std::vector<std::string> Params::strings(std::string_view name) const {
   return texts;
 }
 
+namespace {
+
+// bdev_X_delete takes back what waits under that name, if it declares nothing else.
+void add_usual_take_back(Method& method) {
+  if (!method.takes_back.empty() || !method.name.starts_with("bdev_") || !method.name.ends_with("_delete")) return;
+  method.takes_back.emplace_back(std::vector<std::string>{"bdev_*"}, std::vector<std::pair<std::string, std::string>>{{"name", "name"}});
+}
+
+}  // namespace
+
 void MethodTable::add(Method method) {
   CATNAP_CHECK(find(method.name) == nullptr);
   for (const std::string& alias : method.aliases) CATNAP_CHECK(find(alias) == nullptr);
   CATNAP_CHECK(static_cast<bool>(method.sync) != static_cast<bool>(method.task));
+  add_usual_take_back(method);
   methods_.push_back(std::make_unique<Method>(std::move(method)));
 }
 

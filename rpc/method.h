@@ -51,11 +51,11 @@ struct Param {
   std::optional<std::uint64_t> maximum;
   std::vector<std::string> choices;  // strings only; matched without regard to case when ignore_case
   bool ignore_case = false;
-  std::vector<std::string> aliases;  // old spellings that mean the same
-  bool is_secret = false;            // its value appears neither in errors nor in the log
-  bool is_ignored = false;           // accepted from live callers, has no effect (said once in the log)
+  std::vector<std::string> aliases;       // old spellings that mean the same
+  bool is_secret = false;                 // its value appears neither in errors nor in the log
+  bool is_ignored = false;                // accepted from live callers, has no effect (said once in the log)
   std::optional<Json::Value> kept_value;  // what a state file keeps instead of the value in force (only when it is given at all)
-  std::vector<Param> fields;         // of an object, or of each element of array_of_object; decoded by the same rules
+  std::vector<Param> fields;              // of an object, or of each element of array_of_object; decoded by the same rules
 
   Param&& required() && {
     is_required = true;
@@ -119,9 +119,10 @@ class Params {
 // When a method may be called (SPDK's STARTUP and RUNTIME).
 enum class Phase : std::uint8_t { startup_only, runtime_only, always };
 
-// Which calls that still wait for what they need (server/pending_calls.h) a call takes back: deleting what is not there yet must mean that it does not
-// come later. `methods`: their names, or beginnings of names followed by "*". `same`: pairs of parameters, of this call and of the waiting one
-// ("namespace.nsid" goes into objects), that must agree, all of them; texts do so without regard to case.
+// Which calls that still wait for what they need (server/pending_calls.h) a call takes back: deleting what is not there yet must mean that it does
+// not come later. `methods`: their names, or beginnings of names followed by "*". `same`: pairs of parameters, of this call and of the waiting one
+// ("namespace.nsid" goes into objects), that must agree, all of them; texts do so without regard to case. A method bdev_…_delete that declares none
+// takes back every waiting bdev_… call of the same "name".
 struct TakeBack {
   TakeBack(std::vector<std::string> waiting_methods, std::vector<std::pair<std::string, std::string>> same_params)
       : methods(std::move(waiting_methods)), same(std::move(same_params)) {}

@@ -69,18 +69,6 @@ Json::Value to_json(const std::vector<Notifications::Event>& events) {
   return list;
 }
 
-// An event and the deadline race for one promise.
-struct WaitRace {
-  WaitRace() : deadline([this] { answer(false); }) {}
-  void answer(bool happened) {
-    if (std::exchange(answered, true)) return;
-    promise.set(happened);
-  }
-  Promise<bool> promise;
-  bool answered = false;
-  Timer deadline;
-};
-
 Task<RpcResult<Json::Value>> get_notifications(Params params) {
   const std::uint64_t from = params.integer("id");
   const std::uint64_t max = params.has("max") ? params.integer("max") : ~std::uint64_t{0};
@@ -88,11 +76,9 @@ Task<RpcResult<Json::Value>> get_notifications(Params params) {
   auto& notifications = Notifications::instance();
   auto events = notifications.since(from, max);
   if (events.empty() && wait_ms > 0 && max > 0) {
-    auto race = std::make_shared<WaitRace>();
-    Thread::current()->arm_in_us(race->deadline, wait_ms * 1000);
-    const auto waiting = notifications.when(from, [race] { race->answer(true); });
-    co_await race->promise;
-    race->deadline.disarm();
+    const auto answer = TimedAnswer<bool>::within_us(wait_ms * 1000);
+    const auto waiting = notifications.when(from, [answer] { answer->give(true); });
+    co_await answer->promise();
     events = notifications.since(from, max);
   }
   co_return to_json(events);

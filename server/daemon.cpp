@@ -85,7 +85,7 @@ void Daemon::start() {
 
 void Daemon::make_state() {
   if (state_) {
-    pending_ = std::make_unique<PendingCalls>(runtime_.app_thread(), dispatcher_);
+    pending_ = std::make_unique<PendingCalls>(runtime_.app_thread(), dispatcher_, [this] { return config_registry_.all(); });
     // Until they are made, the calls of the file, or of the configuration file that becomes its first contents, are what it has to keep.
     if (state_->text()) pending_->add(state_->calls());
     if (config_) pending_->add(config_->calls());
@@ -237,14 +237,17 @@ void Daemon::groups_ended() {
   remove_bdevs();
 }
 
-// One after the other, until none is left: a bdev on top of another goes first, as it holds that one open.
+// One after the other, until none is left: a bdev on top of others goes before them. An array whose member went first would take it for lost, and
+// would have to copy it at the next start.
 void Daemon::remove_bdevs() {
   const auto all = bdev::Registry::instance().all();
   if (all.empty()) {
     finish();
     return;
   }
-  bdev::Registry::instance().remove(all.back()->name(), [this](Result<void>) { runtime_.app_thread().send([this] { remove_bdevs(); }); });
+  const auto top = std::find_if(all.rbegin(), all.rend(), [](const auto& each) { return bdev::Registry::instance().claimed_by(*each).empty(); });
+  const std::string name = top != all.rend() ? (*top)->name() : all.back()->name();
+  bdev::Registry::instance().remove(name, [this](Result<void>) { runtime_.app_thread().send([this] { remove_bdevs(); }); });
 }
 
 void Daemon::finish() {

@@ -34,7 +34,8 @@ class Daemon {
   // How long connections may take to finish what is in flight when the process is asked to end; it then ends all the same, within 2 s in all.
   static constexpr std::uint64_t drain_limit_us = 1'500'000;
 
-  // `config` is not replayed when `state` has a text. `signal_fd`: a non-blocking signalfd of SIGTERM and SIGINT; `rpc_listener`: the claimed socket (none with --no-rpc-server).
+  // `config` is not replayed when `state` has a text. `signal_fd`: a non-blocking signalfd of SIGTERM and SIGINT; `rpc_listener`: the claimed socket
+  // (none with --no-rpc-server).
   Daemon(Runtime& runtime, Options options, std::optional<ConfigFile> config, std::optional<StateFile> state,
          std::optional<rpc::UnixListener> rpc_listener, int signal_fd);
   ~Daemon();

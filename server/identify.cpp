@@ -144,8 +144,11 @@ CommandError build_namespace(const Controller& controller, const SubsystemSnapsh
   const std::uint64_t blocks = config->bdev->num_blocks();
   data.nsze = blocks;
   data.ncap = blocks;
-  data.nuse = blocks;
+  // Where the medium knows what it holds, that is told: deallocated blocks leave NUSE (NVM Command Set 1.0c figure 97, NSFEAT bit 0).
+  const std::optional<std::uint64_t> allocated = config->bdev->allocated_blocks();
+  data.nuse = allocated.value_or(blocks);
   data.nsfeat = nvme::nsfeat_preferred_sizes | nvme::nsfeat_atomics;
+  if (allocated.has_value()) data.nsfeat |= nvme::nsfeat_thin;
   data.nmic = nvme::nmic_shared;
   data.rescap = reservation_capabilities(*config);
   const bool zeroes = info.unmap_reads_zeroes;

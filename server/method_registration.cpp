@@ -10,6 +10,7 @@
 #include "bdev/malloc/malloc_rpc.h"
 #include "bdev/null/null_rpc.h"
 #include "bdev/passthru/passthru_rpc.h"
+#include "bdev/raid/raid_rpc.h"
 #include "bdev/split/split_rpc.h"
 #include "bdev/stack/stack_rpc.h"
 #include "bdev/uring/uring_rpc.h"
@@ -28,7 +29,7 @@ void register_all_methods(rpc::MethodTable& table, rpc::ConfigRegistry& registry
                           ControllerTable& controllers, const std::vector<ServerGroup*>& groups) {
   rpc::register_introspection_methods(table, lifecycle);
   rpc::register_framework_methods(table, lifecycle, registry);
-  register_log_methods(table);
+  register_log_methods(table, &registry);
   rpc::register_notify_methods(table);
   register_iobuf_methods(table);
   register_reactor_methods(table, runtime, &registry);
@@ -42,14 +43,17 @@ void register_all_methods(rpc::MethodTable& table, rpc::ConfigRegistry& registry
   bdev::register_bdev_error_methods(table);
   bdev::register_bdev_split_methods(table);
   bdev::register_bdev_crypto_methods(table);
+  bdev::register_bdev_raid_methods(table);
   register_nvmf_rpc_methods(table);
   register_controllers_methods(table, controllers, groups);
   register_iobuf_config(registry);
   bdev::register_crypto_key_config(registry);
   bdev::register_bdev_config(registry);
   bdev::register_virtual_bdev_config(registry);
+  bdev::register_bdev_raid_config(registry);
   bdev::register_bdev_policy_config(registry);
   bdev::register_bdev_notifications();
+  bdev::register_bdev_raid_notifications();
   registry.add("nvmf", nvmf_config_calls, {"bdev"});
 }
 

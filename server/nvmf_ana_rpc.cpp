@@ -69,6 +69,7 @@ void register_nvmf_ana_methods(rpc::MethodTable& table) {
                 .with({nqn_param(), listen_address_param(), ana_state_param().required(),
                        Param("anagrpid", ParamType::integer, "ANA group; without it all").range(1, max_namespaces_limit), tgt_name_param()})
                 .mutates()
+                .not_kept()  // and so a full disk is no reason to refuse a switch-over
                 .coroutine(set_ana_state));
   table.add(rpc::Method("nvmf_subsystem_set_ns_ana_group", "Move a namespace to another ANA group")
                 .with({nqn_param(), Param("nsid", ParamType::integer, "Namespace id").required().range(1, max_nsid),

@@ -182,7 +182,8 @@ void append_subsystem_calls(const SubsystemSnapshot& subsystem, Json::Value& cal
     params["nqn"] = subsystem.nqn;
     params["listen_address"] = address_json(listener.address);
     params["secure_channel"] = false;
-    if (listener.ana_default != AnaState::optimized) params["ana_state"] = ana_state_name(listener.ana_default);
+    // Also the usual one: a state file keeps it as inaccessible.
+    if (subsystem.ana_reporting) params["ana_state"] = ana_state_name(listener.ana_default);
     calls.append(call("nvmf_subsystem_add_listener", std::move(params)));
     append_ana_calls(subsystem, listener, calls);
   }

@@ -72,6 +72,7 @@ void register_nvmf_host_methods(rpc::MethodTable& table) {
                            .or_default(0)
                            .range(0, max_host_removal_ms)})
                 .mutates()
+                .takes_back_waiting({"nvmf_subsystem_add_host"}, {{"nqn", "nqn"}, {"host", "host"}})
                 .coroutine(remove_host));
   table.add(rpc::Method("nvmf_subsystem_allow_any_host", "Allow every host, or only those of the list")
                 .with({nqn_param(), Param("allow_any_host", ParamType::boolean, "True: every host may connect"),

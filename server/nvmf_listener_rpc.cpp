@@ -50,7 +50,9 @@ Reply get_listeners(const rpc::Params& params) {
 void register_nvmf_listener_methods(rpc::MethodTable& table) {
   table.add(rpc::Method("nvmf_subsystem_add_listener", "Let a subsystem be reached at an address")
                 .with({nqn_param(), listen_address_param(), tgt_name_param(),
-                       Param("secure_channel", ParamType::boolean, "Only false: TLS is not supported"), ana_state_param(),
+                       Param("secure_channel", ParamType::boolean, "Only false: TLS is not supported"),
+                       // Who is the active path after a restart is for the control plane to say.
+                       ana_state_param().kept_as(ana_state_name(AnaState::inaccessible)),
                        Param("sock_impl", ParamType::any, "No effect: there is one socket implementation").ignored(),
                        Param("numa_id", ParamType::any, "No effect: an option of vfio-user").ignored()})
                 .mutates()
@@ -58,6 +60,9 @@ void register_nvmf_listener_methods(rpc::MethodTable& table) {
   table.add(rpc::Method("nvmf_subsystem_remove_listener", "Take an address from a subsystem; its connections there end")
                 .with({nqn_param(), listen_address_param(), tgt_name_param()})
                 .mutates()
+                .takes_back_waiting(
+                    {"nvmf_subsystem_add_listener", "nvmf_subsystem_listener_set_ana_state"},
+                    {{"nqn", "nqn"}, {"listen_address.traddr", "listen_address.traddr"}, {"listen_address.trsvcid", "listen_address.trsvcid"}})
                 .coroutine(remove_listener));
   table.add(rpc::Method("nvmf_subsystem_get_listeners", "Show where a subsystem can be reached")
                 .with({nqn_param(), tgt_name_param()})

@@ -99,6 +99,8 @@ void register_nvmf_namespace_methods(rpc::MethodTable& table) {
   table.add(rpc::Method("nvmf_subsystem_remove_ns", "Remove a namespace from a subsystem")
                 .with({nqn_param(), Param("nsid", ParamType::integer, "Namespace id").required().range(1, max_nsid), tgt_name_param()})
                 .mutates()
+                .takes_back_waiting({"nvmf_subsystem_add_ns"}, {{"nqn", "nqn"}, {"nsid", "namespace.nsid"}})
+                .takes_back_waiting({"nvmf_ns_*", "nvmf_subsystem_set_ns_ana_group"}, {{"nqn", "nqn"}, {"nsid", "nsid"}})
                 .coroutine(remove_ns));
 }
 

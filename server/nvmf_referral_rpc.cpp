@@ -104,7 +104,12 @@ void register_nvmf_referral_methods(rpc::MethodTable& table) {
                 .with(std::move(add))
                 .mutates()
                 .coroutine(add_referral));
-  table.add(rpc::Method("nvmf_discovery_remove_referral", "Take a referral away").with(place_params()).mutates().coroutine(remove_referral));
+  table.add(rpc::Method("nvmf_discovery_remove_referral", "Take a referral away")
+                .with(place_params())
+                .mutates()
+                .takes_back_waiting({"nvmf_discovery_*"},
+                                    {{"address.traddr", "address.traddr"}, {"address.trsvcid", "address.trsvcid"}, {"subnqn", "subnqn"}})
+                .coroutine(remove_referral));
   table.add(
       rpc::Method("nvmf_discovery_get_referrals", "Show referrals").with({tgt_name_param()}).result("Array of referrals").handler(get_referrals));
   table.add(rpc::Method("nvmf_discovery_referral_add_host", "Show a referral to a host (not in SPDK)")

@@ -148,6 +148,7 @@ void register_nvmf_subsystem_methods(rpc::MethodTable& table) {
   table.add(rpc::Method("nvmf_delete_subsystem", "Remove a subsystem and end its controllers")
                 .with({nqn_param(), tgt_name_param()})
                 .mutates()
+                .takes_back_waiting({"nvmf_*"}, {{"nqn", "nqn"}})
                 .coroutine(delete_subsystem));
   table.add(rpc::Method("nvmf_get_subsystems", "Show subsystems, their listeners, hosts and namespaces")
                 .with({Param("nqn", ParamType::string, "Only this one"), tgt_name_param()})

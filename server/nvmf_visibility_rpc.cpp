@@ -40,7 +40,11 @@ std::vector<Param> params_of() {
 
 void register_nvmf_visibility_methods(rpc::MethodTable& table) {
   table.add(rpc::Method("nvmf_ns_add_host", "Show a namespace to a host, connected or not").with(params_of()).mutates().coroutine(add_host));
-  table.add(rpc::Method("nvmf_ns_remove_host", "Hide a namespace from a host").with(params_of()).mutates().coroutine(remove_host));
+  table.add(rpc::Method("nvmf_ns_remove_host", "Hide a namespace from a host")
+                .with(params_of())
+                .mutates()
+                .takes_back_waiting({"nvmf_ns_add_host"}, {{"nqn", "nqn"}, {"nsid", "nsid"}, {"host", "host"}})
+                .coroutine(remove_host));
   std::vector<Param> with_choice = params_of();
   with_choice.push_back(Param("visible", ParamType::boolean, "True: show, false: hide").required());
   table.add(rpc::Method("nvmf_ns_visible", "nvmf_ns_add_host and nvmf_ns_remove_host in one, as ceph-nvmeof's SPDK has it")

@@ -35,6 +35,7 @@ bool is_final(const rpc::RpcError& error) {
     case -EINVAL:
     case -EOPNOTSUPP:
     case -EPERM:
+    case -EEXIST:
       return true;
     default:
       return false;
@@ -52,7 +53,8 @@ const Json::Value* value_at(const Json::Value& params, const std::string& path) 
 }
 
 bool same_value(const Json::Value& left, const Json::Value& right) {
-  if (!left.isString() || !right.isString()) return left == right;
+  // As texts: to jsoncpp a signed 5 is not an unsigned one.
+  if (!left.isString() || !right.isString()) return rpc::json_to_text(left) == rpc::json_to_text(right);
   const std::string one = left.asString(), other = right.asString();
   return std::equal(one.begin(), one.end(), other.begin(), other.end(),
                     [](unsigned char a, unsigned char b) { return std::tolower(a) == std::tolower(b); });
@@ -82,8 +84,8 @@ Json::Value call_json(const ConfigCall& call) {
 
 }  // namespace
 
-PendingCalls::PendingCalls(Thread& app_thread, rpc::Dispatcher& dispatcher)
-    : app_thread_(app_thread), dispatcher_(dispatcher), timer_([this] { retry_round(); }) {}
+PendingCalls::PendingCalls(Thread& app_thread, rpc::Dispatcher& dispatcher, std::function<Json::Value()> in_force)
+    : app_thread_(app_thread), dispatcher_(dispatcher), in_force_(std::move(in_force)), timer_([this] { retry_round(); }) {}
 
 void PendingCalls::add(const std::vector<ConfigCall>& calls) {
   for (const ConfigCall& call : calls) calls_.push_back(std::make_shared<Call>(call));
@@ -128,8 +130,8 @@ void PendingCalls::try_one(const std::shared_ptr<Call>& call, std::move_only_fun
 void PendingCalls::tried(const std::shared_ptr<Call>& call, const rpc::RpcResult<Json::Value>& outcome, std::uint64_t began_ns) {
   if (!has(call)) return;  // taken back meanwhile
   const rpc::Method* method = dispatcher_.methods().find(call->call.method);
-  const bool there_already = !outcome && outcome.error().code == -EEXIST;
-  if (there_already) log_notice("state: {}: {}", rpc::printable(call->call.method), outcome.error().message);
+  // A module that finds its own again (an array by its superblock) was there before.
+  const bool there_already = !outcome && outcome.error().code == -EEXIST && is_in_force(call->call);
   // What only asks or waits is no part of the state: it has had its turn.
   if (outcome || there_already || (method != nullptr && !method->changes_state)) {
     std::erase(calls_, call);
@@ -140,26 +142,45 @@ void PendingCalls::tried(const std::shared_ptr<Call>& call, const rpc::RpcResult
   call->not_before_ns = app_thread_.now_ns() + patience * took_ns;
 }
 
+bool PendingCalls::is_in_force(const ConfigCall& call) const {
+  const Json::Value config = in_force_();
+  const std::string wanted = rpc::json_to_text(call_json(call));
+  for (const Json::Value& subsystem : config["subsystems"]) {
+    for (const Json::Value& each : subsystem["config"]) {
+      if (rpc::json_to_text(each) == wanted) return true;
+    }
+  }
+  return false;
+}
+
+void PendingCalls::look_again() {
+  if (calls_.empty()) return;
+  look_at_all_ = true;
+  arm();
+}
+
 void PendingCalls::arm() {
-  const bool any = std::any_of(calls_.begin(), calls_.end(), [](const auto& call) { return !call->reason || !is_final(*call->reason); });
+  if (timer_.armed()) return;
+  const bool any =
+      look_at_all_ || std::any_of(calls_.begin(), calls_.end(), [](const auto& call) { return !call->reason || !is_final(*call->reason); });
   if (any && !stopped_) app_thread_.arm_in_us(timer_, retry_us);
 }
 
 void PendingCalls::retry_round() {
   if (std::exchange(round_under_way_, true)) return;
-  go_on(std::make_shared<Calls>(calls_), 0, false);
+  go_on(std::make_shared<Calls>(calls_), 0, std::exchange(look_at_all_, false), false);
 }
 
 // One after the other, so that what they stand on comes before them.
-void PendingCalls::go_on(std::shared_ptr<Calls> round, std::size_t at, bool any) {
+void PendingCalls::go_on(std::shared_ptr<Calls> round, std::size_t at, bool all, bool any) {
   for (; at < round->size(); ++at) {
     const auto& call = (*round)[at];
     const bool due = !call->reason || call->not_before_ns <= app_thread_.now_ns();
-    if (!due || !has(call) || (call->reason && is_final(*call->reason) && !any)) continue;
-    try_one(call, [this, round, at, any, call](bool gone) {
+    if (!due || !has(call) || (call->reason && is_final(*call->reason) && !any && !all)) continue;
+    try_one(call, [this, round, at, all, any, call](bool gone) {
       if (gone) log_notice("state: {} is no longer pending", rpc::printable(call->call.method));
       // On a stack of its own: a long row of calls that end at once must not nest.
-      app_thread_.send([this, round, at, any = any || gone] { go_on(round, at + 1, any); });
+      app_thread_.send([this, round, at, all, any = any || gone] { go_on(round, at + 1, all, any); });
     });
     return;
   }

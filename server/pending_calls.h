@@ -1,6 +1,6 @@
-// Calls of the state file that could not be made yet: what they need (an address of this machine, a device, a bdev) is not there, or they are refused.
-// They stay part of the state, are shown, and those that may succeed later are tried again each second while there are any; nothing wakes up without.
-// Owner: app_thread. Left out: the file (state_store.h), configuration files without --state (config_file.h: those fail the start).
+// Calls of the state file that could not be made yet: what they need (an address of this machine, a device, a bdev) is not there, or they are
+// refused. They stay part of the state, are shown, and those that may succeed later are tried again each second while there are any; nothing wakes up
+// without. Owner: app_thread. Left out: the file (state_store.h), configuration files without --state (config_file.h: those fail the start).
 #pragma once
 
 #include <json/json.h>
@@ -25,7 +25,8 @@ class PendingCalls {
   // A try that took long (a connection attempt) is repeated after this many times as long, so that changes of clients get their turn.
   static constexpr std::uint64_t patience = 10;
 
-  PendingCalls(Thread& app_thread, rpc::Dispatcher& dispatcher);
+  // `in_force`: the calls that make the present configuration, in rpc::ConfigRegistry::all()'s form.
+  PendingCalls(Thread& app_thread, rpc::Dispatcher& dispatcher, std::function<Json::Value()> in_force);
   PendingCalls(const PendingCalls&) = delete;
   PendingCalls& operator=(const PendingCalls&) = delete;
 
@@ -40,6 +41,8 @@ class PendingCalls {
   Json::Value merged(Json::Value config) const;
   // A client's call succeeded, or found nothing: takes waiting calls back as its declaration says. True when there were any.
   bool take_back(const rpc::Method& method, const rpc::Params& params);
+  // A client has changed something: what was refused may be possible now, and is tried once.
+  void look_again();
   // [{subsystem, method, params, code, message, tries, retried}], without secrets.
   Json::Value shown() const;
   bool empty() const { return calls_.empty(); }
@@ -54,13 +57,16 @@ class PendingCalls {
   void try_one(const std::shared_ptr<Call>& call, std::move_only_function<void(bool)> done);
   void tried(const std::shared_ptr<Call>& call, const rpc::RpcResult<Json::Value>& outcome, std::uint64_t began_ns);
   void retry_round();
-  void go_on(std::shared_ptr<Calls> round, std::size_t at, bool any);
+  void go_on(std::shared_ptr<Calls> round, std::size_t at, bool all, bool any);
   void arm();
   bool has(const std::shared_ptr<Call>& call) const;
+  bool is_in_force(const ConfigCall& call) const;
 
   Thread& app_thread_;
   rpc::Dispatcher& dispatcher_;
+  std::function<Json::Value()> in_force_;
   Calls calls_;
+  bool look_at_all_ = false;  // in the next round, also at those that are refused
   bool round_under_way_ = false;
   bool stopped_ = false;
   std::function<void()> picked_up_;

@@ -23,10 +23,7 @@ std::unexpected<Error> cannot(const std::string& path, const Error& reason) {
 }  // namespace
 
 StateFile::StateFile(StateFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      lock_fd_(std::exchange(other.lock_fd_, -1)),
-      text_(std::move(other.text_)),
-      calls_(std::move(other.calls_)) {}
+    : path_(std::move(other.path_)), lock_fd_(std::exchange(other.lock_fd_, -1)), text_(std::move(other.text_)), calls_(std::move(other.calls_)) {}
 
 StateFile::~StateFile() {
   if (lock_fd_ >= 0) ::close(lock_fd_);
@@ -38,7 +35,7 @@ Result<StateFile> StateFile::open(const std::string& given) {
   const std::string path = std::filesystem::absolute(given, error).lexically_normal().string();
   if (error || path.ends_with('/')) return fail(EINVAL, fmt::format("--state '{}' names no file", given));
   const std::string lock_path = path + ".lock";
-  const int lock_fd = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+  const int lock_fd = ::open(lock_path.c_str(), O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (lock_fd < 0) return cannot(path, Error(errno, fmt::format("{}: cannot make '{}'", errno_text(errno), lock_path)));
   StateFile file(path, lock_fd);
   if (::flock(lock_fd, LOCK_EX | LOCK_NB) != 0) {

@@ -13,8 +13,9 @@ namespace catnap::server {
 
 class StateFile {
  public:
-  // Takes PATH.lock, so that no second process writes over it; makes sure that the directory can be written and that what the file has is on disk; reads
-  // it. Errors name the file: EBUSY (another process has it), EINVAL (no configuration, or a relative path made of nothing), what the system says.
+  // Takes PATH.lock, so that no second process writes over it; makes sure that the directory can be written and that what the file has is on disk;
+  // reads it. Errors name the file: EBUSY (another process has it), EINVAL (no configuration, or a relative path made of nothing), what the system
+  // says.
   static Result<StateFile> open(const std::string& path);
   StateFile(StateFile&& other) noexcept;
   StateFile& operator=(StateFile&&) = delete;

@@ -27,8 +27,8 @@ Json::Value kept_state(const rpc::MethodTable& methods, Json::Value config) {
     Json::Value kept(Json::arrayValue);
     for (Json::Value& call : subsystem["config"]) {
       const rpc::Method* method = methods.find(call["method"].asString());
-      if (method != nullptr && method->changes_state && !method->keeps(call["params"])) continue;
-      if (method != nullptr) put_kept_values(method->params, call["params"]);
+      if (method != nullptr && method->changes_state && !method->keeps(call.get("params", Json::Value()))) continue;
+      if (method != nullptr && call.isMember("params")) put_kept_values(method->params, call["params"]);
       kept.append(std::move(call));
     }
     subsystem["config"] = std::move(kept);
@@ -38,7 +38,8 @@ Json::Value kept_state(const rpc::MethodTable& methods, Json::Value config) {
 
 void StateKeeper::prepare(const rpc::Method& method, const rpc::Params& params, Prepared prepared) {
   store_.prepare(rpc::json_to_text(params.all()).size(), [&method, prepared = std::move(prepared)](Result<void> room) mutable {
-    if (!room) room = fail(room.error().err, fmt::format("{} is refused, as the state file cannot be written: {}", method.name, room.error().message));
+    if (!room)
+      room = fail(room.error().err, fmt::format("{} is refused, as the state file cannot be written: {}", method.name, room.error().message));
     prepared(std::move(room));
   });
 }
@@ -47,6 +48,7 @@ void StateKeeper::settle(const rpc::Method& method, const rpc::Params& params, r
   const bool gone = outcome.has_value() || says_not_there(outcome.error());
   // Deleting what was only awaited has done what its caller wants.
   if (gone && pending_.take_back(method, params) && !outcome) outcome = Json::Value(true);
+  if (outcome) pending_.look_again();
   store_.settle([&method, outcome = std::move(outcome), answer = std::move(answer)](Result<void> kept) mutable {
     if (kept) {
       answer(std::move(outcome));

@@ -1,6 +1,6 @@
-// What --state keeps, put together: the calls that make the configuration in force, without what a restart shall not bring back, and those still pending.
-// Stands between the dispatcher and the state file.
-// Owner: app_thread. Left out: writing (state_store.h), pending calls (pending_calls.h), reading at start (state_file.h).
+// What --state keeps, put together: the calls that make the configuration in force, without what a restart shall not bring back, and those still
+// pending. Stands between the dispatcher and the state file. Owner: app_thread. Left out: writing (state_store.h), pending calls (pending_calls.h),
+// reading at start (state_file.h).
 #pragma once
 
 #include "rpc/change_keeper.h"
@@ -10,8 +10,8 @@
 
 namespace catnap::server {
 
-// `config` in rpc::ConfigRegistry::all()'s form, as a state file keeps it: calls whose declaration says so are left out or have other values, of those
-// with a parameter "persist" the ones where it is true stay, and calls that change nothing (waits) stay.
+// `config` in rpc::ConfigRegistry::all()'s form, as a state file keeps it: calls whose declaration says so are left out or have other values, of
+// those with a parameter "persist" the ones where it is true stay, and calls that change nothing (waits) stay.
 Json::Value kept_state(const rpc::MethodTable& methods, Json::Value config);
 
 class StateKeeper final : public rpc::ChangeKeeper {

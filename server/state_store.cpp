@@ -17,7 +17,8 @@ struct StateStore::Written {
   std::optional<std::string> text;  // what the file has now; nothing: unknown
 };
 
-StateStore::StateStore(Thread& app_thread, WorkerPool& workers, FileSteps& files, std::string path, std::optional<std::string> durable_text, Take take)
+StateStore::StateStore(Thread& app_thread, WorkerPool& workers, FileSteps& files, std::string path, std::optional<std::string> durable_text,
+                       Take take)
     : app_thread_(app_thread),
       workers_(workers),
       files_(files),

@@ -1,9 +1,9 @@
-// The state file (--state): what is in force is on disk before a change is answered. Each write replaces the whole file (durable_file.h) on the worker
-// pool; changes that end while one is under way share the next, so one sync serves all who wait.
+// The state file (--state): what is in force is on disk before a change is answered. Each write replaces the whole file (durable_file.h) on the
+// worker pool; changes that end while one is under way share the next, so one sync serves all who wait.
 //
-// A full disk must refuse a change before it is made: prepare() makes the file that the next write will use, and has the file system set more room aside
-// for it than the state can need after the change. So a write afterwards can only fail as a failing disk does; then the change is in force and its caller
-// is told that it is not kept, and no further change is let in before the state could be written.
+// A full disk must refuse a change before it is made: prepare() makes the file that the next write will use, and has the file system set more room
+// aside for it than the state can need after the change. So a write afterwards can only fail as a failing disk does; then the change is in force and
+// its caller is told that it is not kept, and no further change is let in before the state could be written.
 //
 // Owner: app_thread; FileSteps are called on workers, one at a time for each file. Left out: what the state is (state_keeper.h), reading it
 // (state_file.h).

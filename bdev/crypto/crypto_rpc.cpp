@@ -130,6 +130,7 @@ void register_key_methods(rpc::MethodTable& table) {
   table.add(Method("accel_crypto_key_destroy", "Forgets a key that no bdev uses")
                 .with({Param("key_name", ParamType::string, "Name of the key").required()})
                 .mutates()
+                .takes_back_waiting({"accel_crypto_key_create"}, {{"key_name", "name"}})
                 .handler(destroy_key));
   table.add(Method("accel_crypto_keys_get", "Shows which keys there are, not what they are")
                 .with({Param("key_name", ParamType::string, "Only this one")})

@@ -48,6 +48,7 @@ void register_bdev_split_methods(rpc::MethodTable& table) {
   table.add(Method("bdev_split_delete", "Removes all parts of a bdev; it stays itself")
                 .with({Param("base_bdev", ParamType::string, "Name of the bdev that was cut").required()})
                 .mutates()
+                .takes_back_waiting({"bdev_split_create"}, {{"base_bdev", "base_bdev"}})
                 .coroutine(remove));
 }
 

@@ -30,13 +30,14 @@ def free_tcp_port():
 
 
 class ServerProcess:
-    """`options` are added to the command line. `client` is connected and, unless `wait` is false, the server initialized."""
+    """`options` are added to the command line. `client` is connected and, unless `wait` is false, the server
+    initialized. `program` is started instead of catnapd, to start it."""
 
-    def __init__(self, *options, wait=True):
+    def __init__(self, *options, wait=True, program=PROGRAM):
         self.folder = tempfile.TemporaryDirectory(prefix="catnap_rpc_")
         self.path = os.path.join(self.folder.name, "rpc.sock")
         self.log = open(os.path.join(self.folder.name, "log"), "w+", encoding="utf-8", errors="replace")
-        self.process = subprocess.Popen([PROGRAM, "-r", self.path, *options], stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen([program, "-r", self.path, *options], stdout=self.log, stderr=self.log)
         self.client = None
         try:
             self.client = self.connect()

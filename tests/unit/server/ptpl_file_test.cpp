@@ -10,9 +10,10 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <optional>
 #include <sstream>
+
+#include "tests/unit/server/forgetful_disk.h"
 
 namespace catnap::server {
 namespace {
@@ -93,73 +94,6 @@ TEST(PtplFile, SaysWhatIsWrong) {
 }
 
 // --- power cuts ---
-
-enum class Step { write, sync, rename, sync_directory };
-
-// A disk as careless as POSIX allows: bytes that were not synced may be gone at a power cut, and so may names in a directory that was not.
-// `cut_after` steps the power goes; `left_out` is a step that is claimed to be done and is not.
-class ForgetfulDisk final : public FileSteps {
- public:
-  struct Node {
-    std::string bytes, synced;
-  };
-  std::map<std::string, std::shared_ptr<Node>> names, synced_names;
-  std::size_t steps = 0;
-  std::size_t cut_after = SIZE_MAX;
-  std::optional<Step> left_out;
-  bool power_lost = false;
-
-  Result<void> write(const std::string& path, std::string_view bytes) override {
-    return step(Step::write, [&] {
-      auto& node = names[path];
-      if (node == nullptr) node = std::make_shared<Node>();
-      node->bytes = bytes;
-    });
-  }
-  Result<void> sync(const std::string& path) override {
-    return step(Step::sync, [&] { names.at(path)->synced = names.at(path)->bytes; });
-  }
-  Result<void> rename(const std::string& from, const std::string& to) override {
-    return step(Step::rename, [&] {
-      names[to] = names.at(from);
-      names.erase(from);
-    });
-  }
-  Result<void> sync_directory(const std::string&) override {
-    return step(Step::sync_directory, [&] { synced_names = names; });
-  }
-  void remove(const std::string& path) override {
-    if (!power_lost) names.erase(path);
-  }
-
-  // What is on the disk after the cut, for every combination of what it happened to keep by itself: nothing kept, names kept, bytes kept, both.
-  std::vector<std::string> after_power_cut(const std::string& path) const {
-    std::vector<std::string> found;
-    for (const auto& table : {synced_names, names}) {
-      const auto at = table.find(path);
-      if (at == table.end()) {
-        found.emplace_back("(missing)");
-        continue;
-      }
-      found.push_back(at->second->synced);
-      // Bytes that were written but not synced may be there in part.
-      if (at->second->synced != at->second->bytes) found.push_back(at->second->bytes.substr(0, at->second->bytes.size() / 2));
-    }
-    return found;
-  }
-
- private:
-  template <typename Act>
-  Result<void> step(Step which, Act act) {
-    if (power_lost || steps >= cut_after) {
-      power_lost = true;
-      return fail(EIO, "the power is gone");
-    }
-    ++steps;
-    if (left_out != which) act();
-    return {};
-  }
-};
 
 const std::string path = "/ptpl/ns1";
 const std::string old_text = encode_ptpl(image_of(2));

@@ -1,0 +1,259 @@
+// The state file (server/state_store.h): power cuts at every step with a disk that forgets what was not synced, which of the steps are needed, full
+// and failing disks, and how many who wait share one write. And what of a configuration is kept (state_keeper.h). Owner: the test's thread turns the
+// app thread by hand; workers are real.
+#include "server/state_store.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <thread>
+
+#include "rpc/json.h"
+#include "server/state_keeper.h"
+#include "tests/unit/reactor/by_hand.h"
+#include "tests/unit/server/forgetful_disk.h"
+
+namespace catnap::server {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+constexpr const char* path = "/state/file";
+
+// A store whose state is a number, and a disk below it.
+struct Bench {
+  explicit Bench(FileSteps& files) : workers(2) {
+    app.on_thread([&] { store.emplace(*app.thread, workers, files, path, std::nullopt, [this] { return Json::Value(Json::Int64(number)); }); });
+  }
+  ~Bench() {
+    app.on_thread([&] { store.reset(); });
+  }
+
+  // Until `condition` holds; workers answer by messages.
+  template <typename Condition>
+  void turn_until(Condition condition) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (!condition()) {
+      app.settle();
+      ASSERT_LT(std::chrono::steady_clock::now(), deadline) << "it never happens";
+      std::this_thread::yield();
+    }
+  }
+  Result<void> prepare() {
+    std::optional<Result<void>> prepared;
+    app.on_thread([&] { store->prepare(100, [&](Result<void> outcome) { prepared = std::move(outcome); }); });
+    turn_until([&] { return prepared.has_value(); });
+    return *prepared;
+  }
+  void settle(std::optional<Result<void>>& kept) {
+    app.on_thread([&] {
+      ++number;
+      store->settle([&kept](Result<void> outcome) { kept = std::move(outcome); });
+    });
+  }
+  Result<void> change() {
+    if (auto prepared = prepare(); !prepared) return prepared;
+    std::optional<Result<void>> kept;
+    settle(kept);
+    turn_until([&] { return kept.has_value(); });
+    return *kept;
+  }
+
+  ByHand app;
+  WorkerPool workers;
+  std::int64_t number = 0;
+  std::optional<StateStore> store;
+};
+
+std::string text_of(std::int64_t number) { return rpc::json_to_page(Json::Value(Json::Int64(number))); }
+
+// Five changes with a power cut after `cut_after` steps of the disk. True: whatever the disk kept by itself, the file is what was acknowledged last
+// or, of the change in flight, what comes after it.
+bool survives(std::size_t cut_after, std::optional<Step> left_out) {
+  ForgetfulDisk disk;
+  disk.cut_after = cut_after;
+  disk.left_out = left_out;
+  std::int64_t acknowledged = 0;
+  {
+    Bench bench(disk);
+    for (int i = 0; i < 5; ++i) {
+      if (bench.change()) acknowledged = bench.number;
+    }
+  }
+  for (const std::string& found : disk.after_power_cut(path)) {
+    const bool nothing_yet = acknowledged == 0 && found == "(missing)";
+    if (!nothing_yet && found != text_of(acknowledged) && found != text_of(acknowledged + 1)) return false;
+  }
+  return true;
+}
+
+constexpr std::size_t steps_of_five_changes = 20;
+
+TEST(StateStore, HasWhatWasAcknowledgedAfterAPowerCutAtAnyStep) {
+  for (std::size_t cut = 0; cut <= steps_of_five_changes; ++cut) EXPECT_TRUE(survives(cut, {})) << "power cut after step " << cut;
+}
+
+// The test above would notice if a step were missing.
+TEST(StateStore, NeedsEachStep) {
+  for (const Step step : {Step::sync, Step::rename, Step::sync_directory}) {
+    bool all = true;
+    for (std::size_t cut = 0; cut <= steps_of_five_changes && all; ++cut) all = survives(cut, step);
+    EXPECT_FALSE(all) << "step " << static_cast<int>(step) << " could be left out";
+  }
+}
+
+TEST(StateStore, WritesNothingWhenNothingDiffers) {
+  ForgetfulDisk disk;
+  Bench bench(disk);
+  ASSERT_TRUE(bench.change());
+  ASSERT_TRUE(bench.prepare());
+  --bench.number;  // settle() counts on: the same as before
+  std::optional<Result<void>> kept;
+  bench.settle(kept);
+  bench.turn_until([&] { return kept.has_value(); });
+  EXPECT_TRUE(kept->has_value());
+  EXPECT_EQ(bench.store->status().writes, 1u);
+  EXPECT_EQ(disk.names.size(), 1u) << "the room that was set aside is given back";
+}
+
+TEST(StateStore, AFullDiskRefusesTheChangeBeforeItIsMade) {
+  ForgetfulDisk disk;
+  Bench bench(disk);
+  ASSERT_TRUE(bench.change());
+  disk.full = true;
+  const auto refused = bench.prepare();
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error().err, ENOSPC);
+  EXPECT_FALSE(bench.store->status().fault.has_value()) << "what is in force is on disk";
+  disk.full = false;
+  EXPECT_TRUE(bench.change());
+  EXPECT_EQ(disk.names.at(path)->synced, text_of(2));
+}
+
+TEST(StateStore, AfterAFailedWriteNothingIsLetInBeforeTheStateIsOnDisk) {
+  for (const Step step : {Step::write, Step::sync, Step::rename, Step::sync_directory}) {
+    ForgetfulDisk disk;
+    Bench bench(disk);
+    ASSERT_TRUE(bench.change());
+    disk.broken = step;
+    const auto failed = bench.change();
+    ASSERT_FALSE(failed.has_value());
+    EXPECT_EQ(failed.error().err, EIO);
+    EXPECT_TRUE(bench.store->status().fault.has_value());
+    EXPECT_FALSE(bench.prepare().has_value()) << "still broken";
+    disk.broken = std::nullopt;
+    ASSERT_TRUE(bench.prepare());
+    EXPECT_EQ(disk.after_power_cut(path).front(), text_of(2)) << "the change that was not kept is now, before the next is made";
+    EXPECT_FALSE(bench.store->status().fault.has_value());
+    std::optional<Result<void>> kept;
+    bench.settle(kept);
+    bench.turn_until([&] { return kept.has_value(); });
+    EXPECT_TRUE(kept->has_value());
+  }
+}
+
+// Holds the first sync until it is let go.
+class SlowDisk final : public FileSteps {
+ public:
+  Result<void> write(const std::string&, std::string_view bytes) override {
+    const std::lock_guard guard(mutex);
+    written.emplace_back(bytes);
+    return {};
+  }
+  Result<void> sync(const std::string&) override {
+    std::unique_lock guard(mutex);
+    syncing = true;
+    go.wait(guard, [this] { return open; });
+    return {};
+  }
+  Result<void> rename(const std::string&, const std::string&) override { return {}; }
+  Result<void> sync_directory(const std::string&) override { return {}; }
+  void remove(const std::string&) override {}
+
+  bool is_syncing() {
+    const std::lock_guard guard(mutex);
+    return syncing;
+  }
+  void let_go() {
+    const std::lock_guard guard(mutex);
+    open = true;
+    go.notify_all();
+  }
+
+  std::mutex mutex;
+  std::condition_variable go;
+  bool open = false;
+  bool syncing = false;
+  std::vector<std::string> written;
+};
+
+TEST(StateStore, ThoseWhoComeDuringAWriteShareTheNext) {
+  SlowDisk disk;
+  Bench bench(disk);
+  constexpr std::size_t crowd = 20;
+  std::array<std::optional<Result<void>>, crowd> kept;
+  for (auto& each : kept) {
+    ASSERT_TRUE(bench.prepare());
+    bench.settle(each);
+    if (&each == &kept.front()) bench.turn_until([&] { return disk.is_syncing(); });
+  }
+  for (const auto& each : kept) EXPECT_FALSE(each.has_value()) << "answered before it is on disk";
+  disk.let_go();
+  bench.turn_until([&] { return kept.back().has_value(); });
+  for (const auto& each : kept) EXPECT_TRUE(each.has_value() && each->has_value());
+  EXPECT_THAT(disk.written, ElementsAre(text_of(1), text_of(crowd)));
+  EXPECT_EQ(bench.store->status().changes, crowd);
+}
+
+// What a write has is what was in force between two changes, never the half of one.
+TEST(StateStore, TheNextChangeIsNotSeenByAWriteThatBeginsInTheMiddleOfIt) {
+  SlowDisk disk;
+  Bench bench(disk);
+  std::optional<Result<void>> first, second, third;
+  ASSERT_TRUE(bench.prepare());
+  bench.settle(first);
+  bench.turn_until([&] { return disk.is_syncing(); });
+  ASSERT_TRUE(bench.prepare());
+  bench.settle(second);
+  ASSERT_TRUE(bench.prepare());
+  bench.app.on_thread([&] { bench.number += 100; });  // half of the third
+  disk.let_go();
+  bench.turn_until([&] { return second.has_value(); });
+  EXPECT_THAT(disk.written, ElementsAre(text_of(1), text_of(2)));
+  bench.settle(third);
+  bench.turn_until([&] { return third.has_value(); });
+  EXPECT_THAT(disk.written, ElementsAre(text_of(1), text_of(2), text_of(103)));
+}
+
+// --- what is kept ---
+
+rpc::RpcResult<Json::Value> yes(const rpc::Params&) { return Json::Value(true); }
+
+TEST(KeptState, FollowsTheDeclarations) {
+  using rpc::Method;
+  using rpc::Param;
+  using rpc::ParamType;
+  rpc::MethodTable table;
+  table.add(Method("plain", "").with({Param("name", ParamType::string, "")}).mutates().handler(yes));
+  table.add(Method("volatile", "").mutates().not_kept().handler(yes));
+  table.add(Method("asked", "").with({rpc::persist_param()}).mutates().handler(yes));
+  table.add(Method("changed", "").with({Param("state", ParamType::string, "").kept_as("unknown")}).mutates().handler(yes));
+  table.add(Method("waits", "").handler(yes));
+  const auto config = rpc::parse_json(R"({"subsystems": [{"subsystem": "one", "config": [
+    {"method": "plain", "params": {"name": "A"}}, {"method": "volatile", "params": {}}, {"method": "asked", "params": {}},
+    {"method": "asked", "params": {"persist": true}}, {"method": "changed", "params": {"state": "good"}}, {"method": "changed", "params": {}},
+    {"method": "waits"}, {"method": "of another version", "params": {"x": 1}}]}]})");
+  ASSERT_TRUE(config.has_value());
+  const Json::Value kept = kept_state(table, *config);
+  const auto expected = rpc::parse_json(R"({"subsystems": [{"subsystem": "one", "config": [
+    {"method": "plain", "params": {"name": "A"}}, {"method": "asked", "params": {"persist": true}},
+    {"method": "changed", "params": {"state": "unknown"}}, {"method": "changed", "params": {}}, {"method": "waits"},
+    {"method": "of another version", "params": {"x": 1}}]}]})");
+  EXPECT_EQ(kept, *expected) << rpc::json_to_page(kept);
+}
+
+}  // namespace
+}  // namespace catnap::server
