@@ -68,6 +68,8 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   // Ends every connection, reconnect and command under way; done in well under a second.
   Task<void> detach();
   // Errors: ENOTCONN unless ready, or the loss of the association.
+  // From now on no I/O waits for this controller; before its bdevs are removed.
+  void fail_io();
   Task<Result<AdminAnswer>> admin(AdminCommand command);
   // An I/O command on the queue of app_thread's own port.
   Task<Result<AdminAnswer>> io(AdminCommand command);
@@ -82,7 +84,7 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   // The other addresses of multipath mode failover, in the order in which they will be tried.
   std::vector<TransportId> alternates() const;
   void add_alternate(TransportId id);
-  // Takes an address away. True: it was the one in use or is not the last (then a reset moves on to the next). False: it is the only one.
+  // Takes a reserve address away, or the one in use: then the caller resets, which goes on with the next. False: it is the only one, or unknown.
   bool remove_address(const TransportId& id);
   const ControllerOptions& options() const { return options_; }
   ReconnectTimeouts timeouts() const { return outage_.timeouts(); }
@@ -113,6 +115,8 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   void port_gone(std::uint16_t qid, std::uint64_t epoch);
   void queue_lost(std::uint64_t epoch, const Error& why);
   void command_late(std::uint16_t qid, std::uint16_t cid, std::uint8_t opcode, std::uint64_t epoch);
+  // A command's answer contradicts the ANA state that is known.
+  void ana_doubtful();
   void abort_command(std::uint16_t qid, std::uint16_t cid, std::uint64_t epoch);
 
  private:
@@ -120,25 +124,43 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
     TransportId id;
     AddressHistory history;
   };
+  // An I/O queue that a port has.
+  struct Grant {
+    std::weak_ptr<IoPort> port;       // expired or empty: the queue identifier is free
+    std::optional<std::size_t> home;  // its place in plan_; none: beyond the plan
+    std::uint64_t released = 0;       // order in which identifiers became free: the oldest is used first
+  };
   NvmeController(NvmeModule& module, std::string name, TransportId id, ControllerOptions options);
+
+  // --- life (controller.cpp) ---
   AssociationOptions association_options() const;
   void enter(State next);
-  void lost(const Error& why);
-  Task<void> reconnect(std::uint64_t epoch);
   Task<Result<void>> connect_once();
+  void lost(const Error& why);
+  Task<void> recover(std::uint64_t epoch, Error why);
+  Task<Result<void>> attempt(std::uint64_t epoch);
+  void attempt_failed(const Error& why);
+  void became_ready();
+  Task<void> drop_everything(Error why);
+  void update_io_waits();
+  void event(std::uint32_t dw0);
+  Task<void> follow_event(std::uint32_t dw0);
+
+  // --- what a new association needs (controller_scan.cpp) ---
   Task<Result<void>> bring_up(std::shared_ptr<Association> association);
   Task<Result<void>> negotiate_queues(std::shared_ptr<Association> association);
   Task<Result<void>> scan(std::shared_ptr<Association> association);
+  Task<Result<std::vector<std::uint32_t>>> active_namespaces(std::shared_ptr<Association> association);
   Task<Result<NamespaceData>> read_namespace(std::shared_ptr<Association> association, std::uint32_t nsid);
   Task<Result<void>> read_ana_log(std::shared_ptr<Association> association);
-  Task<void> drop_everything(Error why);
-  Task<void> drop_ports();
-  void event(std::uint32_t dw0);
-  Task<void> follow_event(std::uint32_t dw0);
-  void give_queue(const std::shared_ptr<IoPort>& port);
+
+  // --- I/O queues (controller_queues.cpp) ---
+  void plan_queues();
   void forget_plan();
-  void next_attempt();
-  void io_fail_due();
+  void give_queue(const std::shared_ptr<IoPort>& port);
+  std::optional<std::size_t> free_home(const IoPort& port);
+  std::uint16_t take_qid(const std::shared_ptr<IoPort>& port, std::optional<std::size_t> home);
+  tcp::HostQueueOptions io_queue_options(std::uint16_t qid) const;
 
   NvmeModule& module_;
   std::string name_;
@@ -148,7 +170,7 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   State state_ = State::connecting;
   std::string last_error_;
   Outage outage_;
-  std::uint64_t epoch_ = 0;  // counts associations and their ends
+  std::uint64_t epoch_ = 0;  // counts associations and their ends: what began under an older one has no say any more
   std::shared_ptr<Association> association_;
   std::shared_ptr<PortHub> hub_;
   std::unique_ptr<nvme::IdentifyController> data_;
@@ -158,9 +180,12 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   std::uint32_t max_transfer_bytes_ = 0;
   std::uint32_t granted_ = 0;
   ControllerPlan plan_;
-  std::vector<std::weak_ptr<IoPort>> queue_owners_;  // by qid - 1
-  std::uint32_t index_ = 0;                          // counts controllers, for placement
+  std::vector<Grant> grants_;  // by queue identifier - 1
+  std::uint64_t releases_ = 0;
+  std::uint32_t index_;  // counts controllers, for placement
   std::map<std::uint32_t, NamespaceData> namespaces_;
+  bool io_fails_ = false;
+  bool resetting_ = false;  // somebody asked for it: I/O waits for this attempt
   bool scanning_ = false;
   bool scan_again_ = false;
   Timer attempt_timer_;

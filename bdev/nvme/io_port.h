@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "reactor/thread.h"
@@ -44,6 +45,7 @@ class PortHub : public std::enable_shared_from_this<PortHub> {
   bool io_waits() const { return io_waits_.load(std::memory_order_acquire); }
   // On app_thread; tells all ports' users when it changes.
   void set_io_waits(bool waits);
+  void tell_users();
   Thread& app_thread() const { return app_thread_; }
   // To be used on app_thread only; empty when the controller is gone.
   std::shared_ptr<NvmeController> controller() const { return controller_.lock(); }
@@ -75,7 +77,7 @@ class IoPort final : public std::enable_shared_from_this<IoPort>, private tcp::H
   const std::shared_ptr<PortHub>& hub() const { return hub_; }
 
   // --- on the port's thread ---
-  bool connected() const { return connected_; }
+  bool connected() const { return queue_ != nullptr && queue_->ready(); }
   // Commands outstanding on the queue pair this port uses.
   const std::uint32_t& outstanding() const { return *outstanding_; }
   // Ends later or (not connected) at once with HostRequest::Outcome::not_sent.
@@ -83,8 +85,8 @@ class IoPort final : public std::enable_shared_from_this<IoPort>, private tcp::H
   bool take_back(tcp::HostRequest& request);
   // Asks the controller for an Abort of an outstanding command; best effort.
   void abort(tcp::HostRequest& request);
-  void add_user(PortUser& user) { users_.push_back(&user); }
-  void remove_user(PortUser& user) { std::erase(users_, &user); }
+  void add_user(PortUser& user);
+  void remove_user(PortUser& user);
   std::uint64_t quiesce_us() const { return hub_->quiesce_us(); }
   // Empty: it has none, or borrows one.
   const tcp::HostQueue* queue() const { return queue_.get(); }
@@ -93,8 +95,6 @@ class IoPort final : public std::enable_shared_from_this<IoPort>, private tcp::H
   // --- for NvmeController, on the port's thread ---
   // Connects a queue pair of its own. `epoch` names the association; queue_ended of an older one is no news.
   void open(tcp::HostQueueOptions options, std::uint64_t epoch);
-  // Uses the queue pair of `lender` from now on.
-  void borrow(std::shared_ptr<IoPort> lender, std::uint64_t epoch);
   // Gives the queue pair up: everything in flight comes back; then `dropped`, on app_thread.
   void drop(std::move_only_function<void()> dropped);
   void set_poll_period_us(std::uint64_t period_us);
@@ -102,17 +102,16 @@ class IoPort final : public std::enable_shared_from_this<IoPort>, private tcp::H
   void tell_users();
 
  private:
-  struct Exchange;  // what a borrowed queue needs
+  void close_unused();
   void queue_ready(tcp::HostQueue& queue, std::uint32_t connect_dw0) override;
   void queue_ended(tcp::HostQueue& queue, const Error& why) override;
   void request_late(tcp::HostQueue& queue, tcp::HostRequest& request) override;
 
   std::shared_ptr<PortHub> hub_;
   Thread& thread_;
-  Thread::Hold hold_;
+  std::optional<Thread::Hold> hold_;  // while there is a queue
   std::unique_ptr<tcp::HostQueue> queue_;
-  std::shared_ptr<Exchange> exchange_;
-  bool connected_ = false;
+  std::shared_ptr<IoPort> self_;  // while there is a queue
   std::uint16_t qid_ = 0;
   std::uint64_t epoch_ = 0;
   std::uint32_t none_outstanding_ = 0;

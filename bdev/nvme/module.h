@@ -52,10 +52,15 @@ class NvmeModule {
   const Topology& topology() const { return topology_; }
   LoadTable& load() { return load_; }
   std::uint32_t next_index() { return next_index_++; }
+  // The CPU of the data reactor that a thread runs on now; none: on the control thread's, or of a machine that the topology does not describe.
+  std::optional<unsigned> cpu_of(const Thread& thread) const;
   // Detaches all, at the end of the process.
   Task<void> shut_down();
 
  private:
+  void join(const std::shared_ptr<NvmeSubsystem>& subsystem, const std::shared_ptr<NvmeController>& controller);
+  Task<void> drop(std::shared_ptr<NvmeSubsystem> subsystem, std::shared_ptr<NvmeController> controller);
+
   Thread& app_thread_;
   Topology topology_;
   LoadTable load_;
@@ -64,6 +69,7 @@ class NvmeModule {
   std::uint32_t next_index_ = 0;
   std::vector<std::shared_ptr<NvmeSubsystem>> subsystems_;
   std::vector<std::string> attaching_;
+  std::vector<std::shared_ptr<NvmeController>> connecting_;  // of attach calls under way
 };
 
 }  // namespace catnap::bdev

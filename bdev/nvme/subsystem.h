@@ -43,6 +43,7 @@ class NvmeSubsystem {
     std::optional<std::uint16_t> preferred_cntlid;
     std::optional<MultipathOptions> multipath;
   };
+  void make_bdev(const NamespaceData& data);
   PathSet paths_of(std::uint32_t nsid) const;
   void publish(std::uint32_t nsid, std::move_only_function<void()> done = nullptr);
 

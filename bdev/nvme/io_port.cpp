@@ -1,0 +1,181 @@
+// See io_port.h.
+#include "bdev/nvme/io_port.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "bdev/nvme/controller.h"
+#include "reactor/base/check.h"
+
+namespace catnap::bdev {
+
+using tcp::HostRequest;
+
+// --- PortHub ---
+
+std::shared_ptr<IoPort> PortHub::port_of_current_thread() {
+  Thread& thread = *Thread::current();
+  std::shared_ptr<IoPort> port;
+  {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(ports_, [](const auto& weak) { return weak.expired(); });
+    for (const auto& weak : ports_) {
+      if (auto known = weak.lock(); known != nullptr && &known->thread() == &thread) return known;
+    }
+    port = std::make_shared<IoPort>(shared_from_this(), thread);
+    ports_.push_back(port);
+  }
+  tell_controller([weak = std::weak_ptr(port)](NvmeController& controller) {
+    if (const auto added = weak.lock()) controller.port_added(added);
+  });
+  return port;
+}
+
+std::vector<std::shared_ptr<IoPort>> PortHub::ports() const {
+  std::vector<std::shared_ptr<IoPort>> all;
+  const std::lock_guard lock(mutex_);
+  for (const auto& weak : ports_) {
+    if (auto port = weak.lock()) all.push_back(std::move(port));
+  }
+  return all;
+}
+
+void PortHub::set_io_waits(bool waits) {
+  if (io_waits_.exchange(waits, std::memory_order_acq_rel) == waits) return;
+  tell_users();
+}
+
+void PortHub::tell_users() {
+  for (const auto& port : ports()) {
+    port->thread().send([port] { port->tell_users(); });
+  }
+}
+
+void PortHub::tell_controller(std::move_only_function<void(NvmeController&)> tell) {
+  app_thread_.send([weak = controller_, tell = std::move(tell)]() mutable {
+    if (const auto controller = weak.lock()) tell(*controller);
+  });
+}
+
+// --- IoPort ---
+
+IoPort::IoPort(std::shared_ptr<PortHub> hub, Thread& thread) : hub_(std::move(hub)), thread_(thread) {}
+
+// The last user may be gone on whichever thread; what has a thread went before, in let_go().
+IoPort::~IoPort() { CATNAP_CHECK(queue_ == nullptr && users_.empty()); }
+
+void IoPort::add_user(PortUser& user) {
+  CATNAP_DCHECK(Thread::current() == &thread_);
+  users_.push_back(&user);
+}
+
+// Without users a port has no use for its queue; the connection goes with the last one.
+void IoPort::remove_user(PortUser& user) {
+  CATNAP_DCHECK(Thread::current() == &thread_);
+  std::erase(users_, &user);
+  close_unused();
+}
+
+void IoPort::close_unused() {
+  if (queue_ == nullptr || !users_.empty()) return;
+  hub_->tell_controller([qid = qid_, epoch = epoch_](NvmeController& controller) { controller.port_gone(qid, epoch); });
+  epoch_ = 0;  // the end of this queue is no news
+  queue_->close(Error(ESHUTDOWN, "nobody uses it any more"));
+}
+
+void IoPort::open(tcp::HostQueueOptions options, std::uint64_t epoch) {
+  CATNAP_DCHECK(Thread::current() == &thread_);
+  // Nobody uses it any more, or the old queue has not ended yet (its end asks for a new one).
+  if (queue_ != nullptr || users_.empty()) {
+    hub_->tell_controller([qid = options.qid, epoch](NvmeController& controller) { controller.port_gone(qid, epoch); });
+    return;
+  }
+  epoch_ = epoch;
+  qid_ = options.qid;
+  tcp::HostQueueUser& user = *this;
+  self_ = shared_from_this();
+  hold_.emplace(thread_, "I/O queues");
+  queue_ = std::make_unique<tcp::HostQueue>(thread_, std::move(options), user);
+  outstanding_ = &queue_->outstanding();
+  queue_->connect();
+}
+
+void IoPort::drop(std::move_only_function<void()> dropped) {
+  CATNAP_DCHECK(Thread::current() == &thread_);
+  epoch_ = 0;
+  if (queue_ == nullptr) {
+    hub_->app_thread().send(std::move(dropped));
+    return;
+  }
+  dropped_.push_back(std::move(dropped));
+  queue_->close(Error(ECONNABORTED, "the association with the controller ended"));
+}
+
+void IoPort::submit(HostRequest& request) {
+  if (queue_ != nullptr) [[likely]] {
+    queue_->submit(request);
+    return;
+  }
+  HostRequest* second = request.second;
+  request.outcome = HostRequest::Outcome::not_sent;
+  request.done(request);
+  if (second == nullptr) return;
+  second->outcome = HostRequest::Outcome::not_sent;
+  second->done(*second);
+}
+
+bool IoPort::take_back(HostRequest& request) { return queue_ != nullptr && queue_->take_back(request); }
+
+void IoPort::abort(HostRequest& request) {
+  if (queue_ == nullptr || !queue_->ready()) return;
+  hub_->tell_controller(
+      [qid = qid_, cid = queue_->cid_of(request), epoch = epoch_](NvmeController& controller) { controller.abort_command(qid, cid, epoch); });
+}
+
+void IoPort::set_poll_period_us(std::uint64_t period_us) {
+  if (queue_ != nullptr) queue_->set_poll_period_us(period_us);
+}
+
+void IoPort::set_command_timeout_us(std::uint64_t timeout_us) {
+  if (queue_ != nullptr) queue_->set_command_timeout_us(timeout_us);
+}
+
+// A user may go within port_changed(); it is not one any more then.
+void IoPort::tell_users() {
+  const auto keep = shared_from_this();
+  const std::vector<PortUser*> users = users_;
+  for (PortUser* user : users) {
+    if (std::ranges::find(users_, user) != users_.end()) user->port_changed();
+  }
+}
+
+void IoPort::queue_ready(tcp::HostQueue&, std::uint32_t) { tell_users(); }
+
+void IoPort::queue_ended(tcp::HostQueue&, const Error& why) {
+  const auto keep = std::move(self_);
+  outstanding_ = &none_outstanding_;
+  queue_.reset();
+  hold_.reset();
+  if (epoch_ != 0) {
+    hub_->tell_controller([epoch = std::exchange(epoch_, 0), why, qid = qid_](NvmeController& controller) {
+      controller.queue_lost(epoch, Error(why.err, fmt::format("I/O queue {}: {}", qid, why.message)));
+    });
+  } else if (!users_.empty()) {
+    // It was closed for want of users and has some again.
+    hub_->tell_controller([weak = weak_from_this()](NvmeController& controller) {
+      if (const auto port = weak.lock()) controller.port_added(port);
+    });
+  }
+  for (auto& dropped : std::exchange(dropped_, {})) hub_->app_thread().send(std::move(dropped));
+  tell_users();
+}
+
+void IoPort::request_late(tcp::HostQueue& queue, HostRequest& request) {
+  hub_->tell_controller([qid = qid_, cid = queue.cid_of(request), opcode = request.sqe.opcode, epoch = epoch_](NvmeController& controller) {
+    controller.command_late(qid, cid, opcode, epoch);
+  });
+}
+
+}  // namespace catnap::bdev

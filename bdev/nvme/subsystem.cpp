@@ -1,0 +1,170 @@
+// See subsystem.h.
+#include "bdev/nvme/subsystem.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <set>
+
+#include "bdev/nvme/module.h"
+#include "reactor/base/log.h"
+
+namespace catnap::bdev {
+
+std::shared_ptr<NvmeController> NvmeSubsystem::find_controller(std::uint16_t cntlid) const {
+  const auto found = std::ranges::find_if(controllers_, [cntlid](const auto& controller) { return controller->cntlid() == cntlid; });
+  return found != controllers_.end() ? *found : nullptr;
+}
+
+std::shared_ptr<NvmeController> NvmeSubsystem::find_controller(const TransportId& id) const {
+  const auto found = std::ranges::find_if(controllers_, [&id](const auto& controller) {
+    const auto others = controller->alternates();
+    return controller->id() == id || std::ranges::find(others, id) != others.end();
+  });
+  return found != controllers_.end() ? *found : nullptr;
+}
+
+std::vector<std::string> NvmeSubsystem::bdev_names() const {
+  std::vector<std::string> names;
+  for (const auto& [nsid, bdev] : bdevs_) names.push_back(bdev->name());
+  return names;
+}
+
+Result<void> NvmeSubsystem::may_join(const TransportId& id, const ControllerOptions& options) const {
+  const NvmeController& first = *controllers_.front();
+  if (find_controller(id) != nullptr) return fail(EALREADY, fmt::format("controller {} has the path {} already", name_, id.text()));
+  if (first.id().subnqn != id.subnqn) {
+    return fail(EINVAL, fmt::format("subnqn '{}' is not that of controller {}, '{}'", id.subnqn, name_, first.id().subnqn));
+  }
+  if (!options.hostnqn.empty() && options.hostnqn != first.options().hostnqn) {
+    return fail(EINVAL, fmt::format("hostnqn '{}' is not that of controller {}, '{}'", options.hostnqn, name_, first.options().hostnqn));
+  }
+  if (options.multipath == MultipathMode::disable || first.options().multipath == MultipathMode::disable) {
+    return fail(EALREADY, fmt::format("a controller named {} exists already and multipath is disabled", name_));
+  }
+  if (options.multipath != first.options().multipath) {
+    return fail(EINVAL, fmt::format("multipath '{}' is not that of controller {}, '{}'", multipath_mode_name(options.multipath), name_,
+                                    multipath_mode_name(first.options().multipath)));
+  }
+  return {};
+}
+
+void NvmeSubsystem::add(const std::shared_ptr<NvmeController>& controller) {
+  controllers_.push_back(controller);
+  controller->on_change([this] { follow(); });
+  follow();
+}
+
+void NvmeSubsystem::remove(const std::shared_ptr<NvmeController>& controller) {
+  controller->on_change(nullptr);
+  std::erase(controllers_, controller);
+  follow();
+}
+
+// A namespace that no controller knows any more goes; one of a controller that is not connected now may still be there.
+void NvmeSubsystem::follow() {
+  std::map<std::uint32_t, const NamespaceData*> wanted;
+  for (const auto& controller : controllers_) {
+    for (const auto& [nsid, data] : controller->namespaces()) {
+      const NamespaceData*& known = wanted[nsid];
+      // The word of a connected controller counts.
+      if (known == nullptr || controller->state() == NvmeController::State::ready) known = &data;
+    }
+  }
+  for (auto at = bdevs_.begin(); at != bdevs_.end();) {
+    const auto still = wanted.find(at->first);
+    if (still != wanted.end() && at->second->data().same_as(*still->second)) {
+      ++at;
+      continue;
+    }
+    log_notice("{}: the namespace is gone", at->second->name());
+    Registry::instance().remove(at->second->name(), [](Result<void>) {});
+    at = bdevs_.erase(at);
+  }
+  for (const auto& [nsid, data] : wanted) {
+    const auto known = bdevs_.find(nsid);
+    if (known == bdevs_.end()) {
+      make_bdev(*data);
+      continue;
+    }
+    if (known->second->num_blocks() != data->data.nsze) known->second->resized(*data);
+    publish(nsid);
+  }
+}
+
+void NvmeSubsystem::make_bdev(const NamespaceData& data) {
+  const auto owner = std::ranges::find_if(controllers_, [&data](const auto& controller) { return controller->namespaces().contains(data.nsid); });
+  if ((*owner)->options().multipath == MultipathMode::disable && bdevs_.contains(data.nsid)) return;
+  NamespaceShape shape = shape_of(data, **owner, fmt::format("{}n{}", name_, data.nsid));
+  if (auto fits = check_geometry(shape.info, ~std::uint64_t{0}); !fits) {
+    return log_warning("{}: cannot be a bdev: {}", shape.info.name, fits.error().message);
+  }
+  auto bdev = std::make_shared<NvmeBdev>(std::move(shape), data);
+  bdev->publish(paths_of(data.nsid));
+  bdevs_.emplace(data.nsid, bdev);
+  if (auto added = Registry::instance().add(bdev); !added) {
+    log_warning("{}: {}", bdev->name(), added.error().message);
+    bdevs_.erase(data.nsid);
+  }
+}
+
+PathSet NvmeSubsystem::paths_of(std::uint32_t nsid) const {
+  PathSet set;
+  const NvmeOptions& options = module_.options();
+  const auto choice = choices_.find(nsid);
+  set.auto_failback = !options.disable_auto_failback;
+  set.retry_count = options.bdev_retry_count;
+  set.count_paths = options.io_path_stat;
+  set.multipath = controllers_.empty() ? options.multipath : controllers_.front()->options().multipath_opts.value_or(options.multipath);
+  if (choice != choices_.end() && choice->second.multipath) set.multipath = *choice->second.multipath;
+  for (const auto& controller : controllers_) {
+    const auto data = controller->namespaces().find(nsid);
+    if (data == controller->namespaces().end()) continue;
+    // A path to something else that has the same NSID is none.
+    const auto bdev = bdevs_.find(nsid);
+    if (bdev != bdevs_.end() && !bdev->second->data().same_as(data->second)) {
+      log_warning("{}: namespace {} at {} is another one; it is no path", name_, nsid, controller->id().text());
+      continue;
+    }
+    PathEntry path;
+    path.hub = controller->hub();
+    path.name = controller->id().text();
+    path.cntlid = controller->cntlid();
+    path.nsid = nsid;
+    path.ana_state = data->second.ana_state;
+    path.crdt = {controller->data().crdt1, controller->data().crdt2, controller->data().crdt3};
+    const bool preferred = choice != choices_.end() && choice->second.preferred_cntlid == controller->cntlid();
+    set.paths.insert(preferred ? set.paths.begin() : set.paths.end(), std::move(path));
+  }
+  return set;
+}
+
+void NvmeSubsystem::publish(std::uint32_t nsid, std::move_only_function<void()> done) { bdevs_.at(nsid)->publish(paths_of(nsid), std::move(done)); }
+
+Task<void> NvmeSubsystem::remove_bdevs() {
+  for (const auto& [nsid, bdev] : std::exchange(bdevs_, {})) {
+    const Promise<bool> removed;
+    Registry::instance().remove(bdev->name(), [removed](Result<void>) { removed.set(true); });
+    const bool done = co_await removed;
+    static_cast<void>(done);
+  }
+}
+
+Result<void> NvmeSubsystem::set_preferred(const std::string& bdev_name, std::uint16_t cntlid, std::move_only_function<void()> done) {
+  const auto found = std::ranges::find_if(bdevs_, [&bdev_name](const auto& entry) { return entry.second->name() == bdev_name; });
+  if (found == bdevs_.end()) return fail(ENODEV, fmt::format("No such device: bdev '{}'", bdev_name));
+  if (find_controller(cntlid) == nullptr) return fail(ENODEV, fmt::format("bdev '{}' has no path with controller id {}", bdev_name, cntlid));
+  choices_[found->first].preferred_cntlid = cntlid;
+  publish(found->first, std::move(done));
+  return {};
+}
+
+Result<void> NvmeSubsystem::set_multipath(const std::string& bdev_name, const MultipathOptions& options, std::move_only_function<void()> done) {
+  const auto found = std::ranges::find_if(bdevs_, [&bdev_name](const auto& entry) { return entry.second->name() == bdev_name; });
+  if (found == bdevs_.end()) return fail(ENODEV, fmt::format("No such device: bdev '{}'", bdev_name));
+  choices_[found->first].multipath = options;
+  publish(found->first, std::move(done));
+  return {};
+}
+
+}  // namespace catnap::bdev
