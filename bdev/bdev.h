@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -347,12 +348,13 @@ class Bdev : public std::enable_shared_from_this<Bdev> {
   // Limits from now on, for I/O that waits as well; `taken_up`, on app_thread, when every channel goes by them. On app_thread.
   void set_rate_limits(const RateLimits& limits, std::move_only_function<void()> taken_up = nullptr);
   RateLimits rate_limits() const;
+  // `taken_up` of the next three as above.
   // Latencies of successful I/Os counted by size classes from now on (from zero); null: no more. Shape and meaning: histogram.h. On app_thread.
-  void set_histogram(std::shared_ptr<const struct HistogramShape> shape);
+  void set_histogram(std::shared_ptr<const struct HistogramShape> shape, std::move_only_function<void()> taken_up = nullptr);
   // Sum over all channels, past ones included; null: not enabled. Any OS thread.
   std::unique_ptr<class Histogram> histogram() const;
   // Queue depth over time, from zero, without any sampling: `period_us` is what SPDK's clients set and read back; 0: off. On app_thread.
-  void set_depth_period(std::uint64_t period_us);
+  void set_depth_period(std::uint64_t period_us, std::move_only_function<void()> taken_up = nullptr);
   struct Depth {
     std::uint64_t period_us = 0;
     std::uint64_t now = 0;                  // I/Os in flight
@@ -362,7 +364,7 @@ class Bdev : public std::enable_shared_from_this<Bdev> {
   };
   Depth depth(std::uint64_t now_ns) const;  // any OS thread
   // An I/O in flight for longer is reported in the log, once, and counted; 0: none. It is left alone. On app_thread.
-  void set_timeout(std::uint64_t timeout_us);
+  void set_timeout(std::uint64_t timeout_us, std::move_only_function<void()> taken_up = nullptr);
   std::uint64_t timeout_us() const;
   std::uint64_t timed_out_ios() const;  // since creation; any OS thread
   // Runs `visit` on every thread that has a channel, then `done` here. Channels made meanwhile are not visited: they begin with what the bdev says
@@ -372,6 +374,9 @@ class Bdev : public std::enable_shared_from_this<Bdev> {
   RangeLocks& range_locks();
   // Somebody holds a descriptor. On app_thread.
   bool is_open() const;
+  // How many blocks take room now, as the medium counts (in pages, say), where the module knows without asking or waiting: NVMe's NUSE, at most
+  // num_blocks(). Any OS thread.
+  virtual std::optional<std::uint64_t> allocated_blocks() const { return std::nullopt; }
   // The module's entry of driver_specific in bdev_get_bdevs, as a JSON text ("{}": nothing to say). On app_thread.
   virtual std::string driver_specific_json() const { return "{}"; }
   // The method and parameters (JSON text) that would create it again, for framework_get_config. On app_thread.
@@ -398,7 +403,7 @@ class Bdev : public std::enable_shared_from_this<Bdev> {
   void welcome(Channel& channel);        // a new one, under the state's mutex
   Channel* channel_of_current_thread();  // null: none
   std::vector<Thread*> channel_threads_locked() const;
-  void watch_changed();
+  void watch_changed(std::move_only_function<void()> taken_up);
 
   BdevInfo info_;
   std::atomic<std::uint64_t> num_blocks_;

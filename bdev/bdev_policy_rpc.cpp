@@ -33,21 +33,6 @@ constexpr Limit limits[] = {
 // An hour: an I/O that may take longer than that is not waited for with a time-out.
 constexpr std::uint64_t max_timeout_us = 3'600'000'000;
 
-// Longest wait for the threads of a bdev's channels. They answer between two callbacks.
-constexpr std::uint64_t take_up_us = 5'000'000;
-
-// The channels and the deadline race for one promise; the loser finds it taken.
-struct TakeUp {
-  TakeUp() : deadline([this] { answer(false); }) {}
-  void answer(bool in_time) {
-    if (std::exchange(answered, true)) return;
-    promise.set(in_time);
-  }
-  Promise<bool> promise;
-  bool answered = false;
-  Timer deadline;
-};
-
 Task<RpcResult<Json::Value>> set_qos_limit(Params params) {
   const auto bdev = Registry::instance().find(params.string("name"));
   if (bdev == nullptr) co_return no_such_bdev(params.string("name"));
@@ -62,23 +47,19 @@ Task<RpcResult<Json::Value>> set_qos_limit(Params params) {
     co_return std::unexpected(
         RpcError(-EINVAL, "Invalid argument: none of rw_ios_per_sec, rw_mbytes_per_sec, r_mbytes_per_sec and w_mbytes_per_sec is given"));
   }
-  auto take_up = std::make_shared<TakeUp>();
-  Thread::current()->arm_in_us(take_up->deadline, take_up_us);
-  bdev->set_rate_limits(wanted, [take_up] { take_up->answer(true); });
-  const bool in_time = co_await take_up->promise;
-  take_up->deadline.disarm();
-  if (!in_time) {
-    co_return std::unexpected(RpcError(
-        -ETIMEDOUT, fmt::format("Timer expired: the limits of bdev '{}' are set, but not all of its threads have taken them up", bdev->name())));
-  }
-  co_return Json::Value(true);
+  const auto answer = take_up();
+  bdev->set_rate_limits(wanted, [answer] { answer->give(true); });
+  const std::optional<bool> in_time = co_await answer->promise();
+  co_return taken_up(in_time, "the limits", *bdev);
 }
 
-RpcResult<Json::Value> set_timeout(const Params& params) {
+Task<RpcResult<Json::Value>> set_timeout(Params params) {
   const auto bdev = Registry::instance().find(params.string("name"));
-  if (bdev == nullptr) return no_such_bdev(params.string("name"));
-  bdev->set_timeout(params.integer("timeout_us"));
-  return Json::Value(true);
+  if (bdev == nullptr) co_return no_such_bdev(params.string("name"));
+  const auto answer = take_up();
+  bdev->set_timeout(params.integer("timeout_us"), [answer] { answer->give(true); });
+  const std::optional<bool> in_time = co_await answer->promise();
+  co_return taken_up(in_time, "the time-out", *bdev);
 }
 
 RpcResult<Json::Value> get_timeouts(const Params& params) {
@@ -152,7 +133,7 @@ void register_bdev_policy_methods(rpc::MethodTable& table) {
                 .with({Param("name", ParamType::string, "Name, alias or UUID").required(),
                        Param("timeout_us", ParamType::integer, "Microseconds; 0: no time-out").required().range(0, max_timeout_us)})
                 .mutates()
-                .handler(set_timeout));
+                .coroutine(set_timeout));
   table.add(Method("bdev_get_timeouts", "Shows time-outs of bdevs, and how many I/Os were not answered in time")
                 .with({Param("name", ParamType::string, "Name, alias or UUID; all bdevs without it")})
                 .result("array of {name, timeout_us, timed_out_ios}")

@@ -15,6 +15,7 @@
 #include "reactor/clock.h"
 #include "reactor/runtime.h"
 #include "reactor/task.h"
+#include "reactor/timed_answer.h"
 #include "rpc/notifications.h"
 
 namespace catnap::bdev {
@@ -69,18 +70,6 @@ Json::Value bdev_to_json(const Bdev& bdev) {
   return json;
 }
 
-// The wait for a bdev and its deadline race for one promise.
-struct AppearRace {
-  AppearRace() : deadline([this] { answer(false); }) {}
-  void answer(bool appeared) {
-    if (std::exchange(answered, true)) return;
-    promise.set(appeared);
-  }
-  Promise<bool> promise;
-  bool answered = false;
-  Timer deadline;
-};
-
 Task<RpcResult<Json::Value>> get_bdevs(Params params) {
   Json::Value list(Json::arrayValue);
   if (!params.has("name")) {
@@ -91,12 +80,10 @@ Task<RpcResult<Json::Value>> get_bdevs(Params params) {
   const std::uint64_t timeout_ms = params.integer("timeout");
   auto bdev = Registry::instance().find(name);
   if (bdev == nullptr && timeout_ms > 0) {
-    auto race = std::make_shared<AppearRace>();
-    Thread::current()->arm_in_us(race->deadline, timeout_ms * 1000);
-    const auto waiting = Registry::instance().when_added(name, [race] { race->answer(true); });
-    const bool appeared = co_await race->promise;
-    race->deadline.disarm();
-    if (appeared) bdev = Registry::instance().find(name);
+    const auto answer = TimedAnswer<bool>::within_us(timeout_ms * 1000);
+    const auto waiting = Registry::instance().when_added(name, [answer] { answer->give(true); });
+    const std::optional<bool> appeared = co_await answer->promise();
+    if (appeared.has_value()) bdev = Registry::instance().find(name);
   }
   if (bdev == nullptr) co_return no_such_bdev(name);
   list.append(bdev_to_json(*bdev));

@@ -141,9 +141,7 @@ std::string base64(const std::vector<std::uint64_t>& words) {
   return text;
 }
 
-RpcResult<Json::Value> enable_histogram(const Params& params) {
-  const auto bdev = Registry::instance().find(params.string("name"));
-  if (bdev == nullptr) return no_such_bdev(params.string("name"));
+RpcResult<HistogramShape> shape_of(const Params& params) {
   HistogramShape shape;
   shape.granularity = static_cast<std::uint32_t>(params.integer("granularity"));
   shape.min_ns = params.integer("min_nsec");
@@ -157,8 +155,18 @@ RpcResult<Json::Value> enable_histogram(const Params& params) {
     }
     if (!shape.only) return std::unexpected(RpcError(-EINVAL, fmt::format("Invalid argument: opc '{}' is no I/O type", params.string("opc"))));
   }
-  bdev->set_histogram(params.boolean("enable") ? std::make_shared<const HistogramShape>(shape) : nullptr);
-  return Json::Value(true);
+  return shape;
+}
+
+Task<RpcResult<Json::Value>> enable_histogram(Params params) {
+  const auto bdev = Registry::instance().find(params.string("name"));
+  if (bdev == nullptr) co_return no_such_bdev(params.string("name"));
+  const RpcResult<HistogramShape> shape = shape_of(params);
+  if (!shape) co_return std::unexpected(shape.error());
+  const auto answer = take_up();
+  bdev->set_histogram(params.boolean("enable") ? std::make_shared<const HistogramShape>(*shape) : nullptr, [answer] { answer->give(true); });
+  const std::optional<bool> in_time = co_await answer->promise();
+  co_return taken_up(in_time, "the histogram", *bdev);
 }
 
 // -19, or -14 (as SPDK) when it is not enabled.
@@ -214,11 +222,13 @@ RpcResult<Json::Value> get_histogram_borders(const Params& params) {
   return json;
 }
 
-RpcResult<Json::Value> set_qd_sampling_period(const Params& params) {
+Task<RpcResult<Json::Value>> set_qd_sampling_period(Params params) {
   const auto bdev = Registry::instance().find(params.string("name"));
-  if (bdev == nullptr) return no_such_bdev(params.string("name"));
-  bdev->set_depth_period(params.integer("period"));
-  return Json::Value(true);
+  if (bdev == nullptr) co_return no_such_bdev(params.string("name"));
+  const auto answer = take_up();
+  bdev->set_depth_period(params.integer("period"), [answer] { answer->give(true); });
+  const std::optional<bool> in_time = co_await answer->promise();
+  co_return taken_up(in_time, "the sampling period", *bdev);
 }
 
 void add_histogram_methods(rpc::MethodTable& table) {
@@ -237,7 +247,7 @@ void add_histogram_methods(rpc::MethodTable& table) {
                            .range(0, ~std::uint64_t{0})
                            .or_default(json_u64(defaults.max_ns))})
                 .mutates()
-                .handler(enable_histogram));
+                .coroutine(enable_histogram));
   table.add(Method("bdev_get_histogram", "Shows a bdev's latency histogram")
                 .with({Param("name", ParamType::string, "Name, alias or UUID").required()})
                 .result("{histogram: base64 of 64-bit little-endian counts, granularity, min_range, max_range, tsc_rate}")
@@ -273,7 +283,7 @@ void register_bdev_statistics_methods(rpc::MethodTable& table) {
                            .required()
                            .range(0, ~std::uint64_t{0})})
                 .mutates()
-                .handler(set_qd_sampling_period));
+                .coroutine(set_qd_sampling_period));
   add_histogram_methods(table);
 }
 

@@ -144,7 +144,7 @@ void Channel::look_for_timeouts() {
               (now_ns - oldest->start_ns) / ns_per_us, whereabouts(*oldest));
 }
 
-void Bdev::watch_changed() {
+void Bdev::watch_changed(std::move_only_function<void()> taken_up) {
   for_each_channel(
       [this](Channel& channel) {
         const std::lock_guard lock(state_->mutex);
@@ -152,15 +152,15 @@ void Bdev::watch_changed() {
         // I/Os that are in flight already count from their start.
         if (channel.core_->timeout_ns > 0) channel.look_for_timeouts();
       },
-      nullptr);
+      std::move(taken_up));
 }
 
-void Bdev::set_timeout(std::uint64_t timeout_us) {
+void Bdev::set_timeout(std::uint64_t timeout_us, std::move_only_function<void()> taken_up) {
   {
     const std::lock_guard lock(state_->mutex);
     state_->timeout_ns = timeout_us * ns_per_us;
   }
-  watch_changed();
+  watch_changed(std::move(taken_up));
 }
 
 std::uint64_t Bdev::timeout_us() const {
@@ -175,13 +175,13 @@ std::uint64_t Bdev::timed_out_ios() const {
   return sum;
 }
 
-void Bdev::set_histogram(std::shared_ptr<const HistogramShape> shape) {
+void Bdev::set_histogram(std::shared_ptr<const HistogramShape> shape, std::move_only_function<void()> taken_up) {
   {
     const std::lock_guard lock(state_->mutex);
     state_->past_histogram = shape != nullptr ? std::make_unique<Histogram>(shape) : nullptr;
     state_->histogram_shape = std::move(shape);
   }
-  watch_changed();
+  watch_changed(std::move(taken_up));
 }
 
 std::unique_ptr<Histogram> Bdev::histogram() const {
@@ -196,7 +196,7 @@ std::unique_ptr<Histogram> Bdev::histogram() const {
   return sum;
 }
 
-void Bdev::set_depth_period(std::uint64_t period_us) {
+void Bdev::set_depth_period(std::uint64_t period_us, std::move_only_function<void()> taken_up) {
   {
     const std::lock_guard lock(state_->mutex);
     if (state_->depth_period_us == 0) {
@@ -205,7 +205,7 @@ void Bdev::set_depth_period(std::uint64_t period_us) {
     }
     state_->depth_period_us = period_us;
   }
-  watch_changed();
+  watch_changed(std::move(taken_up));
 }
 
 Bdev::Depth Bdev::depth(std::uint64_t now_ns) const {

@@ -43,20 +43,8 @@ RpcResult<Json::Value> add_and_answer(std::shared_ptr<Bdev> bdev) {
 
 namespace {
 
-// Empty: time is up.
-using RemoveOutcome = std::optional<Result<void>>;
-
-// The removal and the deadline race for one promise; the loser finds it taken.
-struct RemoveRace {
-  RemoveRace() : deadline([this] { answer(std::nullopt); }) {}
-  void answer(RemoveOutcome outcome) {
-    if (std::exchange(answered, true)) return;
-    promise.set(std::move(outcome));
-  }
-  Promise<RemoveOutcome> promise;
-  bool answered = false;
-  Timer deadline;
-};
+// Longest wait for the threads of a bdev's channels. They answer between two callbacks.
+constexpr std::uint64_t take_up_us = 5'000'000;
 
 }  // namespace
 
@@ -65,17 +53,23 @@ Task<RpcResult<Json::Value>> remove_and_answer(std::string name, std::string pro
   if (bdev == nullptr) co_return no_such_bdev(name);
   if (bdev->info().product_name != product_name) co_return another_kind(name, bdev->info().product_name, product_name);
   const std::string true_name = bdev->name();
-  auto race = std::make_shared<RemoveRace>();
-  Thread::current()->arm_in_us(race->deadline, remove_answer_us);
-  Registry::instance().remove(true_name, [race](Result<void> removed) { race->answer(std::move(removed)); });
-  RemoveOutcome outcome = co_await race->promise;
-  race->deadline.disarm();
+  const auto answer = TimedAnswer<Result<void>>::within_us(remove_answer_us);
+  Registry::instance().remove(true_name, [answer](Result<void> removed) { answer->give(std::move(removed)); });
+  const std::optional<Result<void>> outcome = co_await answer->promise();
   if (!outcome.has_value()) {
     co_return std::unexpected(RpcError(-ETIMEDOUT, fmt::format("Timer expired: bdev '{}' is removed, but still waits for {}", true_name,
                                                                Registry::instance().removal_waits_for(true_name))));
   }
   if (!*outcome) co_return std::unexpected(RpcError(outcome->error()));
   co_return Json::Value(true);
+}
+
+std::shared_ptr<TimedAnswer<bool>> take_up() { return TimedAnswer<bool>::within_us(take_up_us); }
+
+RpcResult<Json::Value> taken_up(const std::optional<bool>& in_time, std::string_view what, const Bdev& bdev) {
+  if (in_time.has_value()) return Json::Value(true);
+  return std::unexpected(RpcError(-ETIMEDOUT, fmt::format("Timer expired: {} of bdev '{}' {} set, but not all of its threads go by that yet", what,
+                                                          bdev.name(), what.ends_with('s') ? "are" : "is")));
 }
 
 std::vector<Param> metadata_params() {

@@ -5,9 +5,11 @@
 #include <json/json.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "bdev/bdev.h"
+#include "reactor/timed_answer.h"
 #include "rpc/method.h"
 
 namespace catnap::bdev {
@@ -29,6 +31,11 @@ rpc::RpcResult<Json::Value> add_and_answer(std::shared_ptr<Bdev> bdev);
 
 // Removes a bdev of the module with that product name. -19 when there is none; -110 when it is removed but something still holds it (named).
 Task<rpc::RpcResult<Json::Value>> remove_and_answer(std::string name, std::string product_name);
+
+// For methods that every channel of a bdev has to hear of: `answer` is given when they have, taken_up() makes the reply of what came of it, -110 when
+// threads did not answer in 5 s. `what` was set, in the words of an error ("the limits").
+std::shared_ptr<TimedAnswer<bool>> take_up();
+rpc::RpcResult<Json::Value> taken_up(const std::optional<bool>& in_time, std::string_view what, const Bdev& bdev);
 
 // The parameters of protection information and metadata that SPDK's create methods have and these modules refuse unless they are off.
 std::vector<rpc::Param> metadata_params();

@@ -100,6 +100,11 @@ void StackedBdev::inherit(BdevInfo& info, const Bdev& base) {
   info.native_compare_and_write = info.native_copy = info.native_verify = true;
 }
 
+std::optional<std::uint64_t> StackedBdev::allocated_blocks() const {
+  if (num_blocks() != base().num_blocks() || block_size() != base().block_size()) return std::nullopt;
+  return base().allocated_blocks();
+}
+
 void StackedBdev::destroy(std::move_only_function<void()> done) {
   base_->descriptor.reset();
   done();

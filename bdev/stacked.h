@@ -79,6 +79,8 @@ class StackedBdev : public Bdev {
   ~StackedBdev() override;
   Bdev& base() const { return base_->descriptor->bdev(); }
   bool supports(Op op) const override { return base().supports(op); }
+  // The base's, where a block here is a block there.
+  std::optional<std::uint64_t> allocated_blocks() const override;
   // Closes the base, then done. A module that has more to free does that first and calls this.
   void destroy(std::move_only_function<void()> done) override;
 

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "reactor/thread.h"
-#include "reactor/timer.h"
+#include "reactor/timed_answer.h"
 
 namespace catnap::rpc {
 

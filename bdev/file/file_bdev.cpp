@@ -1,6 +1,7 @@
 // See file_bdev.h.
 #include "bdev/file/file_bdev.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace catnap::bdev {
@@ -14,6 +15,12 @@ FileBdev::FileBdev(BdevInfo info, std::shared_ptr<FileTarget> target, WorkerPool
 bool FileBdev::supports(Op op) const {
   if (op == Op::write_uncorrectable) return false;
   return !target_->readonly() || op == Op::read || op == Op::compare || op == Op::verify || op == Op::flush || op == Op::reset;
+}
+
+std::optional<std::uint64_t> FileBdev::allocated_blocks() const {
+  const std::optional<std::uint64_t> bytes = target_->allocated_bytes();
+  if (!bytes.has_value()) return std::nullopt;
+  return std::min((*bytes + block_size() - 1) / block_size(), num_blocks());
 }
 
 // close() may wait for a device; and the last reference goes here, as no channel is left.

@@ -16,6 +16,7 @@ class FileBdev : public Bdev {
  public:
   bool supports(Op op) const override;
   void destroy(std::move_only_function<void()> done) override;
+  std::optional<std::uint64_t> allocated_blocks() const override;
 
   FileTarget& target() const { return *target_; }
   std::shared_ptr<FileTarget> shared_target() const { return target_; }

@@ -135,6 +135,13 @@ Result<std::uint64_t> FileTarget::measure_blocks() const {
   return size / block_size_;
 }
 
+std::optional<std::uint64_t> FileTarget::allocated_bytes() const {
+  struct statx info{};
+  if (is_block_device_ || statx(fd_, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BLOCKS, &info) != 0) return std::nullopt;
+  if ((info.stx_mask & STATX_BLOCKS) == 0) return std::nullopt;
+  return info.stx_blocks * 512;  // statx(2): units of 512 bytes
+}
+
 int FileTarget::zero_range(std::uint64_t offset_bytes, std::uint64_t length_bytes) {
   const auto offset = static_cast<off_t>(offset_bytes);
   const auto length = static_cast<off_t>(length_bytes);

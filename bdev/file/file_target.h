@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "bdev/bdev.h"
@@ -41,6 +42,8 @@ class FileTarget {
   std::uint64_t num_blocks() const { return size_bytes_ / block_size_; }
   // The size now, in blocks; a rest that does not fill a block is left out. Errors: what the system says.
   Result<std::uint64_t> measure_blocks() const;
+  // What a regular file takes up, as far as this machine knows by itself (no file server is asked); empty for block devices. Any thread, never waits.
+  std::optional<std::uint64_t> allocated_bytes() const;
 
   // Makes blocks read as zero without moving data, durable after the next flush. 0, or a positive errno; EOPNOTSUPP: this medium cannot.
   int zero_range(std::uint64_t offset_bytes, std::uint64_t length_bytes);

@@ -281,6 +281,10 @@ Result<std::unique_ptr<Channel>> MallocBdev::create_channel(Thread& thread) {
   return std::make_unique<MallocChannel>(*this, thread, *memory_, bad_blocks_);
 }
 
+std::optional<std::uint64_t> MallocBdev::allocated_blocks() const {
+  return std::min((memory_->allocated_bytes() + block_size() - 1) / block_size(), num_blocks());
+}
+
 std::string MallocBdev::config_json() const {
   JsonObject params;
   params.add("name", name()).add("num_blocks", num_blocks()).add("block_size", block_size());

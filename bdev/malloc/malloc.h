@@ -45,6 +45,7 @@ class MallocBdev final : public Bdev {
 
   bool supports(Op op) const override;
   std::string config_json() const override;
+  std::optional<std::uint64_t> allocated_blocks() const override;
   void destroy(std::move_only_function<void()> done) override;
   const MallocMemory& memory() const { return *memory_; }
 

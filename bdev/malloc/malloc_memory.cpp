@@ -6,6 +6,7 @@
 #include <linux/falloc.h>
 #include <sched.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <bit>
@@ -171,6 +172,11 @@ void MallocMemory::lock_for_send(std::uint64_t offset_bytes, std::uint64_t lengt
 
 void MallocMemory::unlock_after_send(std::uint64_t offset_bytes, std::uint64_t length_bytes) {
   for (std::uint64_t at = offset_bytes, end = offset_bytes + length_bytes; at < end; at += within_stripe(at, end - at)) lock_of(at).unlock_shared();
+}
+
+std::uint64_t MallocMemory::allocated_bytes() const {
+  struct stat info{};
+  return fstat(memfd_, &info) == 0 ? static_cast<std::uint64_t>(info.st_blocks) * 512 : size_bytes_;  // stat(2): units of 512 bytes
 }
 
 }  // namespace catnap::bdev

@@ -47,6 +47,8 @@ class MallocMemory final : public transport::Lender {
   std::byte* base() const { return base_; }
   std::uint64_t size_bytes() const { return size_bytes_; }
   int memfd() const { return memfd_; }
+  // Of pages that were written and not cleared since. Any OS thread.
+  std::uint64_t allocated_bytes() const;
   StripeLock& lock_of(std::uint64_t offset_bytes) { return locks_[(offset_bytes / stripe_bytes) % lock_count]; }
   // Bytes from offset to the end of its stripe, at most length.
   static std::uint64_t within_stripe(std::uint64_t offset_bytes, std::uint64_t length_bytes) {

@@ -24,14 +24,12 @@ struct NullOptions {
 
 class NullBdev final : public Bdev {
  public:
-  static constexpr std::uint64_t max_size_bytes = std::uint64_t{1} << 62;  // byte offsets stay positive in signed 64 bits
-
   // Errors: EINVAL (sizes, named). Not yet in the Registry.
   static Result<std::shared_ptr<NullBdev>> create(NullOptions options);
 
   bool supports(Op op) const override;
   std::string config_json() const override;
-  // On app_thread. Errors: EINVAL (zero, too large), EBUSY (smaller while somebody has it open).
+  // On app_thread. Errors: EINVAL (zero), EBUSY (smaller while somebody has it open).
   Result<void> resize(std::uint64_t num_blocks);
 
  private:

@@ -39,7 +39,13 @@ Task<RpcResult<Json::Value>> remove(Params params) { return remove_and_answer(pa
 RpcResult<Json::Value> resize(const Params& params) {
   const auto bdev = std::dynamic_pointer_cast<NullBdev>(Registry::instance().find(params.string("name")));
   if (bdev == nullptr) return no_such_bdev(params.string("name"));
-  auto resized = bdev->resize(params.integer("new_size") * mib_bytes / bdev->block_size());
+  const std::uint64_t new_size_mib = params.integer("new_size");
+  const std::uint64_t blocks_a_mib = mib_bytes / bdev->block_size();
+  if (new_size_mib > ~std::uint64_t{0} / blocks_a_mib) {
+    return std::unexpected(RpcError(
+        -EINVAL, fmt::format("Invalid argument: new_size {} MiB are more than 2^64 - 1 blocks of {} bytes", new_size_mib, bdev->block_size())));
+  }
+  auto resized = bdev->resize(new_size_mib * blocks_a_mib);
   if (!resized) return std::unexpected(RpcError(resized.error()));
   return Json::Value(true);
 }
@@ -69,7 +75,7 @@ void register_bdev_null_methods(rpc::MethodTable& table) {
                 .coroutine(remove));
   table.add(Method("bdev_null_resize", "Gives a null bdev another size; it cannot shrink while it is open")
                 .with({Param("name", ParamType::string, "Name of the bdev").required(),
-                       Param("new_size", ParamType::integer, "MiB").required().range(1, NullBdev::max_size_bytes / mib_bytes)})
+                       Param("new_size", ParamType::integer, "MiB").required().range(1, ~std::uint64_t{0})})
                 .mutates()
                 .handler(resize));
 }

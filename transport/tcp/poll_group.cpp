@@ -10,6 +10,7 @@
 
 #include "reactor/base/check.h"
 #include "reactor/base/log_limit.h"
+#include "reactor/heap_trim.h"
 #include "transport/tcp/address.h"
 #include "transport/tcp/queue_pair.h"
 
@@ -46,15 +47,18 @@ struct PollGroup::Impl {
   std::unordered_map<QueuePair*, std::unique_ptr<QueuePair>> queue_pairs;
   std::move_only_function<void()> on_empty;
   bool shutting_down = false;
+  HeapTrim trim;
 };
 
 PollGroup::PollGroup(Thread& thread, TcpOptions options, transport::CommandSink& new_queue_sink)
     : thread_(thread),
-      impl_(new Impl{{thread, options, new_queue_sink, std::make_unique_for_overwrite<std::byte[]>(receive_buffer_bytes), {}, {}}, {}, {}, false}) {
+      impl_(
+          new Impl{{thread, options, new_queue_sink, std::make_unique_for_overwrite<std::byte[]>(receive_buffer_bytes), {}, {}}, {}, {}, false, {}}) {
   impl_->context.on_freed = [this](QueuePair& queue_pair) {
     impl_->queue_pairs.erase(&queue_pair);
     finished_count_.fetch_add(1, std::memory_order_relaxed);
     queue_count_.fetch_sub(1, std::memory_order_release);  // who sees it gone here finds it finished, too
+    impl_->trim.freed_one(impl_->queue_pairs.size());
     if (impl_->queue_pairs.empty() && impl_->on_empty) std::exchange(impl_->on_empty, {})();
   };
 }
