@@ -188,7 +188,7 @@ TEST_F(AbortTest, TheAnswerTellsWhatWasTooLate) {
   EXPECT_FALSE(abort(77, 1)) << "no such queue";
 }
 
-// Proves: access | Namespace removal under I/O | Base 2.0c 8.12
+// Proves: access | Namespace removal under I/O | Base 2.0c 8.11
 TEST_F(AbortTest, ARemovedNamespaceLetsEveryCommandEnd) {
   std::vector<std::pair<std::size_t, std::vector<std::uint16_t>>> started;
   for (std::size_t queue = 0; queue < io_.size(); ++queue) {
@@ -210,7 +210,7 @@ TEST_F(AbortTest, ARemovedNamespaceLetsEveryCommandEnd) {
   call("bdev_delay_delete", R"({"name": "Brief"})");
 }
 
-// Proves: access | Subsystem deletion under I/O | Base 2.0c 8.12
+// Proves: access | Subsystem deletion under I/O | Base 2.0c 8.11
 TEST_F(AbortTest, ADeletedSubsystemEndsItsConnectionsAndLetsGoOfTheDisk) {
   for (Connection& io : io_) {
     for (const Kind& kind : kinds()) kind.start(io, 2);

@@ -34,7 +34,7 @@ class MaskingTest : public AccessTest {
   Host b_;
 };
 
-// Proves: access | Namespace masking per host | Base 8.12
+// Proves: access | Namespace masking per host | Base 8.11
 TEST_F(MaskingTest, AMaskedNamespaceIsNotThereForAHost) {
   EXPECT_THAT(active_namespaces(a_.admin), ElementsAre(2));
   auto data = identify(a_.admin, nvme::Cns::namespace_data, 1);
@@ -46,7 +46,7 @@ TEST_F(MaskingTest, AMaskedNamespaceIsNotThereForAHost) {
   EXPECT_TRUE(succeeded(read(a_.io, 0, 512, 2)));
 }
 
-// Proves: access | Namespace masking per host | Base 8.12
+// Proves: access | Namespace masking per host | Base 8.11
 TEST_F(MaskingTest, ShownToOneHostItIsThereForThatOneAndOnlyThatOneIsTold) {
   auto event_a = ask_for_event(a_.admin, nvme::aec_namespace_attribute);
   auto event_b = ask_for_event(b_.admin, nvme::aec_namespace_attribute);
@@ -71,7 +71,7 @@ TEST_F(MaskingTest, ShownToOneHostItIsThereForThatOneAndOnlyThatOneIsTold) {
   EXPECT_TRUE(nothing_told(a_.admin, second)) << "nothing changed for this host";
 }
 
-// Proves: access | Namespace masking per host | Base 8.12
+// Proves: access | Namespace masking per host | Base 8.11
 TEST_F(MaskingTest, HiddenAgainItsCommandsEndWithTheirStatusAndNoneHangs) {
   show(host_a);
   show(host_b);

@@ -56,7 +56,7 @@ class ChangeTest : public ProtocolTest {
   bool deleted_ = false;
 };
 
-// Proves: access | Namespace removal under I/O | Base 2.0c 8.12
+// Proves: access | Namespace removal under I/O | Base 2.0c 8.11
 TEST_F(ChangeTest, ANamespaceRemovedWhileItsDataAreOnTheWay) {
   auto r2t = start_write();
   rpc("nvmf_subsystem_remove_ns", with_nqn(R"("nsid": 1)"));
@@ -94,7 +94,7 @@ TEST_F(ChangeTest, ARemovedListenerTakesItsQueuesAlong) {
   expect_queues_end();
 }
 
-// Proves: access | Subsystem deletion under I/O | Base 2.0c 8.12
+// Proves: access | Subsystem deletion under I/O | Base 2.0c 8.11
 TEST_F(ChangeTest, ADeletedSubsystemTakesItsQueuesAlong) {
   start_write();
   rpc("nvmf_delete_subsystem", with_nqn(""));

@@ -135,7 +135,7 @@ TEST_F(IdentifyTest, IoCommandSetPagesOfTheNvmCommandSet) {
   EXPECT_EQ(data_as<nvme::NamespaceList>(list).nsid[0], 1U);
 }
 
-// Proves: identify | I/O Command Set Combinations | Base 2.0c 5.17.2.19
+// Proves: identify | I/O Command Set Combinations | Base 2.0c 5.17.2.21
 TEST_F(IdentifyTest, TheOneCombinationOfCommandSetsIsNvm) {
   auto sets = identify(admin_, nvme::Cns::io_command_sets, 0, 0, 0xFFFF);
   ASSERT_TRUE(succeeded(sets));

@@ -304,7 +304,7 @@ TEST_F(AccessTest, WhereTheAddressMattersTheInformationIsNotCalledTheSame) {
   EXPECT_EQ(discovery_records(target->current(), host, local())[0].eflags, nvme::discovery_eflag_explicit_persistent);
 }
 
-// Proves: access | Discovery filters | Base 8.9
+// Proves: access | Discovery filters | Base 3.1.2.3
 TEST_F(AccessTest, FiltersKeepWhatEqualsTheConnection) {
   ASSERT_TRUE(on_app([&] { return target->set_allow_any_host(nqn, true); }).has_value());
   ASSERT_TRUE(listen_at("127.0.0.1").has_value());

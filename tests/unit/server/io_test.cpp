@@ -239,7 +239,7 @@ TEST(IoTest, EveryDeviceStatusHasItsNvmeStatus) {
     EXPECT_TRUE(nvme_status_of(final_word).dnr);
 }
 
-// Proves: access | Namespace removal under I/O | Base 2.0c 8.12
+// Proves: access | Namespace removal under I/O | Base 2.0c 8.11
 TEST(NamespaceTest, ARemovedOneIsHeldUntilItsIoIsDone) {
   ControllerBench bench;
   const auto pair = bench.connect_io();

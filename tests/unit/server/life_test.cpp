@@ -292,7 +292,7 @@ TEST(ControllerListTest, AllOfTheSubsystemOrThoseThatSeeANamespace) {
 
 // Proves: identify | Allocated Namespace List | Base 2.0c 5.17.2.9
 // Proves: identify | Identify Namespace of an allocated id | Base 2.0c 5.17.2.10
-// Proves: identify | I/O Command Set Combinations | Base 2.0c 5.17.2.19
+// Proves: identify | I/O Command Set Combinations | Base 2.0c 5.17.2.21
 TEST(IdentifyListsTest, AllocatedNamespacesAndCommandSets) {
   ControllerBench bench;
   auto hidden = bench.make_namespace(3, bench.disk);
