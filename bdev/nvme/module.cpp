@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "bdev/nvme/discovery.h"
 #include "reactor/base/check.h"
 #include "reactor/base/log.h"
 #include "reactor/runtime.h"
@@ -99,7 +100,9 @@ void NvmeModule::join(const std::shared_ptr<NvmeSubsystem>& subsystem, const std
   controller->on_give_up([this, weak_subsystem = std::weak_ptr(subsystem), weak = std::weak_ptr(controller)] {
     const auto from = weak_subsystem.lock();
     const auto lost = weak.lock();
-    if (from != nullptr && lost != nullptr) spawn(drop(from, lost));
+    if (from == nullptr || lost == nullptr) return;
+    spawn(drop(from, lost));
+    if (DiscoveryServices::instance() != nullptr) DiscoveryServices::instance()->controller_removed(lost->name(), lost->id());
   });
   subsystem->add(controller);
 }
@@ -153,6 +156,10 @@ Task<Result<void>> NvmeModule::detach(std::string name, std::optional<TransportI
 }
 
 Task<void> NvmeModule::shut_down() {
+  if (DiscoveryServices::instance() != nullptr) {
+    co_await DiscoveryServices::instance()->stop_all();
+    DiscoveryServices::set_instance(nullptr);
+  }
   while (!subsystems_.empty()) {
     std::string name = subsystems_.front()->name();
     auto detached = co_await detach(name, std::nullopt);

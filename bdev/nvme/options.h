@@ -89,6 +89,7 @@ struct ControllerOptions {
   std::uint32_t priority = 0;                    // SO_PRIORITY
   bool disable_sq_flow_control = false;
   std::optional<MultipathOptions> multipath_opts;  // of its bdevs; none: the module's
+  bool from_discovery = false;                     // a discovery service attached it, whose call brings it back
 };
 
 // The NQN of this process where nobody gives one: "nqn.2014-08.org.nvmexpress:uuid:" and a UUID made of the machine id, the same at each start.

@@ -1,0 +1,41 @@
+// JSON-RPC methods of the NVMe/TCP initiator: attach, detach, get, reset, enable, disable, set_options.
+// Owner: app_thread. Left out: paths, statistics, discovery, passthrough (nvme_path_rpc.h and others beside this).
+#pragma once
+
+#include <json/json.h>
+
+#include <vector>
+
+#include "bdev/nvme/options.h"
+#include "rpc/config_registry.h"
+#include "rpc/method.h"
+
+namespace catnap::bdev {
+
+// NvmeModule::instance() is there when methods are called.
+void register_bdev_nvme_methods(rpc::MethodTable& table);
+// bdev_nvme_set_options and the attach calls, in the order of attaching.
+void register_bdev_nvme_config(rpc::ConfigRegistry& registry);
+
+// --- for the family's other files ---
+// The address parameters: traddr, adrfam, trsvcid, subnqn, hostaddr, hostsvcid.
+std::vector<rpc::Param> transport_id_params();
+TransportId transport_id_of(const rpc::Params& params);
+// {trtype, adrfam, traddr, trsvcid, subnqn}.
+Json::Value transport_id_json(const TransportId& id);
+// Refuses any trtype but TCP in words.
+Result<void> check_trtype(const std::string& trtype);
+// ctrlr_loss_timeout_sec, reconnect_delay_sec, fast_io_fail_timeout_sec; what is not given is taken from `otherwise`.
+std::vector<rpc::Param> reconnect_params();
+ReconnectTimeouts reconnect_of(const rpc::Params& params, const ReconnectTimeouts& otherwise);
+bool has_reconnect(const rpc::Params& params);
+// multipath_opts as SPDK has it ({policy, selector, min_io}).
+rpc::Param multipath_opts_param();
+Result<MultipathOptions> multipath_opts_of(const rpc::Params& params);
+Json::Value multipath_opts_json(const MultipathOptions& options);
+
+// bdev_nvme_set_options (nvme_options_rpc.cpp).
+void register_bdev_nvme_options(rpc::MethodTable& table);
+Json::Value nvme_options_call(const NvmeOptions& options);
+
+}  // namespace catnap::bdev
