@@ -63,7 +63,7 @@ def load(chosen, server, port, mode, depth, client_cpu):
   busy_before, own_before = cpu_seconds(server, cpus)
   before = server.rpc.call("framework_get_reactors")["reactors"][0]
   started = time.monotonic()
-  done = subprocess.run([chosen.catnapd.parent / "catnap-perf", "--trsvcid", str(port), "--nqn", NQN, "--depth", str(depth), "--seconds", str(CELL_S),
+  done = subprocess.run([chosen.catnapd.parent / "catnap-perf", "--trsvcid", str(port), "--nqn", NQN, "--json", "--depth", str(depth), "--seconds", str(CELL_S),
                          "--cpu", str(client_cpu)], capture_output=True, text=True, timeout=120, check=True)
   seconds = time.monotonic() - started
   after = server.rpc.call("framework_get_reactors")["reactors"][0]
