@@ -8,9 +8,9 @@ import os
 import signal
 import sys
 
-from guest import HOST_ADDRESS, Guest, missing_prerequisite
-from harness import Cases, free_port, options, skip, wait_for
-from linux_host import FRIEND, STRANGER, FioRounds, Host, explain, judge, present, tidy
+from guest import HOST_ADDRESS
+from harness import Cases, free_port, options, wait_for
+from linux_host import FRIEND, STRANGER, FioRounds, present, run_program
 from targets import CatnapTarget
 
 NQN = "nqn.2026-11.io.catnap:access"
@@ -152,24 +152,17 @@ class AccessTarget(CatnapTarget):
     return self
 
 
+def prepare(target):
+  target.add_subsystem(NQN)
+  target.add_namespace(NQN, 1, SIZE_MIB)
+  return NQN
+
+
 def main():
   chosen = options(__doc__.split("\n", maxsplit=1)[0])
-  problem = missing_prerequisite()
-  if problem:
-    skip(problem)
-  target = AccessTarget(chosen.catnapd, chosen.logs)
-  with target, Guest("access", log_folder=chosen.logs) as guest:
-    target.add_subsystem(NQN)
-    target.add_namespace(NQN, 1, SIZE_MIB)
-    guest.check("modprobe nvme-tcp; modprobe crc32c-intel; modprobe crc32c_generic")
-    # Two hosts lose their connections on purpose.
-    host = Host(guest, target, NQN, "starting error recovery|Reconnecting in|Connect Invalid Data Parameter|is not allowed|keep.alive|I/O Error|timeout, ")
-    host.new_messages()
-    code = cases.run(host, chosen.only, tidy, judge, explain)
-    target.finish()
-    if code:
-      print(f"--- the target's log ends\n{target.log()[-6000:]}")
-  return code
+  # Two hosts lose their connections on purpose.
+  expected = "starting error recovery|Reconnecting in|Connect Invalid Data Parameter|is not allowed|keep.alive|I/O Error|timeout, "
+  return run_program(cases, chosen, "access", lambda: AccessTarget(chosen.catnapd, chosen.logs), prepare, expected)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,8 @@ import statistics
 import sys
 import time
 
-from guest import Guest, missing_prerequisite
-from harness import Cases, free_port, options, skip
-from linux_host import FioRounds, Host, explain, judge, tidy
+from harness import Cases, free_port, options
+from linux_host import FioRounds, run_program
 from targets import CatnapTarget
 
 NQN = "nqn.2026-11.io.catnap:ana"
@@ -176,24 +175,17 @@ def listener_goes(host):
   fio.finish()
 
 
+def prepare(target):
+  target.add_subsystem(NQN)
+  target.add_namespace(NQN, 1, SIZE_MIB)
+  return NQN
+
+
 def main():
   chosen = options(__doc__.split("\n", maxsplit=1)[0])
-  problem = missing_prerequisite()
-  if problem:
-    skip(problem)
-  target = TwoPathTarget(chosen.catnapd, chosen.logs)
-  with target, Guest("ana", log_folder=chosen.logs) as guest:
-    target.add_subsystem(NQN)
-    target.add_namespace(NQN, 1, SIZE_MIB)
-    guest.check("modprobe nvme-tcp; modprobe crc32c-intel; modprobe crc32c_generic")
-    # Losing a path, by state or by its listener, is what the cases ask for.
-    host = Host(guest, target, NQN, "starting error recovery|Reconnecting in|Failing|no usable path|ANA|I/O Error.*sct 0x3|timeout, ")
-    host.new_messages()
-    code = cases.run(host, chosen.only, tidy, judge, explain)
-    target.finish()
-    if code:
-      print(f"--- the target's log ends\n{target.log()[-6000:]}")
-  return code
+  # Losing a path, by state or by its listener, is what the cases ask for.
+  expected = "starting error recovery|Reconnecting in|Failing|no usable path|ANA|I/O Error.*sct 0x3|timeout, "
+  return run_program(cases, chosen, "ana", lambda: TwoPathTarget(chosen.catnapd, chosen.logs), prepare, expected)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ guest, which checks the cases. Left out: idle cost (idle_test.py), power cuts (p
 import re
 import sys
 
-from guest import HOST_ADDRESS, Guest, missing_prerequisite
-from harness import Cases, options, skip
-from linux_host import FRIEND, STRANGER, FioRounds, Host, explain, judge, present, tidy
+from guest import HOST_ADDRESS
+from harness import Cases, options
+from linux_host import FRIEND, STRANGER, FioRounds, present, run_program
 from targets import CatnapTarget, KernelTarget
 
 DISK_NQN = "nqn.2026-11.io.catnap:e2e"        # any host; namespaces 1 malloc, 2 uring, 3 aio
@@ -199,26 +199,17 @@ def connect_all(host):
 
 def main():
   chosen = options(__doc__.split("\n")[0], ("--target", {"choices": ["catnapd", "nvmet"], "default": "catnapd", "help": "whom to test (nvmet: the cases)"}))
-  problem = missing_prerequisite()
-  if problem:
-    skip(problem)
-  target = CatnapTarget(chosen.catnapd, chosen.logs) if chosen.target == "catnapd" else KernelTarget(chosen.logs)
-  with target, Guest("host", log_folder=chosen.logs) as guest:
+
+  def prepare(target):
     target.add_subsystem(DISK_NQN)
     for nsid, kind in ((1, "malloc"), (2, "uring"), (3, "aio")):
       target.add_namespace(DISK_NQN, nsid, SIZE_MIB, kind)
     target.add_subsystem(PRIVATE_NQN, any_host=False)
     target.allow_host(PRIVATE_NQN, FRIEND)
-    guest.check("modprobe nvme-tcp; modprobe ext4; modprobe crc32c-intel; modprobe crc32c_generic; nvme version")
-    host = Host(guest, target, DISK_NQN, EXPECTED)
-    host.new_messages()
-    code = cases.run(host, chosen.only, tidy, judge, explain)
-    if chosen.logs:
-      (chosen.logs / "host.dmesg.log").write_text(guest.check("dmesg"))
-    target.finish()
-    if code:
-      print(f"--- the target's log ends\n{target.log()[-6000:]}")
-  return code
+    return DISK_NQN
+
+  make_target = (lambda: CatnapTarget(chosen.catnapd, chosen.logs)) if chosen.target == "catnapd" else (lambda: KernelTarget(chosen.logs))
+  return run_program(cases, chosen, "host", make_target, prepare, EXPECTED, modules="nvme-tcp ext4")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ Left out: the guest as a machine (guest.py), the targets (targets.py), the cases
 """
 import re
 
-from guest import HOST_ADDRESS
+from guest import HOST_ADDRESS, Guest, missing_prerequisite
+from harness import skip
 
 FRIEND = "nqn.2014-08.org.nvmexpress:uuid:11111111-2222-3333-4444-555555555555"
 STRANGER = "nqn.2014-08.org.nvmexpress:uuid:66666666-7777-8888-9999-aaaaaaaaaaaa"
@@ -136,3 +137,26 @@ def judge(host):
 def explain(host):
   """What the kernel said during a case that failed."""
   return "--- the host's kernel during this case\n" + (host.new_messages() or host.last_messages)[-4000:]
+
+
+def run_program(cases, chosen, name, make_target, prepare, expected, modules="nvme-tcp", before=""):
+  """The main() of a program with one target, one Linux host and cases between them; returns the exit code. `make_target()` makes the target once it is
+  sure that there can be a guest, `prepare(target)` gives it what the cases use and returns the NQN of the first subsystem; `before` runs in the guest
+  before its `modules` are loaded. `expected`: what the kernel may say because the cases ask for it (a regular expression)."""
+  problem = missing_prerequisite()
+  if problem:
+    skip(problem)
+  target = make_target()
+  with target, Guest(name, log_folder=chosen.logs) as guest:
+    nqn = prepare(target)
+    loads = "; ".join(f"modprobe {module}" for module in (*modules.split(), "crc32c-intel", "crc32c_generic"))
+    guest.check(f"{before}; {loads}" if before else loads)
+    host = Host(guest, target, nqn, expected)
+    host.new_messages()
+    code = cases.run(host, chosen.only, tidy, judge, explain)
+    if chosen.logs:
+      (chosen.logs / f"{name}.dmesg.log").write_text(guest.check("dmesg"))
+    target.finish()
+    if code:
+      print(f"--- the target's log ends\n{target.log()[-6000:]}")
+  return code

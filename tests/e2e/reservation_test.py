@@ -7,9 +7,8 @@ Left out: every combination of type and command (tests/unit/server, tests/protoc
 import re
 import sys
 
-from guest import Guest, missing_prerequisite
-from harness import Cases, options, skip
-from linux_host import FRIEND, STRANGER, Host, explain, judge, tidy
+from harness import Cases, options
+from linux_host import FRIEND, STRANGER, run_program
 from targets import CatnapTarget
 
 NQN = "nqn.2026-11.io.catnap:reservations"
@@ -142,21 +141,11 @@ class ReservationTarget(CatnapTarget):
 
 def main():
   chosen = options(__doc__.split("\n", maxsplit=1)[0])
-  problem = missing_prerequisite()
-  if problem:
-    skip(problem)
-  target = ReservationTarget(chosen.catnapd, chosen.logs)
-  with target, Guest("reservations", log_folder=chosen.logs) as guest:
-    # Two hosts in one kernel: multipathing would make their controllers two paths of one host.
-    guest.check("modprobe nvme-core multipath=N; modprobe nvme-tcp; modprobe crc32c-intel; modprobe crc32c_generic")
-    # Refused writes are what the cases ask for.
-    host = Host(guest, target, NQN, "[Rr]eservation [Cc]onflict|reservation conflict|sct 0x0 / sc 0x83|critical nexus error|I/O error")
-    host.new_messages()
-    code = cases.run(host, chosen.only, tidy, judge, explain)
-    target.finish()
-    if code:
-      print(f"--- the target's log ends\n{target.log()[-6000:]}")
-  return code
+  # Refused writes are what the cases ask for.
+  expected = "[Rr]eservation [Cc]onflict|reservation conflict|sct 0x0 / sc 0x83|critical nexus error|I/O error"
+  # Two hosts in one kernel: multipathing would make their controllers two paths of one host.
+  return run_program(cases, chosen, "reservations", lambda: ReservationTarget(chosen.catnapd, chosen.logs), lambda target: NQN, expected,
+                     before="modprobe nvme-core multipath=N")
 
 
 if __name__ == "__main__":
