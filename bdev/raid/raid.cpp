@@ -52,23 +52,12 @@ Result<void> RaidLevel::stop_scrub() { return start_scrub({}); }
 
 // ---- turns
 
-Promise<bool> RaidTurns::take() {
-  Promise<bool> turn;
-  if (!taken_) {
-    taken_ = true;
-    turn.set(true);
-  } else {
-    waiting_.push_back(turn);
-  }
-  return turn;
-}
-
 void RaidTurns::give() {
   if (waiting_.empty()) {
     taken_ = false;
     return;
   }
-  waiting_.front().set(true);
+  Thread::current()->send([next = waiting_.front()] { next.resume(); });
   waiting_.pop_front();
 }
 
@@ -203,8 +192,7 @@ Task<Result<void>> RaidArray::try_start(bool forced) {
 Task<Result<void>> RaidArray::bring_up(bool forced) {
   for (const auto& each : members_) {
     if (!each->present() || each->state == MemberState::failed) continue;
-    Result<void> attached = co_await bdev_->attach_lane(each->slot);
-    if (!attached) co_return attached;
+    bdev_->set_lane(each->slot);
   }
   Result<void> started = co_await level_->start(forced);
   if (!started) co_return started;

@@ -17,6 +17,7 @@
 // Left out: JSON-RPC (raid_rpc.h).
 #pragma once
 
+#include <coroutine>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -24,6 +25,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "bdev/bdev.h"
@@ -204,13 +206,23 @@ class RaidTurns {
    private:
     std::shared_ptr<RaidTurns> turns_;
   };
-  // It is the caller's turn when this has a value; then it holds a Turn until it is done.
-  Promise<bool> take();
+  // `co_await turns->take();`: it is the caller's turn then (at once when it is nobody's), and it holds a Turn until it is done.
+  class Taking {
+   public:
+    explicit Taking(RaidTurns& turns) : turns_(turns) {}
+    bool await_ready() const noexcept { return !std::exchange(turns_.taken_, true); }
+    void await_suspend(std::coroutine_handle<> waiter) const { turns_.waiting_.push_back(waiter); }
+    void await_resume() const noexcept {}
+
+   private:
+    RaidTurns& turns_;
+  };
+  Taking take() { return Taking(*this); }
 
  private:
   void give();
   bool taken_ = false;
-  std::deque<Promise<bool>> waiting_;
+  std::deque<std::coroutine_handle<>> waiting_;
 };
 
 // One array, from its creation to its deletion. Always in a shared_ptr: sequences under way keep it.

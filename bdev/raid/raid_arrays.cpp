@@ -90,11 +90,7 @@ Task<void> RaidArrays::examine(std::shared_ptr<Bdev> bdev) {
     if (!outcome) log_warning("raid '{}': {}", array->name(), outcome.error().message);
   }
   if (!Registry::instance().claimed_by(*bdev).empty() || Registry::instance().find(bdev->name()) != bdev) co_return;
-  // Open, so that it stays while it is read.
-  auto opened = Registry::instance().open(bdev->name(), "raid examine", Claim::none, nullptr);
-  if (!opened) co_return;
   Result<std::optional<Superblock>> found = co_await read_raid_superblock(bdev);
-  opened->reset();
   if (!found) {
     log_warning("raid: superblock of bdev '{}': {}", bdev->name(), found.error().message);
     co_return;

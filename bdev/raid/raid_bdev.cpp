@@ -80,7 +80,7 @@ struct LaneRound {
 
 }  // namespace
 
-Task<Result<void>> RaidBdev::attach_lane(std::uint32_t slot) {
+void RaidBdev::set_lane(std::uint32_t slot) {
   const RaidMember& member = array_->member(slot);
   {
     const std::lock_guard lock(mutex_);
@@ -89,6 +89,10 @@ Task<Result<void>> RaidBdev::attach_lane(std::uint32_t slot) {
     lanes_[slot].data_blocks = member.data_blocks;
   }
   look_at_support();
+}
+
+Task<Result<void>> RaidBdev::attach_lane(std::uint32_t slot) {
+  set_lane(slot);
   auto round = std::make_shared<LaneRound>();
   const Promise<bool> all;
   for_each_channel(

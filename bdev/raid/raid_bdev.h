@@ -74,6 +74,8 @@ class RaidBdev final : public Bdev, public StackLevel {
   // (the lane is detached again everywhere). On app_thread, one at a time.
   Task<Result<void>> attach_lane(std::uint32_t slot);
   Task<void> detach_lane(std::uint32_t slot);
+  // The same before there are channels.
+  void set_lane(std::uint32_t slot);
   // Asks the level again what is supported; done by attach and detach.
   void look_at_support();
   // Publishes a new size (RaidLevel::grow()).

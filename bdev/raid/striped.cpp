@@ -7,6 +7,7 @@
 #include <bit>
 
 #include "bdev/raid/striped_channel.h"
+#include "bdev/raid/superblock_io.h"
 
 namespace catnap::bdev {
 
@@ -85,8 +86,16 @@ Result<void> StripedLevel::shape(BdevInfo& info) {
   layout_.members = static_cast<std::uint32_t>(array().members().size());
   for (const auto& member : array().members()) {
     if (!member->present()) continue;
-    member->data_offset_blocks = 0;
+    member->data_offset_blocks = array().options().superblock ? superblock_data_offset_bytes / info.block_size : 0;
     member->data_blocks = usable_blocks(*member);
+    if (!known_blocks_.empty()) {
+      const std::uint64_t known = known_blocks_[member->slot];
+      if (member->data_blocks < known) {
+        return fail(EINVAL, fmt::format("Invalid argument: base_bdev '{}' has {} blocks for data, raid bdev '{}' has {} there", member->name,
+                                        member->data_blocks, array().name(), known));
+      }
+      member->data_blocks = known;
+    }
     if (member->data_blocks == 0) {
       return fail(EINVAL, fmt::format("Invalid argument: base_bdev '{}' of {} blocks of {} bytes is smaller than a strip of {} KiB", member->name,
                                       member->bdev().num_blocks(), info.block_size, array().options().strip_size_kib));
@@ -99,19 +108,94 @@ Result<void> StripedLevel::shape(BdevInfo& info) {
 Task<Result<bool>> StripedLevel::ready(bool forced) {
   std::string missing;
   for (const auto& member : array().members()) {
-    if (!member->present()) missing += fmt::format("{}'{}'", missing.empty() ? "" : ", ", member->name);
+    if (member->present()) continue;
+    missing += missing.empty() ? "" : ", ";
+    missing += member->name.empty() ? fmt::format("of slot {}", member->slot) : fmt::format("'{}'", member->name);
   }
-  if (missing.empty()) co_return true;
+  if (missing.empty()) {
+    Result<void> read;
+    if (array().options().superblock) read = co_await read_superblocks();
+    if (!read) co_return std::unexpected(read.error());
+    co_return true;
+  }
   array().set_waits_for(fmt::format("base bdev {}", missing));
   if (forced) {
-    co_return fail(EINVAL, fmt::format("Invalid argument: {} '{}' cannot start without {}: its data is spread over all members",
+    co_return fail(EINVAL, fmt::format("Invalid argument: {} '{}' cannot start without base bdev {}: its data is spread over all members",
                                        raid_kind_name(array().options().kind), array().name(), missing));
   }
   co_return false;
 }
 
+Result<void> StripedLevel::keep_newest(const RaidMember& member, const std::optional<Superblock>& found) {
+  const bool ours = found && found->array_uuid == uuid_from_text(array().uuid());
+  if (!array().is_on_disk()) {  // it is being created
+    if (!found || ours) return {};
+    return fail(EEXIST, fmt::format("File exists: base_bdev '{}' has a superblock of raid bdev '{}' with UUID {}; clear it first", member.name,
+                                    found->name, uuid_text(found->array_uuid)));
+  }
+  if (!ours || found->this_slot != member.slot || found->slots.size() != array().members().size()) {
+    return fail(EINVAL, fmt::format("Invalid argument: base_bdev '{}' has no superblock of slot {} of raid bdev '{}'", member.name, member.slot,
+                                    array().name()));
+  }
+  if (!superblock_ || superblock_->events < found->events) superblock_ = found;
+  return {};
+}
+
+Task<Result<void>> StripedLevel::read_superblocks() {
+  superblock_.reset();
+  for (const auto& member : array().members()) {
+    Result<std::optional<Superblock>> found = co_await read_raid_superblock(member->bdev().shared_from_this());
+    if (!found) co_return std::unexpected(found.error());
+    auto kept = keep_newest(*member, *found);
+    if (!kept) co_return kept;
+  }
+  if (superblock_) {
+    known_blocks_.clear();
+    for (const SuperblockSlot& slot : superblock_->slots) known_blocks_.push_back(slot.data_blocks);
+  }
+  co_return Result<void>();
+}
+
+// One member after the other: the newest event count is the one that counts, and says nothing that the blocks of older ones contradict.
+Task<Result<void>> StripedLevel::write_superblocks() {
+  Superblock next = superblock_.value_or(Superblock());
+  const RaidOptions& options = array().options();
+  const Bdev& bdev = *array().bdev();
+  next.name = array().name();
+  next.array_uuid = uuid_from_text(array().uuid());
+  next.level = options.kind == RaidKind::raid0 ? 0 : 0xffffffff;
+  next.block_size = bdev.block_size();
+  next.strip_size_kib = options.strip_size_kib;
+  next.data_offset_blocks = superblock_data_offset_bytes / bdev.block_size();
+  next.events += 1;
+  next.num_blocks = 0;
+  next.slots.resize(array().members().size());
+  for (const auto& member : array().members()) {
+    SuperblockSlot& slot = next.slots[member->slot];
+    if (slot.state == SlotState::empty) slot.member_uuid = uuid_from_text(random_uuid());
+    slot.state = SlotState::in_sync;
+    slot.data_blocks = member->data_blocks;
+    next.num_blocks += member->data_blocks;
+  }
+  superblock_ = next;
+  for (const auto& member : array().members()) {
+    next.this_slot = member->slot;
+    Result<void> written = co_await write_raid_superblock(member->bdev().shared_from_this(), next);
+    if (!written) co_return written;
+  }
+  co_return Result<void>();
+}
+
 Task<Result<void>> StripedLevel::start(bool) {
-  for (const auto& member : array().members()) array().set_member_state(member->slot, MemberState::in_sync);
+  if (array().options().superblock && !superblock_) {
+    Result<void> written = co_await write_superblocks();
+    if (!written) co_return written;
+  }
+  known_blocks_.clear();
+  for (const auto& member : array().members()) {
+    known_blocks_.push_back(member->data_blocks);
+    array().set_member_state(member->slot, MemberState::in_sync);
+  }
   co_return Result<void>();
 }
 
@@ -137,6 +221,15 @@ Task<Result<void>> StripedLevel::remove_member(std::uint32_t slot) {
                                     raid_kind_name(array().options().kind), array().name(), array().member(slot).name));
 }
 
-Task<Result<std::uint64_t>> StripedLevel::grow() { co_return std::max(array().bdev()->num_blocks(), grown_size()); }
+Task<Result<std::uint64_t>> StripedLevel::grow() {
+  const std::uint64_t size = std::max(array().bdev()->num_blocks(), grown_size());
+  if (size == array().bdev()->num_blocks()) co_return size;
+  for (const auto& member : array().members()) known_blocks_[member->slot] = member->data_blocks;
+  if (array().options().superblock) {
+    Result<void> written = co_await write_superblocks();
+    if (!written) co_return std::unexpected(written.error());
+  }
+  co_return size;
+}
 
 }  // namespace catnap::bdev

@@ -10,10 +10,12 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "bdev/raid/raid.h"
 #include "bdev/raid/raid_bdev.h"
+#include "bdev/raid/superblock.h"
 
 namespace catnap::bdev {
 
@@ -52,7 +54,7 @@ class StripedLevel : public RaidLevel {
   Task<Result<std::uint64_t>> grow() final;
 
  protected:
-  // From members' data_blocks (already whole strips): the layout, and how many blocks the array has.
+  // From members' data_blocks (already whole strips): the layout, and how many blocks the array has. raid0 sets them to what it uses.
   virtual std::uint64_t lay_out(StripedLayout& layout) const = 0;
   // How many blocks the array may have now that members have these sizes, with every block where it is.
   virtual std::uint64_t grown_size() const = 0;
@@ -61,7 +63,14 @@ class StripedLevel : public RaidLevel {
   std::uint64_t strip_blocks() const { return std::uint64_t{1} << layout_.strip_shift; }
 
  private:
+  Task<Result<void>> read_superblocks();
+  Task<Result<void>> write_superblocks();
+  Result<void> keep_newest(const RaidMember& member, const std::optional<Superblock>& found);
+
   StripedLayout layout_;
+  std::optional<Superblock> superblock_;  // the newest of those read, or what was written last
+  // Blocks that each member gave when the array was online before: later sizes must not move what is behind them.
+  std::vector<std::uint64_t> known_blocks_;
 };
 
 std::unique_ptr<RaidLevel> make_raid0_level(RaidArray& array);

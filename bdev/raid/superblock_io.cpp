@@ -3,8 +3,7 @@
 
 #include <fmt/core.h>
 
-#include <cstdlib>
-#include <new>
+#include <algorithm>
 #include <vector>
 
 namespace catnap::bdev {
@@ -12,7 +11,7 @@ namespace {
 
 // One I/O of a coroutine, with memory of its own. Shared: it stays until the bdev has answered.
 struct OneIo {
-  OneIo(Op op, std::uint64_t offset_blocks, std::uint64_t num_blocks, std::size_t bytes) {
+  OneIo(Op op, std::uint64_t offset_blocks, std::uint64_t num_blocks, std::size_t bytes) : deadline([this] { give_up(); }) {
     if (bytes > 0) memory.resize(bytes);
     iov = {memory.data(), bytes};
     io.op = op;
@@ -21,11 +20,26 @@ struct OneIo {
     io.iov = bytes > 0 ? &iov : nullptr;
     io.iov_count = bytes > 0 ? 1 : 0;
     io.context = this;
-    io.done = [](BdevIo& ended) { static_cast<OneIo*>(ended.context)->ended.set(ended.status); };
+    io.done = [](BdevIo& ended) {
+      auto& one = *static_cast<OneIo*>(ended.context);
+      one.under_way = false;
+      one.ended.set(ended.status);
+    };
+  }
+  void start() {
+    under_way = true;
+    channel->submit(io);
+  }
+  // Takes it back where that is possible.
+  void give_up() {
+    if (under_way) channel->abort(io);
   }
   BdevIo io;
   std::vector<std::byte> memory;
   iovec iov{};
+  ChannelRef channel;
+  bool under_way = false;
+  Timer deadline;
   Promise<Status> ended;
 };
 
@@ -36,11 +50,20 @@ Result<void> outcome_of(Status status, const char* what, const Bdev& bdev) {
   return fail(EIO, fmt::format("Input/output error: {} the superblock of bdev '{}': {}", what, bdev.name(), status_name(status)));
 }
 
+// Neither a bdev that does not answer nor one that is being removed keeps the caller, or the removal, waiting if it can give the I/O back.
 Task<Result<void>> run(std::shared_ptr<Bdev> bdev, std::shared_ptr<OneIo> one, const char* what) {
+  auto opened = Registry::instance().open(bdev->name(), "raid superblock", Claim::none, [weak = std::weak_ptr(one)](Event event) {
+    if (const auto alive = weak.lock(); alive != nullptr && event == Event::removed) alive->give_up();
+  });
+  if (!opened) co_return std::unexpected(opened.error());
   auto channel = bdev->get_channel();
   if (!channel) co_return std::unexpected(channel.error());
-  (*channel)->submit(one->io);
+  one->channel = std::move(*channel);
+  Thread::current()->arm_in_us(one->deadline, superblock_io_limit_us);
+  one->start();
   const Status status = co_await one->ended;
+  one->deadline.disarm();
+  one->channel = {};
   co_return outcome_of(status, what, *bdev);
 }
 

@@ -12,6 +12,9 @@
 
 namespace catnap::bdev {
 
+// How long each I/O of these may take before it is taken back: far above what a disk needs, and below what callers of RPCs wait for.
+inline constexpr std::uint64_t superblock_io_limit_us = 5'000'000;
+
 // The newer copy; nothing: there is none (or the bdev is too small for one). Errors: EIO (cannot be read), EILSEQ (both are broken),
 // EPROTONOSUPPORT (written by a later version).
 Task<Result<std::optional<Superblock>>> read_raid_superblock(std::shared_ptr<Bdev> bdev);

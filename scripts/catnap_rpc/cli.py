@@ -9,7 +9,7 @@ import json
 import shlex
 import sys
 
-from . import app_commands, bdev_commands, block_commands, config, nvmf_commands, stack_commands
+from . import app_commands, bdev_commands, block_commands, config, nvme_commands, nvme_path_commands, nvmf_commands, raid_commands, stack_commands
 from .client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Client, DryRunClient, RecordingClient, RpcFailure
 from .command import print_result
 
@@ -60,7 +60,7 @@ def make_parser():
     parser.add_argument("--server", dest="is_server", action="store_true",
                         help="read commands from standard input and end each one's output with **STATUS=0 or **STATUS=1, for use as a coprocess")
     subparsers = parser.add_subparsers(dest="command", metavar="command", title="commands", parser_class=Parser)
-    for table in (app_commands, bdev_commands, block_commands, stack_commands, nvmf_commands):
+    for table in (app_commands, bdev_commands, block_commands, stack_commands, raid_commands, nvme_commands, nvme_path_commands, nvmf_commands):
         for command in table.COMMANDS:
             command.add_to(subparsers)
     config.add_parsers(subparsers)

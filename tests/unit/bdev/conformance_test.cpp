@@ -343,7 +343,7 @@ TEST_P(Conformance, TellsItsOpenersOfAnotherSize) {
       file_bdev->take_size(*file_bdev->target().measure_blocks());
     }
   });
-  if (GetParam().has("split")) {
+  if (GetParam().keeps_its_size()) {
     bench_.settle();
     EXPECT_EQ(told, 0);
     EXPECT_EQ(bdev_->num_blocks(), before);
@@ -354,7 +354,7 @@ TEST_P(Conformance, TellsItsOpenersOfAnotherSize) {
     EXPECT_EQ(write(2 * before - 1, bytes), Status::ok);
     EXPECT_EQ(read(2 * before - 1, 1), expected(bytes));
   }
-  if (file_bdev != nullptr && !GetParam().has("split")) {
+  if (file_bdev != nullptr && !GetParam().keeps_its_size()) {
     // A file that was cut short under us gives errors, no data made up.
     file_.resize(file_.size_bytes());
     Bytes behind(block_);

@@ -9,6 +9,7 @@
 #include "bdev/delay/delay.h"
 #include "bdev/error/error.h"
 #include "bdev/passthru/passthru.h"
+#include "bdev/raid/raid_arrays.h"
 #include "bdev/split/split.h"
 
 namespace catnap::bdev {
@@ -97,6 +98,33 @@ Layer crypto_layer() {
   return layer;
 }
 
+// An array of both halves of the base.
+Layer array_layer(RaidKind kind) {
+  Layer layer;
+  layer.name = raid_kind_name(kind);
+  layer.make = [kind](const std::shared_ptr<Bdev>& base) -> std::shared_ptr<Bdev> {
+    SplitOptions halves;
+    halves.base_bdev_name = base->name();
+    halves.count = 2;
+    RaidOptions options;
+    options.name = over(*base, kind == RaidKind::raid0 ? "R0" : "RC");
+    options.kind = kind;
+    options.strip_size_kib = 16;
+    auto parts = SplitBdev::create(halves, base);
+    EXPECT_TRUE(parts.has_value());
+    if (!parts) return nullptr;
+    for (const auto& part : *parts) {
+      EXPECT_TRUE(Registry::instance().add(part).has_value());
+      options.members.push_back(part->name());
+    }
+    const std::string name = options.name;
+    spawn<Result<void>>(RaidArrays::instance().create(std::move(options)),
+                        [](Result<void> created) { EXPECT_TRUE(created.has_value()) << created.error().message; });
+    return Registry::instance().find(name);
+  };
+  return layer;
+}
+
 class StarvedChannel final : public StackedChannel {
  public:
   StarvedChannel(Bdev& bdev, Thread& thread, ChannelRef base_channel, std::uint32_t every)
@@ -146,7 +174,25 @@ Stack stack_of(const Module& bottom, std::vector<Layer> layers) {
 
 }  // namespace
 
-std::vector<Layer> all_layers() { return {passthru_layer(), delay_layer(), error_layer(), split_layer(), crypto_layer()}; }
+std::vector<Layer> all_layers() {
+  return {passthru_layer(), delay_layer(), error_layer(), split_layer(), crypto_layer(), array_layer(RaidKind::raid0)};
+}
+
+Layer concat_layer() { return array_layer(RaidKind::concat); }
+
+std::shared_ptr<Bdev> add_layer(const Layer& layer, const std::shared_ptr<Bdev>& base) {
+  auto made = layer.make(base);
+  if (made == nullptr || Registry::instance().find(made->name()) == made) return made;
+  const auto added = Registry::instance().add(made);
+  EXPECT_TRUE(added.has_value());
+  return added ? made : nullptr;
+}
+
+void forget_arrays() {
+  for (const auto& array : RaidArrays::instance().all()) {
+    spawn<Result<void>>(RaidArrays::instance().remove(array->name(), false), [](Result<void> removed) { EXPECT_TRUE(removed.has_value()); });
+  }
+}
 
 Layer starved_layer(std::uint32_t every) {
   Layer layer;
@@ -158,6 +204,7 @@ Layer starved_layer(std::uint32_t every) {
 
 bool Stack::scrambles() const { return std::ranges::any_of(layers, &Layer::scrambles); }
 bool Stack::is_slow() const { return bottom.is_file || std::ranges::any_of(layers, &Layer::is_slow); }
+bool Stack::keeps_its_size() const { return has("split") || has("raid0") || has("concat"); }
 bool Stack::has(std::string_view layer_name) const {
   return std::ranges::any_of(layers, [&](const Layer& layer) { return layer.name == layer_name; });
 }
@@ -169,6 +216,7 @@ std::vector<Stack> all_stacks() {
   for (const Module& module : all_modules()) {
     if (module.name == "malloc") memory = module;
     stacks.push_back(stack_of(module, {}));
+    if (module.name == "null" || module.name == "malloc") stacks.push_back(stack_of(module, {concat_layer()}));
     // The other manners of the file modules differ below what a layer sees.
     if (module.name != "null" && module.name != "malloc" && module.name != "uring" && module.name != "aio") continue;
     for (const Layer& layer : all_layers()) {

@@ -17,12 +17,19 @@ struct Layer {
   bool scrambles = false;  // what was never written here reads as noise
   bool halves = false;     // half as large as its base
   bool is_slow = false;    // by timers
-  // Over `base`, which is registered; not registered itself. On app_thread.
+  // Over `base`, which is registered; add_layer() registers it where the module has not. On app_thread.
   std::function<std::shared_ptr<Bdev>(const std::shared_ptr<Bdev>& base)> make;
 };
 
-// passthru, delay, error, split, crypto.
+// Makes it and has it registered; null after a failure.
+std::shared_ptr<Bdev> add_layer(const Layer& layer, const std::shared_ptr<Bdev>& base);
+// Arrays outlive their members; this takes all of them away when their bdevs are gone. On app_thread.
+void forget_arrays();
+
+// passthru, delay, error, split, crypto, raid0.
 std::vector<Layer> all_layers();
+// concat: as raid0 but for the arithmetic.
+Layer concat_layer();
 // A module of the tests' own, whose execute() has no resources at every n-th call (2 or more).
 Layer starved_layer(std::uint32_t every);
 
@@ -39,6 +46,8 @@ struct Stack {
   // The bottom's size for module_size_bytes at the top.
   std::uint64_t bottom_bytes() const;
   bool has(std::string_view layer_name) const;
+  // Parts of split bdevs stay as they were cut, and so does what stands on them.
+  bool keeps_its_size() const;
 };
 
 // Every module, every layer on every kind of module, every layer on every layer, and each layer on a base that is out of resources now and then.

@@ -145,6 +145,7 @@ TEST_P(StackThreads, NoBlockIsEverSeenHalfWritten) {
   std::shared_ptr<Bdev> bottom, top;
   std::atomic<int> running{users_count};
   const auto remove = [&] {
+    forget_arrays();
     Registry::instance().remove(bottom->name(), [&](Result<void> removed) {
       EXPECT_TRUE(removed.has_value());
       runtime->request_stop();
@@ -172,8 +173,8 @@ TEST_P(StackThreads, NoBlockIsEverSeenHalfWritten) {
     ASSERT_NE(bottom, nullptr) << why;
     ASSERT_TRUE(Registry::instance().add(bottom).has_value());
     for (const Layer& layer : GetParam().layers) {
-      top = layer.make(top);
-      ASSERT_TRUE(Registry::instance().add(top).has_value());
+      top = add_layer(layer, top);
+      ASSERT_NE(top, nullptr);
     }
     const auto reactors = runtime->reactors();
     for (std::size_t i = 0; i < users_count; ++i) {
