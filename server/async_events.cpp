@@ -26,6 +26,7 @@ constexpr std::array<Notice, AsyncEvents::kinds> notices = {{
     notice_of(nvme::aec_namespace_attribute, nvme::AsyncNoticeInfo::namespace_attribute_changed, nvme::LogPage::changed_namespaces),
     notice_of(nvme::aec_ana_change, nvme::AsyncNoticeInfo::ana_changed, nvme::LogPage::ana),
     notice_of(nvme::aec_discovery_change, nvme::AsyncNoticeInfo::discovery_log_changed, nvme::LogPage::discovery),
+    notice_of(nvme::aec_host_discovery_change, nvme::AsyncNoticeInfo::host_discovery_log_changed, nvme::LogPage::host_discovery),
     {0, nvme::AsyncEventType::io_command_set, static_cast<std::uint8_t>(nvme::AsyncIoInfo::reservation_log_available), nvme::LogPage::reservation},
 }};
 

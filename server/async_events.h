@@ -18,9 +18,10 @@ class AsyncEvents {
     namespace_attribute,
     ana_change,
     discovery_log,
+    host_discovery_log,
     reservation_log,  // always on: feature 82h says what gets into the log
   };
-  static constexpr std::size_t kinds = 6;
+  static constexpr std::size_t kinds = 7;
 
   // The bit of OAES (but for health) and of feature 0Bh; 0: always on.
   static std::uint32_t bit(Kind kind);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "reactor/base/log_limit.h"
+#include "server/discovery_view.h"
 #include "server/server_log.h"
 #include "transport/nvme/identify.h"
 
@@ -49,7 +50,7 @@ const SubsystemSnapshot::ListenerEntry* Controller::listener(const SubsystemSnap
 }
 
 std::uint32_t Controller::supported_events(const SubsystemSnapshot& subsystem) const {
-  if (discovery_) return nvme::oaes_discovery_change;
+  if (discovery_) return nvme::oaes_discovery_change | nvme::oaes_host_discovery_change;
   return nvme::oaes_namespace_attribute | (subsystem.ana_reporting ? nvme::oaes_ana_change : 0U);
 }
 
@@ -150,6 +151,12 @@ void Controller::reservation_notice(std::uint32_t nsid, nvme::ReservationNotice 
 void Controller::discovery_changed() {
   if (closed_ || !discovery_) return;
   events_.raise(AsyncEvents::Kind::discovery_log);
+  deliver_events();
+}
+
+void Controller::host_log_changed(const std::string& subnqn, const std::string& hostnqn) {
+  if (closed_ || !discovery_ || (hostnqn != host().hostnqn && !knows_hosts_of(*group().snapshot(), subnqn, host().hostnqn))) return;
+  events_.raise(AsyncEvents::Kind::host_discovery_log);
   deliver_events();
 }
 

@@ -65,6 +65,8 @@ class Controller final : public ServedQueue {
   void ana_changed();
   void reservation_notice(std::uint32_t nsid, nvme::ReservationNotice type);
   void discovery_changed();
+  // A host came to, or left, a subsystem: told by a discovery controller whose host may know of it.
+  void host_log_changed(const std::string& subnqn, const std::string& hostnqn);
   // A command ended with an error that is none of the host's: counted, and told to hosts that asked. Any OS thread.
   void note_error(nvme::Status status);
   // The whole subsystem is reset (property NSSR of any of its controllers).

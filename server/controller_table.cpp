@@ -53,7 +53,8 @@ std::expected<std::shared_ptr<Controller>, ConnectFailure> ControllerTable::crea
     entry.admin.cntlid = last;
     entry.hostid = queue.host.hostid;
     entry.discovery = subsystem.discovery;
-    hosts_.add(nqn, entry.admin.hostnqn, entry.admin.peer);
+    if (entry.discovery) ++discovery_controllers_;
+    if (hosts_.add(nqn, entry.admin.hostnqn, entry.admin.peer)) tell_host_log(nqn, entry.admin.hostnqn);
     return entry.controller;
   }
   return std::unexpected(
@@ -170,13 +171,25 @@ void ControllerTable::io_closed(const std::string& nqn, std::uint16_t cntlid, st
   settle(found);
 }
 
+// A host has its first controller of a subsystem, or lost its last: each discovery controller decides whether its host may know.
+void ControllerTable::tell_host_log(const std::string& nqn, const std::string& hostnqn) {
+  if (discovery_controllers_ == 0) return;
+  for (const auto& [key, entry] : entries_) {
+    if (!entry.discovery || entry.admin_gone) continue;
+    const auto& controller = entry.controller;
+    controller->group().thread().send([controller, nqn, hostnqn] { controller->host_log_changed(nqn, hostnqn); });
+  }
+}
+
 // Takes the steps that waited for the last I/O queue.
 void ControllerTable::settle(std::map<Key, Entry>::iterator at) {
   Entry& entry = at->second;
   if (!entry.io_queues.empty()) return;
   if (entry.admin_gone) {
-    hosts_.remove(at->first.first, entry.admin.hostnqn, entry.admin.peer);
-    entries_.erase(at);
+    if (entry.discovery) --discovery_controllers_;
+    const bool log_differs = hosts_.remove(at->first.first, entry.admin.hostnqn, entry.admin.peer);
+    const auto gone = entries_.extract(at);
+    if (log_differs) tell_host_log(gone.key().first, gone.mapped().admin.hostnqn);
     return;
   }
   if (std::exchange(entry.draining, false)) {
@@ -215,6 +228,12 @@ void ControllerTable::configuration_changed(const std::shared_ptr<const TargetSn
       // The log differs for some host; only those that read another one now are told.
       const bool told = discovery_differs && (old == nullptr || discovery_view_differs(*old, *next, entry.admin.hostnqn, entry.admin.local));
       if (told) thread.send([controller] { controller->discovery_changed(); });
+      // Of other hosts it learns more, or less, by what it may enter now.
+      const std::string& host = entry.admin.hostnqn;
+      for (const std::string& nqn : discovery_differs&& old != nullptr ? hosts_.subsystems() : std::vector<std::string>()) {
+        if (knows_hosts_of(*old, nqn, host) == knows_hosts_of(*next, nqn, host)) continue;
+        thread.send([controller, nqn, host] { controller->host_log_changed(nqn, host); });
+      }
       continue;
     }
     const SubsystemSnapshot* before = old == nullptr ? nullptr : old->find(key.first);

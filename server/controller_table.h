@@ -105,9 +105,11 @@ class ControllerTable {
   const Entry* duplicate_of(const NewQueue& queue, const SubsystemSnapshot& subsystem) const;
   void end_queues(Entry& entry, const std::string& reason);
   void settle(std::map<Key, Entry>::iterator at);
+  void tell_host_log(const std::string& nqn, const std::string& hostnqn);
 
   Thread& app_thread_;
   std::map<Key, Entry> entries_;
+  std::size_t discovery_controllers_ = 0;  // of entries_
   HostDirectory hosts_;
   std::map<std::string, std::uint16_t> last_cntlid_;  // so that an id is not reused soon after its controller went
 };

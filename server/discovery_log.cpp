@@ -98,10 +98,8 @@ std::vector<std::byte> build_discovery_log(Controller& controller, const Subsyst
 std::vector<std::byte> build_host_discovery_log(Controller& controller, const SubsystemSnapshot&, const nvme::SubmissionEntry&) {
   const TargetSnapshot& target = *controller.group().snapshot();
   const std::string& asking = controller.host().hostnqn;
-  const HostDirectory::View view = controller.group().table().hosts().seen_by(asking, [&](const std::string& nqn) {
-    const SubsystemSnapshot* subsystem = target.find(nqn);
-    return subsystem != nullptr && !subsystem->discovery && subsystem->allows_host(asking);
-  });
+  const HostDirectory::View view =
+      controller.group().table().hosts().seen_by(asking, [&](const std::string& nqn) { return knows_hosts_of(target, nqn, asking); });
   std::vector<std::byte> bytes(sizeof(nvme::HostDiscoveryHeader));
   for (const HostDirectory::Host& host : view.hosts) {
     nvme::HostDiscoveryEntry entry;

@@ -189,4 +189,9 @@ bool discovery_view_differs(const TargetSnapshot& old, const TargetSnapshot& nex
   return discovery_records(old, host_nqn, local) != discovery_records(next, host_nqn, local);
 }
 
+bool knows_hosts_of(const TargetSnapshot& target, const std::string& subnqn, const std::string& host_nqn) {
+  const SubsystemSnapshot* subsystem = target.find(subnqn);
+  return subsystem != nullptr && !subsystem->discovery && subsystem->allows_host(host_nqn);
+}
+
 }  // namespace catnap::server

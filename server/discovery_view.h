@@ -36,4 +36,7 @@ bool discovery_view_differs(const TargetSnapshot& old, const TargetSnapshot& nex
 bool discovery_view_differs(const TargetSnapshot& old, const TargetSnapshot& next, const std::string& host_nqn,
                             const transport::CommandQueue::Address& local);
 
+// Whether a host may learn in the host discovery log who uses that subsystem: when it may use it itself.
+bool knows_hosts_of(const TargetSnapshot& target, const std::string& subnqn, const std::string& host_nqn);
+
 }  // namespace catnap::server

@@ -15,20 +15,30 @@ HostDirectory::Host host_at(const std::string& hostnqn, const transport::Command
 
 }  // namespace
 
-void HostDirectory::add(const std::string& subnqn, const std::string& hostnqn, const transport::CommandQueue::Address& peer) {
+bool HostDirectory::add(const std::string& subnqn, const std::string& hostnqn, const transport::CommandQueue::Address& peer) {
   const std::lock_guard lock(mutex_);
-  if (++by_subsystem_[subnqn][host_at(hostnqn, peer)] == 1) ++generation_;
+  if (++by_subsystem_[subnqn][host_at(hostnqn, peer)] > 1) return false;
+  ++generation_;
+  return true;
 }
 
-void HostDirectory::remove(const std::string& subnqn, const std::string& hostnqn, const transport::CommandQueue::Address& peer) {
+bool HostDirectory::remove(const std::string& subnqn, const std::string& hostnqn, const transport::CommandQueue::Address& peer) {
   const std::lock_guard lock(mutex_);
   const auto subsystem = by_subsystem_.find(subnqn);
-  if (subsystem == by_subsystem_.end()) return;
+  if (subsystem == by_subsystem_.end()) return false;
   const auto host = subsystem->second.find(host_at(hostnqn, peer));
-  if (host == subsystem->second.end() || --host->second > 0) return;
+  if (host == subsystem->second.end() || --host->second > 0) return false;
   ++generation_;
   subsystem->second.erase(host);
   if (subsystem->second.empty()) by_subsystem_.erase(subsystem);
+  return true;
+}
+
+std::vector<std::string> HostDirectory::subsystems() const {
+  std::vector<std::string> names;
+  const std::lock_guard lock(mutex_);
+  for (const auto& [subnqn, hosts] : by_subsystem_) names.push_back(subnqn);
+  return names;
 }
 
 HostDirectory::View HostDirectory::seen_by(const std::string& hostnqn, const std::function<bool(const std::string& subnqn)>& may_enter) const {

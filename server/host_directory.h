@@ -28,9 +28,12 @@ class HostDirectory {
     std::vector<Host> hosts;       // sorted, each once
   };
 
-  // A controller of `subnqn` came, or went. Paired.
-  void add(const std::string& subnqn, const std::string& hostnqn, const transport::CommandQueue::Address& peer);
-  void remove(const std::string& subnqn, const std::string& hostnqn, const transport::CommandQueue::Address& peer);
+  // A controller of `subnqn` came, or went. Paired. True: for the first, or last, one of that host the log changed.
+  bool add(const std::string& subnqn, const std::string& hostnqn, const transport::CommandQueue::Address& peer);
+  bool remove(const std::string& subnqn, const std::string& hostnqn, const transport::CommandQueue::Address& peer);
+
+  // Subsystems that have controllers.
+  std::vector<std::string> subsystems() const;
 
   // A host sees itself, and those with a controller of a subsystem that `may_enter` says it may use itself: nobody learns of strangers.
   View seen_by(const std::string& hostnqn, const std::function<bool(const std::string& subnqn)>& may_enter) const;

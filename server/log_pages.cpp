@@ -133,7 +133,7 @@ constexpr LogPageEntry pages[] = {
     {nvme::LogPage::mi_effects, true, true, build_mi_effects, {}},
     {nvme::LogPage::reservation, true, false, build_reservation, Kind::reservation_log},
     {nvme::LogPage::discovery, false, true, build_discovery_log, Kind::discovery_log},
-    {nvme::LogPage::host_discovery, false, true, build_host_discovery_log, {}},
+    {nvme::LogPage::host_discovery, false, true, build_host_discovery_log, Kind::host_discovery_log},
 };
 
 }  // namespace

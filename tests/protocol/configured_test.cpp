@@ -1,6 +1,7 @@
 // Limits and switches of commands as an administrator sets them (nvmf_create_transport, nvmf_create_subsystem), as hosts then find them, and as
 // framework_get_config keeps them; namespaces of the largest size there is.
 // Owner: the test, which starts servers of its own. Left out: limits against hostile hosts (limits_test.cpp).
+#include <filesystem>
 #include <functional>
 
 #include "tests/protocol/own_server.h"
@@ -179,6 +180,47 @@ TEST_F(ConfiguredTest, ANamespaceOfEveryBlockThatCanBeNamed) {
     EXPECT_TRUE(io.run(dsm, Payload::in_capsule(Bytes(dsm_view.begin(), dsm_view.end()))).ok());
     ++nsid;
   }
+}
+
+// Proves: identify | Identify Namespace | NVM 1.0c 4.1.5.1
+TEST_F(ConfiguredTest, NamespacesThatKnowItSayWhatIsAllocated) {
+  constexpr std::uint64_t blocks = 65536;
+  constexpr std::uint64_t largest_page_blocks = (2 << 20) / test_block_bytes;  // written at once by a kernel that likes large pages
+  ASSERT_NO_FATAL_FAILURE(start(CATNAP_SERVER));
+  const std::string path = server_->directory() + "/sparse";
+  FILE* file = fopen(path.c_str(), "w");
+  ASSERT_NE(file, nullptr);
+  fclose(file);
+  std::filesystem::resize_file(path, blocks * test_block_bytes);
+  call("bdev_aio_create", R"({"name": "Aio0", "block_size": 512, "filename": ")" + path + "\"}");
+  call("bdev_malloc_create", R"({"name": "Malloc1", "num_blocks": 65536, "block_size": 512})");
+  call("bdev_passthru_create", R"({"name": "Pass1", "base_bdev_name": "Malloc1"})");
+  const std::string subsystem = std::string(R"({"nqn": ")") + own_nqn + "\"";
+  call("nvmf_subsystem_add_ns", subsystem + R"(, "namespace": {"bdev_name": "Aio0", "nsid": 2}})");
+  call("nvmf_subsystem_add_ns", subsystem + R"(, "namespace": {"bdev_name": "Pass1", "nsid": 3}})");
+  call("nvmf_subsystem_add_ns", subsystem + R"(, "namespace": {"bdev_name": "Null0", "nsid": 4}})");
+  auto host = connect();
+  ASSERT_EQ(host.io.size(), 1U);
+  const auto page = [&host](std::uint32_t nsid) { return data_as<nvme::IdentifyNamespace>(identify(host.admin, nvme::Cns::namespace_data, nsid)); };
+  for (const std::uint32_t nsid : {1U, 2U, 3U}) {
+    EXPECT_NE(page(nsid).nsfeat & nvme::nsfeat_thin, 0) << nsid;
+    EXPECT_EQ(std::uint64_t{page(nsid).nuse}, 0U) << nsid;
+    EXPECT_EQ(std::uint64_t{page(nsid).ncap}, blocks) << nsid;
+    ASSERT_TRUE(write(host.io[0], 4096, pattern(4096, nsid), nsid).ok());
+    EXPECT_GE(std::uint64_t{page(nsid).nuse}, 8U) << nsid;
+    EXPECT_LE(std::uint64_t{page(nsid).nuse}, largest_page_blocks) << nsid;
+    nvme::DsmRange all;
+    all.slba = std::uint64_t{0};
+    all.blocks = static_cast<std::uint32_t>(blocks);
+    auto deallocate = io_command(nvme::IoOpcode::dataset_management, 0, 1, nsid);
+    deallocate.cdw10 = 0U;
+    deallocate.cdw11 = nvme::dsm_deallocate;
+    deallocate.cdw12 = 0U;
+    ASSERT_TRUE(host.io[0].run(deallocate, Payload::in_capsule(bytes_of(all))).ok());
+    EXPECT_EQ(std::uint64_t{page(nsid).nuse}, 0U) << nsid;
+  }
+  EXPECT_EQ(page(4).nsfeat & nvme::nsfeat_thin, 0) << "a disk that keeps nothing";
+  EXPECT_EQ(std::uint64_t{page(4).nuse}, blocks);
 }
 
 // Proves: controller | NVM Subsystem Reset | Base 2.0c 3.7.1

@@ -281,6 +281,40 @@ TEST_F(ReferralTest, TheHostLogShowsHostsOfSubsystemsThatOneMayEnter) {
   EXPECT_THAT(hosts_seen_by(b), Contains(host_a));
 }
 
+// Proves: event | Host Discovery Log Page Change | Base 2.1 5.1.2.1
+TEST_F(ReferralTest, WhoMayKnowOfAHostIsToldWhenItComesAndGoes) {
+  constexpr std::uint32_t host_log_changed_dw0 = 0x0071F102;
+  create(nqn, R"("allow_any_host": false)");
+  rpc("nvmf_subsystem_add_host", params(nqn, host_member(host_a)));
+  listen(nqn);
+  auto a = discover(host_a);
+  auto b = discover(host_b);
+  EXPECT_NE(data_as<nvme::IdentifyController>(identify(a, nvme::Cns::controller)).oaes & nvme::oaes_host_discovery_change, 0U);
+  const auto read_host_log = [](Connection& admin) {
+    EXPECT_TRUE(succeeded(get_log(admin, {.page = nvme::LogPage::host_discovery, .length_bytes = 32768, .nsid = 0})));
+  };
+  auto event_a = ask_for_event(a, nvme::aec_host_discovery_change);
+  auto event_b = ask_for_event(b, nvme::aec_host_discovery_change);
+  auto inside = come_in(nqn, host_a);
+  auto told = a.wait(event_a);
+  ASSERT_TRUE(succeeded(told));
+  EXPECT_EQ(told.cqe.dw0, host_log_changed_dw0);
+  EXPECT_TRUE(nothing_told(b, event_b)) << "it may not enter, and learns nothing";
+  read_host_log(a);
+  event_a = ask_for_event(a, nvme::aec_host_discovery_change);
+  auto again = come_in(nqn, host_a);
+  EXPECT_TRUE(nothing_told(a, event_a)) << "a second controller of the same host changes nothing";
+  again = {};
+  rpc("nvmf_subsystem_add_host", params(nqn, host_member(host_b)));
+  EXPECT_TRUE(succeeded(b.wait(event_b))) << "now it sees who is there";
+  EXPECT_TRUE(nothing_told(a, event_a));
+  read_host_log(b);
+  event_b = ask_for_event(b, nvme::aec_host_discovery_change);
+  inside = {};
+  EXPECT_TRUE(succeeded(a.wait(event_a)));
+  EXPECT_TRUE(succeeded(b.wait(event_b)));
+}
+
 TEST_F(ReferralTest, RegistrationOfHostsIsNotOffered) {
   auto admin = discover(host_a);
   auto controller = data_as<nvme::IdentifyController>(identify(admin, nvme::Cns::controller));

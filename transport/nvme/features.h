@@ -70,8 +70,9 @@ enum class AsyncNoticeInfo : std::uint8_t {
   namespace_attribute_changed = 0x00,  // log page 04h
   firmware_activation_starting = 0x01,
   telemetry_changed = 0x02,
-  ana_changed = 0x03,            // log page 0Ch
-  discovery_log_changed = 0xF0,  // log page 70h
+  ana_changed = 0x03,                 // log page 0Ch
+  discovery_log_changed = 0xF0,       // log page 70h
+  host_discovery_log_changed = 0xF1,  // log page 71h (Base 2.1 section 5.1.2.1)
 };
 // Information of type I/O command set (NVM command set: reservations).
 enum class AsyncIoInfo : std::uint8_t { reservation_log_available = 0x00, sanitize_completed = 0x01 };
@@ -86,6 +87,7 @@ inline constexpr std::uint32_t aec_namespace_attribute = 1U << 8;
 inline constexpr std::uint32_t aec_firmware_activation = 1U << 9;
 inline constexpr std::uint32_t aec_telemetry = 1U << 10;
 inline constexpr std::uint32_t aec_ana_change = 1U << 11;
+inline constexpr std::uint32_t aec_host_discovery_change = 1U << 30;
 inline constexpr std::uint32_t aec_discovery_change = 1U << 31;
 
 }  // namespace catnap::nvme

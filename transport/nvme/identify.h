@@ -67,6 +67,7 @@ inline constexpr std::uint8_t cmic_ana = 1U << 3;
 inline constexpr std::uint32_t oaes_namespace_attribute = 1U << 8;
 inline constexpr std::uint32_t oaes_firmware_activation = 1U << 9;
 inline constexpr std::uint32_t oaes_ana_change = 1U << 11;
+inline constexpr std::uint32_t oaes_host_discovery_change = 1U << 30;
 inline constexpr std::uint32_t oaes_discovery_change = 1U << 31;
 // CTRATT bits.
 inline constexpr std::uint32_t ctratt_host_id_128 = 1U << 0;

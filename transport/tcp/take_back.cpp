@@ -14,7 +14,8 @@ using nvme::Status;
 namespace {
 
 // Transfer tags kept for data that may still come: a host aborts a few commands, not a queue's worth again and again. Beyond it an asked-for command
-// is not taken back, and Abort says so.
+// is not taken back, and Abort says so. What others take from a host (Preempt and Abort), which it cannot repeat alone, has room for a queue's worth
+// more.
 constexpr std::uint32_t max_draining = 64;
 
 }  // namespace
@@ -76,7 +77,7 @@ bool QueuePair::take_back(Slot& slot, Status status) {
       --kept_;
       break;
     case SlotState::waiting_data:
-      if (draining_ >= max_draining) return false;
+      if (draining_ >= max_draining + (status.same_code(nvme::GenericStatus::abort_requested) ? 0U : entries_)) return false;
       --waiting_data_;
       break;
     default:

@@ -136,7 +136,7 @@ TEST(IdentifyTest, CommandSetPagesAndUnknownOnes) {
 
   FakeQueue& discovery = bench.connect_admin(discovery_with());
   EXPECT_EQ(bench.identify(discovery, 1).page<nvme::IdentifyController>().cntrltype, 2);
-  EXPECT_EQ(bench.identify(discovery, 1).page<nvme::IdentifyController>().oaes, nvme::oaes_discovery_change);
+  EXPECT_EQ(bench.identify(discovery, 1).page<nvme::IdentifyController>().oaes, nvme::oaes_discovery_change | nvme::oaes_host_discovery_change);
   EXPECT_TRUE(bench.identify(discovery, 2).status().same_code(invalid_field));
 }
 

@@ -163,7 +163,11 @@ TEST_F(TakeBackTest, OnlySoManyTransferTagsAreKept) {
     expect_aborted(cid);
   }
   EXPECT_EQ(taken, 64u);
-  // The last is as it was.
+  // The last is as it was; another host's Preempt and Abort takes it all the same.
+  Outcome preempted{};
+  hand.on_thread([&] { preempted = sink.planned.front()->queue->abort_as(65, nvme::GenericStatus::aborted_preempt).outcome; });
+  EXPECT_EQ(preempted, Outcome::taken_back);
+  EXPECT_EQ(nvme::status_of(receive_pdu<CapsuleResp>().cqe), nvme::Status(nvme::GenericStatus::aborted_preempt));
   hang_up();
   EXPECT_TRUE(sink.closed);
 }
