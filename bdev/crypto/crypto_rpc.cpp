@@ -96,19 +96,15 @@ RpcResult<Json::Value> get_keys(const Params& params) {
 }
 
 RpcResult<Json::Value> create(const Params& params) {
-  auto uuid = uuid_param(params);
-  if (!uuid) return std::unexpected(RpcError(uuid.error()));
-  CryptoOptions options;
-  options.name = params.string("name");
-  options.base_bdev_name = params.string("base_bdev_name");
-  options.key_name = params.string("key_name");
-  options.uuid = *uuid;
+  auto options = virtual_options<CryptoOptions>(params);
+  if (!options) return std::unexpected(options.error());
+  options->key_name = params.string("key_name");
   for (const char* old : {"key", "key2"}) {
     if (!params.has(old)) continue;
     return std::unexpected(RpcError(-EINVAL, fmt::format("Invalid argument: {} belongs to accel_crypto_key_create, here is key_name", old)));
   }
-  if (options.key_name.empty()) return std::unexpected(RpcError(-EINVAL, "Invalid argument: key_name '' is empty"));
-  return create_virtual(CryptoBdev::recipe(std::move(options)));
+  if (options->key_name.empty()) return std::unexpected(RpcError(-EINVAL, "Invalid argument: key_name '' is empty"));
+  return create_virtual(CryptoBdev::recipe(std::move(*options)));
 }
 
 Task<RpcResult<Json::Value>> remove(Params params) { return delete_virtual(params.string("name"), CryptoBdev::product); }

@@ -23,20 +23,17 @@ using rpc::RpcResult;
 std::string latency_param(std::size_t kind) { return std::string(DelayLatencies::names[kind]) + "_latency"; }
 
 RpcResult<Json::Value> create(const Params& params) {
-  auto uuid = uuid_param(params);
-  if (!uuid) return std::unexpected(RpcError(uuid.error()));
-  DelayOptions options;
-  options.name = params.string("name");
-  options.base_bdev_name = params.string("base_bdev_name");
-  options.uuid = *uuid;
-  for (std::size_t kind = 0; kind < options.latencies->us.size(); ++kind) options.latencies->us[kind] = params.integer(latency_param(kind));
+  auto options = virtual_options<DelayOptions>(params);
+  if (!options) return std::unexpected(options.error());
+  auto& us = options->latencies->us;
+  for (std::size_t kind = 0; kind < us.size(); ++kind) us[kind] = params.integer(latency_param(kind));
   for (const auto& [average, p99] :
        {std::pair{DelayLatencies::avg_read, DelayLatencies::p99_read}, std::pair{DelayLatencies::avg_write, DelayLatencies::p99_write}}) {
-    if (options.latencies->us[p99] >= options.latencies->us[average]) continue;
-    return std::unexpected(RpcError(-EINVAL, fmt::format("Invalid argument: {} {} is less than {} {}", latency_param(p99), options.latencies->us[p99],
-                                                         latency_param(average), options.latencies->us[average])));
+    if (us[p99] >= us[average]) continue;
+    return std::unexpected(RpcError(-EINVAL, fmt::format("Invalid argument: {} {} is less than {} {}", latency_param(p99), us[p99].load(),
+                                                         latency_param(average), us[average].load())));
   }
-  return create_virtual(DelayBdev::recipe(std::move(options)));
+  return create_virtual(DelayBdev::recipe(std::move(*options)));
 }
 
 Task<RpcResult<Json::Value>> remove(Params params) { return delete_virtual(params.string("name"), DelayBdev::product); }

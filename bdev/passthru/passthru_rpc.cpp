@@ -15,13 +15,9 @@ using rpc::RpcError;
 using rpc::RpcResult;
 
 RpcResult<Json::Value> create(const Params& params) {
-  auto uuid = uuid_param(params);
-  if (!uuid) return std::unexpected(RpcError(uuid.error()));
-  PassthruOptions options;
-  options.name = params.string("name");
-  options.base_bdev_name = params.string("base_bdev_name");
-  options.uuid = *uuid;
-  return create_virtual(PassthruBdev::recipe(std::move(options)));
+  auto options = virtual_options<PassthruOptions>(params);
+  if (!options) return std::unexpected(options.error());
+  return create_virtual(PassthruBdev::recipe(std::move(*options)));
 }
 
 Task<RpcResult<Json::Value>> remove(Params params) { return delete_virtual(params.string("name"), PassthruBdev::product); }

@@ -21,6 +21,17 @@ Task<rpc::RpcResult<Json::Value>> delete_virtual(std::string name, std::string p
 std::vector<rpc::Param> virtual_params();
 // An empty or well-formed UUID in lower case; -22 naming it.
 Result<std::string> uuid_param(const rpc::Params& params);
+// A module's options with these three filled in; -22 naming the UUID.
+template <typename Options>
+rpc::RpcResult<Options> virtual_options(const rpc::Params& params) {
+  auto uuid = uuid_param(params);
+  if (!uuid) return std::unexpected(rpc::RpcError(uuid.error()));
+  Options options;
+  options.name = params.string("name");
+  options.base_bdev_name = params.string("base_bdev_name");
+  options.uuid = *uuid;
+  return options;
+}
 
 // The calls that make all virtual bdevs again, behind those of the bdevs they may stand on.
 void register_virtual_bdev_config(rpc::ConfigRegistry& registry);
