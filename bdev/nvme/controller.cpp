@@ -303,6 +303,10 @@ Task<Result<AdminAnswer>> NvmeController::admin(AdminCommand command) {
   if (state_ != State::ready || association == nullptr) {
     co_return fail(ENOTCONN, fmt::format("controller {} at {} is not connected ({}): {}", name_, id().text(), state_name(state_), last_error_));
   }
+  if (admin_injections_ != nullptr) {
+    auto faulty = co_await admin_with_faults(std::move(command));
+    co_return faulty;
+  }
   auto answer = co_await association->admin(std::move(command));
   co_return answer;
 }

@@ -73,6 +73,8 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   Task<Result<AdminAnswer>> admin(AdminCommand command);
   // An I/O command on the queue of app_thread's own port.
   Task<Result<AdminAnswer>> io(AdminCommand command);
+  // Faults of commands that go through admin(); made at the first call.
+  ErrorInjections& admin_injections();
   // Looks for namespaces that came, went or changed, and reads the ANA log.
   Task<Result<void>> rescan();
   Task<Result<void>> read_ana();
@@ -158,6 +160,7 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   void plan_queues();
   void forget_plan();
   void give_queue(const std::shared_ptr<IoPort>& port);
+  Task<Result<AdminAnswer>> admin_with_faults(AdminCommand command);
   std::optional<std::size_t> free_home(const IoPort& port);
   std::uint16_t take_qid(const std::shared_ptr<IoPort>& port, std::optional<std::size_t> home);
   tcp::HostQueueOptions io_queue_options(std::uint16_t qid) const;
@@ -190,6 +193,7 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   bool scan_again_ = false;
   Timer attempt_timer_;
   Timer io_fail_timer_;
+  std::unique_ptr<ErrorInjections> admin_injections_;
   std::function<void(std::uint32_t)> event_handler_;
   std::function<void()> change_handler_;
   std::function<void()> give_up_handler_;

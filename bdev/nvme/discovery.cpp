@@ -14,25 +14,6 @@
 
 namespace catnap::bdev {
 
-void WakeUp::call() {
-  if (!waiter_) {
-    called_ = true;
-    return;
-  }
-  const Promise<bool> waiter = *std::exchange(waiter_, std::nullopt);
-  waiter.set(true);
-}
-
-Promise<bool> WakeUp::wait() {
-  Promise<bool> promise;
-  if (std::exchange(called_, false)) {
-    promise.set(true);
-  } else {
-    waiter_ = promise;
-  }
-  return promise;
-}
-
 DiscoveryService::Point::Point(TransportId address, Thread& thread) : id(std::move(address)), timer([this] { wake.call(); }), owner(thread) {}
 
 DiscoveryService::DiscoveryService(NvmeModule& module, DiscoveryRequest request)

@@ -16,20 +16,10 @@
 #include "bdev/nvme/discovery_log.h"
 #include "bdev/nvme/module.h"
 #include "bdev/nvme/options.h"
+#include "bdev/nvme/wake_up.h"
 #include "reactor/task.h"
 
 namespace catnap::bdev {
-
-// Wakes one sequence that waits; a call while nobody waits is remembered once. On one thread.
-class WakeUp {
- public:
-  void call();
-  Promise<bool> wait();  // co_await it
-
- private:
-  bool called_ = false;
-  std::optional<Promise<bool>> waiter_;
-};
 
 struct DiscoveryRequest {
   DiscoveryRequest() = default;

@@ -42,6 +42,14 @@ std::vector<std::shared_ptr<IoPort>> PortHub::ports() const {
   return all;
 }
 
+ErrorInjections& PortHub::injections() {
+  if (injections_ == nullptr) {
+    injections_ = std::make_unique<ErrorInjections>();
+    injected_.store(injections_.get(), std::memory_order_release);
+  }
+  return *injections_;
+}
+
 void PortHub::set_io_waits(bool waits) {
   if (io_waits_.exchange(waits, std::memory_order_acq_rel) == waits) return;
   tell_users();
@@ -115,6 +123,9 @@ void IoPort::drop(std::move_only_function<void()> dropped) {
 
 void IoPort::submit(HostRequest& request) {
   if (queue_ != nullptr) [[likely]] {
+    ErrorInjections* injected = hub_->injected();
+    if (injected != nullptr && request.second == nullptr && faulty_.meet(*injected, request)) [[unlikely]]
+      return;
     queue_->submit(request);
     return;
   }
@@ -126,7 +137,11 @@ void IoPort::submit(HostRequest& request) {
   second->done(*second);
 }
 
-bool IoPort::take_back(HostRequest& request) { return queue_ != nullptr && queue_->take_back(request); }
+bool IoPort::take_back(HostRequest& request) {
+  if (hub_->injected() != nullptr && faulty_.take_back(request)) [[unlikely]]
+    return true;
+  return queue_ != nullptr && queue_->take_back(request);
+}
 
 void IoPort::abort(HostRequest& request) {
   if (queue_ == nullptr || !queue_->ready()) return;

@@ -14,6 +14,7 @@
 #include <optional>
 #include <vector>
 
+#include "bdev/nvme/error_injection.h"
 #include "reactor/thread.h"
 #include "transport/tcp/host_queue.h"
 
@@ -54,6 +55,9 @@ class PortHub : public std::enable_shared_from_this<PortHub> {
   // Time after the loss of a queue until nothing of it is carried out any more.
   std::uint64_t quiesce_us() const { return quiesce_us_.load(std::memory_order_relaxed); }
   void set_quiesce_us(std::uint64_t time_us) { quiesce_us_.store(time_us, std::memory_order_relaxed); }
+  // Faults of I/O commands; the first call, on app_thread, makes the table. injected(): null while there is none.
+  ErrorInjections& injections();
+  ErrorInjections* injected() const { return injected_.load(std::memory_order_acquire); }
 
  private:
   friend class IoPort;
@@ -61,6 +65,8 @@ class PortHub : public std::enable_shared_from_this<PortHub> {
   std::weak_ptr<NvmeController> controller_;
   std::atomic<bool> io_waits_{true};
   std::atomic<std::uint64_t> quiesce_us_{0};
+  std::unique_ptr<ErrorInjections> injections_;
+  std::atomic<ErrorInjections*> injected_{nullptr};
   mutable std::mutex mutex_;
   std::vector<std::weak_ptr<IoPort>> ports_;
 };
@@ -117,6 +123,7 @@ class IoPort final : public std::enable_shared_from_this<IoPort>, private tcp::H
   std::uint32_t none_outstanding_ = 0;
   const std::uint32_t* outstanding_ = &none_outstanding_;
   std::vector<PortUser*> users_;
+  FaultyCommands faulty_;
   std::vector<std::move_only_function<void()>> dropped_;
 };
 

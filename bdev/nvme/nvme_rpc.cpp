@@ -9,6 +9,7 @@
 #include "bdev/nvme/module.h"
 #include "bdev/nvme/nvme_command_rpc.h"
 #include "bdev/nvme/nvme_discovery_rpc.h"
+#include "bdev/nvme/nvme_injection_rpc.h"
 #include "bdev/nvme/nvme_path_rpc.h"
 #include "bdev/rpc_common.h"
 #include "rpc/turn.h"
@@ -315,6 +316,7 @@ void register_bdev_nvme_methods(rpc::MethodTable& table) {
   register_bdev_nvme_path_methods(table);
   register_bdev_nvme_command_methods(table);
   register_bdev_nvme_discovery_methods(table);
+  register_bdev_nvme_injection_methods(table);
 }
 
 void register_bdev_nvme_config(rpc::ConfigRegistry& registry) {
