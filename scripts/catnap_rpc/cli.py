@@ -1,6 +1,6 @@
 """The command line: global options, one command, or commands from standard input, a line each.
 
-Errors go to standard error, with exit status 1 (2 for a wrong command line).
+Errors go to standard error. Exit status: 0, or 1 the server refused, 2 a wrong command line, 3 no connection (or it was lost), 4 no answer in time.
 """
 
 import argparse
@@ -9,9 +9,16 @@ import json
 import shlex
 import sys
 
-from . import app_commands, bdev_commands, block_commands, config, nvme_commands, nvme_path_commands, nvmf_commands, raid_commands, stack_commands
-from .client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Client, DryRunClient, RecordingClient, RpcFailure
-from .command import print_result
+from . import (app_commands, bdev_commands, block_commands, completion, config, nvme_commands, nvme_path_commands, nvmf_commands, raid_commands, schema,
+               stack_commands, waiting)
+from .client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Client, ConnectionEnded, DryRunClient, NotConnected, RecordingClient, RpcFailure, TimedOut
+from .output import Output, print_result
+
+EXIT_REFUSED, EXIT_NOT_CONNECTED, EXIT_TIMED_OUT = 1, 3, 4
+TABLES = (app_commands, bdev_commands, block_commands, stack_commands, raid_commands, nvme_commands, nvme_path_commands, nvmf_commands)
+# Commands that start something long: which of their arguments names the array to wait for.
+WAITS_FOR_ARRAY = {"bdev_raid_create": "name", "bdev_raid_add_base_bdev": "raid_bdev", "bdev_raid_grow_base_bdev": "raid_name",
+                   "bdev_raid_start_scrub": "name"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -27,11 +34,16 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
-def command_names(parser):
+def command_parsers(parser):
+    """{name: parser} of all commands."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            return list(action.choices)
-    return []
+            return action.choices
+    return {}
+
+
+def command_names(parser):
+    return list(command_parsers(parser))
 
 
 def call_any(client, args):
@@ -56,14 +68,21 @@ def make_parser():
     parser.add_argument("-r", "--conn-retries", type=int, default=0, help="times to try again to connect, 0.2 s apart (default 0)")
     parser.add_argument("-v", "--verbose", action="store_true", help="show requests and replies on standard error")
     parser.add_argument("--dry-run", action="store_true", help="show the request instead of sending it")
+    parser.add_argument("-o", "--output", choices=["json", "table"], default="json", help="how results are shown (default json)")
     parser.add_argument("-b", "--batch-mode", action="store_true", help="send the commands of standard input as one batch")
     parser.add_argument("--server", dest="is_server", action="store_true",
                         help="read commands from standard input and end each one's output with **STATUS=0 or **STATUS=1, for use as a coprocess")
     subparsers = parser.add_subparsers(dest="command", metavar="command", title="commands", parser_class=Parser)
-    for table in (app_commands, bdev_commands, block_commands, stack_commands, raid_commands, nvme_commands, nvme_path_commands, nvmf_commands):
-        for command in table.COMMANDS:
-            command.add_to(subparsers)
+    for command in schema.commands_with([table.COMMANDS for table in TABLES], schema.load()):
+        command.add_to(subparsers)
+    for name, names_array in WAITS_FOR_ARRAY.items():
+        if name in subparsers.choices:
+            add_wait(subparsers.choices[name], names_array)
     config.add_parsers(subparsers)
+    waiting.add_parsers(subparsers)
+    complete = subparsers.add_parser("completion", help="Print a script that completes commands and options: source <(rpc.py completion bash)")
+    complete.add_argument("shell", choices=sorted(completion.PRELUDE))
+    complete.set_defaults(run=lambda _, args: print(completion.script(parser, subparsers.choices, args.shell), end=""), offline=True)
     generic = subparsers.add_parser("call", help="Call any method by name")
     generic.add_argument("method", help="name of the method")
     generic.add_argument("params", nargs="?", help="parameters as a JSON object, or - for standard input")
@@ -71,7 +90,22 @@ def make_parser():
     return parser
 
 
+def add_wait(parser, names_array):
+    """--wait: the command returns when what it has started is over."""
+    parser.add_argument("--wait", action="store_true", help="return when the array has no rebuild, resync or scrub under way; a bar on a terminal")
+    run = parser.get_default("run")
+
+    def run_and_wait(client, args):
+        run(client, args)
+        if args.wait and not isinstance(client, (DryRunClient, RecordingClient)):
+            waiting.wait_for_array(client, getattr(args, names_array))
+
+    parser.set_defaults(run=run_and_wait)
+
+
 def connect(args):
+    if getattr(args, "offline", False):
+        return RecordingClient()
     return DryRunClient() if args.dry_run else Client(args.server_addr, args.timeout, args.conn_retries, args.verbose)
 
 
@@ -135,6 +169,7 @@ def run_coprocess(parser):
 def main(argv):
     parser = make_parser()
     args = parser.parse_args(argv)
+    Output.form = args.output
     if args.is_server:
         return run_coprocess(parser)
     if args.command is None and sys.stdin.isatty():
@@ -152,9 +187,15 @@ def main(argv):
                     run_line(parser, client, line)
         finally:
             client.close()
+    except (NotConnected, ConnectionEnded) as failure:
+        print(failure.message, file=sys.stderr)
+        return EXIT_NOT_CONNECTED
+    except TimedOut as failure:
+        print(failure.message, file=sys.stderr)
+        return EXIT_TIMED_OUT
     except RpcFailure as failure:
         print(failure.message, file=sys.stderr)
-        return 1
+        return EXIT_REFUSED
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output left: nothing to report to
         return 1

@@ -22,6 +22,14 @@ class RpcFailure(Exception):
         self.error = error
 
 
+class NotConnected(RpcFailure):
+    """There is nobody at the address."""
+
+
+class TimedOut(RpcFailure):
+    """No answer in time; the call may still be made."""
+
+
 class ConnectionEnded(RpcFailure):
     """The server closed the connection before it answered."""
 
@@ -54,7 +62,7 @@ class Client:
             except OSError as failure:
                 connection.close()
                 if retries <= 0:
-                    raise RpcFailure(f"Error while connecting to {self.address}\nIs catnapd running, and is this its -r/--rpc-socket?\n"
+                    raise NotConnected(f"Error while connecting to {self.address}\nIs catnapd running, and is this its -r/--rpc-socket?\n"
                                      f"Error details: {failure}") from failure
             retries -= 1
             time.sleep(RETRY_INTERVAL_S)
@@ -109,7 +117,7 @@ class Client:
             self._socket.settimeout(self.timeout_s)
             self._socket.sendall(json.dumps(value).encode())
         except TimeoutError as failure:
-            raise RpcFailure(f"Timeout after {self.timeout_s} s while sending the request") from failure
+            raise TimedOut(f"Timeout after {self.timeout_s} s while sending the request") from failure
         except OSError as failure:
             raise ConnectionEnded(f"Connection to {self.address} lost: {failure}") from failure
 
@@ -122,7 +130,7 @@ class Client:
                 return value
             left_s = deadline - time.monotonic()
             if left_s <= 0:
-                raise RpcFailure(f"Timeout while waiting for response ({self.timeout_s} s)")
+                raise TimedOut(f"Timeout while waiting for response ({self.timeout_s} s)")
             try:
                 self._socket.settimeout(left_s)
                 piece = self._socket.recv(65536)

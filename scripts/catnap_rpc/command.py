@@ -1,10 +1,11 @@
-"""How commands are declared: a method, the arguments that make its parameters, and what is printed.
+"""How commands are declared: a method, the arguments that make its parameters, and what is printed (output.py).
 
 Left out: commands that make several calls (config.py).
 """
 
 import argparse
-import json
+
+from .output import print_result
 
 
 class Arg:
@@ -73,8 +74,3 @@ class Command:
         result = client.call(self.method, self.params(namespace))
         if self.shows and result is not None:
             print_result(result)
-
-
-def print_result(result):
-    """Texts bare, so that shells can take them as they are; all else as JSON."""
-    print(result if isinstance(result, str) else json.dumps(result, indent=2))

@@ -19,7 +19,7 @@ class HostileController : public InitiatorTest {
     InitiatorTest::SetUp();
     // Short, since many of these controllers never answer.
     must("bdev_nvme_set_options",
-         R"({"tcp_connect_timeout_ms": 250, "timeout_us": 250000, "timeout_admin_us": 250000, "action_on_timeout": "reset"})");
+         R"({"keep_alive_timeout_ms": 0, "tcp_connect_timeout_ms": 250, "timeout_us": 250000, "timeout_admin_us": 250000, "action_on_timeout": "reset"})");
   }
   Json::Value to(const FakeController& controller, const std::string& more = "{}") {
     Json::Value params = path_to(controller.port(), controller.options().subnqn, more);

@@ -139,6 +139,7 @@ void FakeConnection::identify(const nvme::SubmissionEntry& sqe, FakeAnswer& answ
     std::ranges::fill(page.fr, ' ');
     page.sn[0] = page.mn[0] = page.fr[0] = 'F';
     page.cmic = nvme::cmic_multi_controller;
+    page.cqt = 1;  // ms: what was under way is over at once when a connection ends
     page.mdts = 5;
     page.cntlid = fake_cntlid;
     page.ver = nvme::version_value(1, 4, 0);
