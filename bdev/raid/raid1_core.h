@@ -1,0 +1,210 @@
+// A raid1 as a whole: which member holds what, what is recorded about that, and the order in which changes of it happen.
+//
+// Owner: one thread (the executor's), but for what says "any thread". Lanes (raid1_lane.h) do the I/O and tell the core what it must deal with;
+// Marks (raid1_marks.h) keeps the bitmap, Sync (raid1_sync.h) copies. Left out: bdevs, RPCs, names (raid1.cpp).
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "bdev/raid/raid1_lane.h"
+#include "bdev/raid/raid1_maps.h"
+#include "bdev/raid/raid1_meta.h"
+#include "bdev/raid/raid1_ports.h"
+#include "bdev/raid/start_plan.h"
+#include "bdev/raid/superblock.h"
+
+namespace catnap::bdev::raid1 {
+
+class Marks;
+class Sync;
+
+// Where write intents, and what is recorded about members, are kept.
+enum class Record : std::uint8_t {
+  memory,    // nowhere: an unclean stop is not noticed
+  members,   // superblock and bitmap on every member
+  external,  // both on one other device
+};
+
+struct CoreOptions {
+  CoreOptions() = default;
+  Record record = Record::memory;
+  std::uint32_t block_size = 512;
+  std::uint64_t num_blocks = 0;
+  std::uint64_t data_offset_blocks = 0;
+  std::uint64_t region_blocks = 0;    // power of two
+  std::uint32_t blocks_per_unit = 1;  // of overlaps
+  // A mark is cleared when its region was not written for at least this long, and at most twice as long.
+  std::uint64_t clear_after_us = 5'000'000;
+  std::uint32_t copy_bytes = 1 << 20;  // one step of a copy or a scrub
+  std::uint32_t copies_in_flight = 2;  // steps at a time: one being read while another is written
+  Steps steps;
+  std::function<std::uint64_t()> random;  // for UUIDs and fork ids
+};
+
+// What a lane saw fail.
+struct FailureReport {
+  FailureReport() = default;
+  std::uint32_t slot = 0;
+  Status status = Status::ok;  // ok: the I/O went well, but the member has a new association
+  bool write = false;          // what the blocks hold now is not known
+  std::uint64_t offset_blocks = 0;
+  std::uint64_t num_blocks = 0;
+};
+
+class CoreListener {
+ public:
+  virtual void slot_changed(std::uint32_t slot, SlotState state, const std::string& reason) = 0;
+  // A copy began ("resync", "rebuild", "scrub") or ended.
+  virtual void process_changed(const char* type, bool running, const std::string& how) = 0;
+
+ protected:
+  ~CoreListener() = default;
+};
+
+struct CoreSlot {
+  CoreSlot() = default;
+  Port* port = nullptr;  // on the core's thread; null: not there
+  bool remote = false;
+  bool unmaps = false;
+  SlotState state = SlotState::empty;
+  Uuid uuid{};
+  std::uint64_t left_events = 0;
+  std::uint64_t association = 0;
+  bool takes_marks = false;           // its bitmap is complete, commits go there
+  std::uint32_t superblock_copy = 0;  // the newest one; the next goes to the other
+  bool recorded_in_sync = false;      // by the last superblocks that were written everywhere
+  bool active() const { return state == SlotState::in_sync || state == SlotState::rebuilding; }
+};
+
+class Core final : public std::enable_shared_from_this<Core> {
+ public:
+  using Done = std::function<void(Result<void>)>;
+
+  Core(std::shared_ptr<Executor> executor, CoreOptions options, std::size_t slots, CoreListener& listener);
+  ~Core();
+  Core(const Core&) = delete;
+  Core& operator=(const Core&) = delete;
+
+  // --- bringing up, in this order ---
+  void set_port(std::uint32_t slot, Port* port, bool remote, bool unmaps);
+  void set_external_port(Port* port) { external_ = port; }
+  // A new array of the members with ports. `identity`: name, uuid, level, offsets for the superblock. `clean`: they are known to be equal.
+  void create(Superblock identity, bool clean, Done done);
+  // One that stands on the members, as planned. `copies`: by slot, which superblock copy is the newest.
+  void load(StartPlan plan, std::vector<std::uint32_t> copies, Done done);
+  // Of an array whose lanes are all closed: marks are cleared if members are equal.
+  void stop(std::function<void()> done);
+
+  // --- members ---
+  // `state`: failed (may return), blank (nothing is known of it) or empty (removed). The last one with all data stays: EBUSY.
+  void leave_out(std::uint32_t slot, SlotState state, std::string reason, Done done);
+  // A member with a port that is left out becomes a rebuilding one. `full`: everything is copied; `joins`: it gets an identity of its own.
+  void bring_in(std::uint32_t slot, bool full, bool joins, Done done);
+  // Reads the superblock of a member that was left out and takes it in again as far as it deserves. Without superblocks: by marks.
+  void take_back(std::uint32_t slot, Done done);
+  bool can_do_without(std::uint32_t slot) const { return slots_[slot].state != SlotState::in_sync || in_sync_count() > 1; }
+
+  // --- for lanes; any thread ---
+  RegionMaps& maps() { return *maps_; }
+  const Steps& steps() const { return options_.steps; }
+  std::size_t slot_count() const { return slots_.size(); }
+  std::uint64_t data_offset_blocks() const { return options_.data_offset_blocks; }
+  bool marks_in_memory() const { return options_.record == Record::memory; }
+  std::shared_ptr<const Roles> enlist(std::shared_ptr<Lane> lane);
+  void strike_off(Lane& lane);
+  void ask_marks(std::shared_ptr<Lane> lane, std::vector<std::uint64_t> regions);
+  void marks_made();
+  // The core answers with Lane::dealt_with() when the member is left out durably, or stays as the last one.
+  void report_failure(FailureReport report, std::shared_ptr<Lane> lane, LaneOp& op);
+  void count_repaired_read() { repaired_reads_.fetch_add(1, std::memory_order_relaxed); }
+  std::uint64_t repaired_reads() const { return repaired_reads_.load(std::memory_order_relaxed); }
+  std::uint64_t foreground_ios() const;
+
+  // --- for Marks, Sync and who shows it ---
+  const CoreOptions& options() const { return options_; }
+  const std::vector<CoreSlot>& slots() const { return slots_; }
+  Executor& executor() const { return *executor_; }
+  MetaRunner& runner() { return runner_; }
+  CoreListener& listener() const { return listener_; }
+  Marks& marks() const { return *marks_; }
+  Sync& sync() const { return *sync_; }
+  const Superblock& superblock() const { return superblock_; }
+  Port* external_port() const { return external_; }
+  std::size_t in_sync_count() const;
+  // A member is neither in sync nor being rebuilt.
+  bool anyone_missing() const;
+  bool anyone_rebuilding() const;
+  bool changing() const { return changing_; }
+  bool frozen() const { return frozen_; }
+  // The member whose word counts where members may differ.
+  std::uint32_t source() const;
+  // Leaves the member out for what it did, or, as the last one, keeps it; one that only was away is taken back then.
+  void handle_failure(const FailureReport& report, std::function<void()> dealt);
+  bool online() const { return online_; }
+  // Flushes every active member; those that fail, or have a new association, are left out first. False: the last one failed.
+  void flush_members(std::function<void(bool)> done);
+  // All rebuilding members hold all data now, durably.
+  void promote_rebuilt(std::function<void()> done);
+  // Members may differ there from now on: to be copied, reads from the source.
+  void suspect(std::uint64_t first_region, std::uint64_t last_region);
+  // A metadata write failed on `slot` (its own number of slots: the external device): left out, or, if it is the last, the array is frozen.
+  void record_failed(std::uint32_t slot, std::function<void()> done);
+  void freeze(const std::string& reason);
+  void set_takes_marks(std::uint32_t slot) { slots_[slot].takes_marks = true; }
+  // Reads a member's superblocks.
+  void read_superblock(Port& port, std::function<void(Result<FoundSuperblock>)> done);
+
+ private:
+  struct Change {
+    std::function<bool()> apply;  // false: there is nothing to change after all
+    std::function<void()> done;
+  };
+  void change(std::function<bool()> apply, std::function<void()> done);
+  void next_change();
+  void make_durable(std::function<void()> done);
+  void write_superblocks(std::function<void()> done);
+  void write_phase(bool first, std::function<void()> done);
+  void write_superblock(std::uint32_t slot, std::function<void(bool)> done);
+  void superblocks_written(std::function<void()> done);
+  void publish(std::function<void()> adopted);
+  void set_state(std::uint32_t slot, SlotState state, const std::string& reason);
+  bool apply_leave_out(std::uint32_t slot, SlotState state, const std::string& reason);
+  void last_failed(const FailureReport& report);
+  void wipe_superblocks(Port& port, std::function<void(bool)> done);
+  void wipe_all_then(std::function<void()> done);
+  void loaded(bool must_write, Done done);
+  void go_online(const Done& done);
+  void take_back_all();
+
+  const std::shared_ptr<Executor> executor_;
+  const CoreOptions options_;
+  CoreListener& listener_;
+  std::unique_ptr<RegionMaps> maps_;
+  MetaRunner runner_;
+  std::vector<CoreSlot> slots_;
+  Port* external_ = nullptr;
+  std::uint32_t external_copy_ = 0;
+  Superblock superblock_;
+  std::unique_ptr<Marks> marks_;
+  std::unique_ptr<Sync> sync_;
+
+  bool online_ = false;
+  bool frozen_ = false;
+  bool acks_held_ = false;
+  bool changing_ = false;
+  std::deque<Change> changes_;
+  std::vector<std::uint32_t> failed_to_record_;
+  std::vector<std::uint32_t> take_back_at_start_;
+  std::atomic<std::uint64_t> repaired_reads_{0};
+
+  mutable std::mutex mutex_;  // the two below: lanes come and go on their threads
+  std::shared_ptr<const Roles> roles_;
+  std::vector<std::shared_ptr<Lane>> lanes_;
+};
+
+}  // namespace catnap::bdev::raid1

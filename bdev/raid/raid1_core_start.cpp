@@ -1,0 +1,231 @@
+// A raid1 coming up, going down, and members that come. See raid1_core.h.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "bdev/raid/raid1_core.h"
+#include "bdev/raid/raid1_marks.h"
+#include "bdev/raid/raid1_sync.h"
+#include "reactor/base/log.h"
+
+namespace catnap::bdev::raid1 {
+namespace {
+
+Uuid random_member_uuid(const std::function<std::uint64_t()>& random) {
+  Uuid uuid;
+  for (std::size_t i = 0; i < uuid.size(); i += 8) {
+    const std::uint64_t bits = random();
+    for (std::size_t at = 0; at < 8; ++at) uuid[i + at] = static_cast<std::uint8_t>(bits >> (8 * at));
+  }
+  uuid[0] |= 1;  // never all zeroes
+  return uuid;
+}
+
+}  // namespace
+
+void Core::create(Superblock identity, bool clean, Done done) {
+  superblock_ = std::move(identity);
+  superblock_.fork_id = options_.random() | 1;
+  superblock_.slots.assign(slots_.size(), SuperblockSlot());
+  for (CoreSlot& slot : slots_) {
+    slot.state = slot.port != nullptr ? SlotState::in_sync : SlotState::empty;
+    slot.takes_marks = slot.port != nullptr;
+    slot.uuid = slot.port != nullptr ? random_member_uuid(options_.random) : Uuid{};
+    slot.superblock_copy = 1;  // the first goes to copy 0
+  }
+  external_copy_ = 1;
+  marks_ = std::make_unique<Marks>(*this);
+  sync_ = std::make_unique<Sync>(*this);
+  // What may stand there of an earlier array goes first, since its event count may be higher; then the bitmap before the superblock: who finds a
+  // superblock finds the bitmap that belongs to it.
+  const auto go_on = [this, clean, done = std::move(done)] {
+    if (!clean) suspect(0, maps_->regions - 1);
+    loaded(true, done);
+  };
+  wipe_all_then([this, clean, go_on] {
+    if (clean) return marks_->write_everywhere(go_on);
+    marks_->mark_all(go_on);
+  });
+}
+
+void Core::wipe_superblocks(Port& port, std::function<void(bool)> done) {
+  const std::vector<std::byte> zeroes(options_.block_size);
+  runner_.write_copy(port, 0, zeroes, [this, &port, zeroes, done = std::move(done)](Status first) {
+    if (first != Status::ok) return done(false);
+    runner_.write_copy(port, superblock_copy_bytes / options_.block_size, zeroes, [done](Status second) { done(second == Status::ok); });
+  });
+}
+
+void Core::wipe_all_then(std::function<void()> done) {
+  auto pending = std::make_shared<std::size_t>(1);
+  // Who cannot be written here cannot be written later either, which is dealt with there.
+  const auto one_less = [pending, done = std::move(done)](bool) {
+    if (--*pending == 0) done();
+  };
+  if (options_.record == Record::external) {
+    ++*pending;
+    wipe_superblocks(*external_, one_less);
+  }
+  for (const CoreSlot& slot : slots_) {
+    if (options_.record != Record::members || slot.port == nullptr) continue;
+    ++*pending;
+    wipe_superblocks(*slot.port, one_less);
+  }
+  one_less(true);
+}
+
+void Core::load(StartPlan plan, std::vector<std::uint32_t> copies, Done done) {
+  superblock_ = std::move(plan.reference);
+  for (std::uint32_t i = 0; i < slots_.size(); ++i) {
+    CoreSlot& slot = slots_[i];
+    const SuperblockSlot& recorded = superblock_.slots[i];
+    slot.uuid = recorded.member_uuid;
+    slot.left_events = recorded.left_events;
+    slot.superblock_copy = copies[i];
+    slot.state = plan.states[i];
+    if (slot.active() && slot.port == nullptr) slot.state = SlotState::failed;
+    slot.recorded_in_sync = slot.state == SlotState::in_sync;
+    slot.takes_marks = slot.active();
+    const bool was_active = recorded.state == SlotState::in_sync || recorded.state == SlotState::rebuilding;
+    if (!slot.active() && was_active) slot.left_events = superblock_.events + 1;
+    const bool usable = slot.port != nullptr && std::ranges::find(plan.diverged, i) == plan.diverged.end();
+    if (!slot.active() && usable) take_back_at_start_.push_back(i);
+    if (slot.port != nullptr || slot.state != SlotState::empty) listener_.slot_changed(i, slot.state, "");
+  }
+  if (options_.record == Record::external) external_copy_ = copies.back();
+  if (plan.forked) {
+    SuperblockFork line;
+    line.id = superblock_.fork_id;
+    line.last_events = superblock_.events;
+    superblock_.earlier_forks.insert(superblock_.earlier_forks.begin(), line);
+    if (superblock_.earlier_forks.size() > superblock_max_forks) superblock_.earlier_forks.pop_back();
+    superblock_.fork_id = options_.random() | 1;
+  }
+  marks_ = std::make_unique<Marks>(*this);
+  sync_ = std::make_unique<Sync>(*this);
+  const bool must_write = plan.must_write;
+  marks_->load([this, must_write, done = std::move(done)] {
+    // Which of the marked regions were being written when it stopped is not known: all of them may differ.
+    sync_->add_marked(in_sync_count() > 1);
+    // A mark that only some members have must be on all before a write relies on it.
+    marks_->write_everywhere([this, must_write, done] { loaded(must_write, done); });
+  });
+}
+
+void Core::loaded(bool must_write, Done done) {
+  if (!must_write) return go_online(done);
+  change([] { return true; }, [this, done = std::move(done)] { go_online(done); });
+}
+
+void Core::go_online(const Done& done) {
+  if (frozen_) return done(fail(EIO, "superblocks or bitmap cannot be written"));
+  marks_->publish_all();
+  online_ = true;
+  publish({});
+  done({});
+  sync_->look();
+  marks_->watch();
+  take_back_all();
+}
+
+void Core::take_back_all() {
+  for (const std::uint32_t slot : std::exchange(take_back_at_start_, {})) take_back(slot, {});
+}
+
+void Core::stop(std::function<void()> done) {
+  online_ = false;
+  sync_->stop([this, done = std::move(done)] {
+    const auto wait = [this, done] {
+      marks_->disarm();
+      done();
+    };
+    if (frozen_) return wait();
+    flush_members([this, wait](bool flushed) {
+      if (!flushed) return wait();
+      marks_->clear_all(wait);
+    });
+  });
+}
+
+void Core::read_superblock(Port& port, std::function<void(Result<FoundSuperblock>)> done) {
+  auto buffer = std::make_shared<MetaBuffer>(superblock_area_bytes);
+  runner_.read(port, MetaRunner::Piece(0, buffer->bytes()), [buffer, done = std::move(done)](Status status) {
+    if (status != Status::ok) return done(fail(EIO, "its superblock cannot be read"));
+    done(newest_superblock(buffer->bytes()));
+  });
+}
+
+void Core::take_back(std::uint32_t slot, Done done) {
+  CoreSlot& member = slots_[slot];
+  if (member.port == nullptr || member.active()) {
+    if (done) done(fail(EINVAL, "it is not a member that was left out"));
+    return;
+  }
+  // Whatever is read now is of this association; should there be another one, I/O that follows will show it.
+  member.association = member.port->association();
+  if (options_.record != Record::members) return bring_in(slot, member.state != SlotState::failed, false, std::move(done));
+  read_superblock(*member.port, [this, slot, done = std::move(done)](Result<FoundSuperblock> found) {
+    std::optional<Superblock> superblock;
+    if (found) superblock = found->superblock;
+    const Returning returning = judge_return(superblock_, slot, superblock);
+    if (found) slots_[slot].superblock_copy = found->copy;
+    const auto refuse = [&](const char* why) {
+      listener_.slot_changed(slot, slots_[slot].state, why);
+      if (done) done(fail(EINVAL, why));
+    };
+    switch (returning) {
+      case Returning::delta:
+        return bring_in(slot, false, false, done);
+      case Returning::full:
+        return bring_in(slot, true, false, done);
+      case Returning::stranger:
+        return refuse("what is there is not the member that left");
+      case Returning::diverged:
+        return refuse("it has diverged: it went on without this array");
+    }
+  });
+}
+
+void Core::bring_in(std::uint32_t slot, bool full, bool joins, Done done) {
+  CoreSlot& member = slots_[slot];
+  if (member.port == nullptr || member.active() || !online_) {
+    if (done) done(fail(EINVAL, "it is not a member that was left out"));
+    return;
+  }
+  if (joins || member.uuid == Uuid{}) member.uuid = random_member_uuid(options_.random);
+  const std::uint64_t association = member.association;
+  const auto marked = [this, slot, full, association, done = std::move(done)] {
+    marks_->copy_to(slot, [this, slot, full, association, done](bool copied) {
+      if (!copied) {
+        if (done) done(fail(EIO, "its bitmap cannot be written"));
+        return;
+      }
+      change(
+          [this, slot, association] {
+            CoreSlot& coming = slots_[slot];
+            if (coming.active() || coming.port == nullptr || !online_) {
+              coming.takes_marks = coming.active();
+              return false;
+            }
+            coming.association = association;
+            set_state(slot, SlotState::rebuilding, "");
+            sync_->add_marked(false);
+            return true;
+          },
+          [this, slot, full, done] {
+            // Writes that began before all lanes wrote to it too have marked their regions: they are copied as well.
+            if (slots_[slot].state == SlotState::rebuilding) full ? sync_->add(0, maps_->regions - 1, false) : sync_->add_marked(false);
+            if (done) done({});
+          });
+    });
+  };
+  const auto prepared = [this, full, marked] {
+    if (full) return marks_->mark_all(marked);
+    marked();
+  };
+  if (!joins || options_.record != Record::members) return prepared();
+  member.superblock_copy = 1;
+  wipe_superblocks(*member.port, [prepared](bool) { prepared(); });
+}
+
+}  // namespace catnap::bdev::raid1

@@ -1,0 +1,134 @@
+// Reads of a lane: balancing, repair from another member, and the one source of regions that may differ. See raid1_lane.h.
+#include <algorithm>
+
+#include "bdev/raid/raid1_core.h"
+#include "bdev/raid/raid1_lane.h"
+
+namespace catnap::bdev::raid1 {
+namespace {
+
+constexpr std::uint32_t nobody = ~std::uint32_t{0};
+// Reads that a member on this machine may have under way beyond a remote one's before the remote one is asked: a network round trip costs about as
+// much as that many reads of a local disk.
+constexpr std::uint32_t remote_handicap = 8;
+
+bool of_the_medium(Status status) { return status == Status::read_error || status == Status::media_error; }
+
+}  // namespace
+
+bool Lane::reads_suspect(const BdevIo& io) const {
+  if (!maps_.any_suspect.load()) [[likely]]
+    return false;
+  const std::uint64_t last = maps_.region_of(io.offset_blocks + io.num_blocks - 1);
+  for (std::uint64_t region = maps_.region_of(io.offset_blocks); region <= last; ++region) {
+    if (maps_.suspect.test(region)) return true;
+  }
+  return false;
+}
+
+void Lane::start_read(BdevIo& io) {
+  LaneOp& op = take(io);
+  if (reads_suspect(io) && steps_.single_source) [[unlikely]]
+    return lock_then(op, &Lane::read_through_locked);
+  read_on(op, &Lane::read_ended);
+}
+
+std::uint32_t Lane::choose_reader(const LaneOp& op) {
+  std::uint32_t best = nobody;
+  std::uint32_t best_cost = 0;
+  const auto count = static_cast<std::uint32_t>(ports_.size());
+  next_reader_ = next_reader_ + 1 < count ? next_reader_ + 1 : 0;
+  for (std::uint32_t i = 0, slot = next_reader_; i < count; ++i, slot = slot + 1 < count ? slot + 1 : 0) {
+    const Roles::Slot& role = roles_->slots[slot];
+    if (!role.readable || op.outcome[slot] != Part::none) continue;
+    const std::uint32_t cost = reading_[slot] + (role.remote ? remote_handicap : 0);
+    if (best != nobody && cost >= best_cost) continue;
+    best = slot;
+    best_cost = cost;
+  }
+  return best;
+}
+
+// From a member that has not been asked yet; `step` when it has answered, or when there is nobody left.
+void Lane::read_on(LaneOp& op, void (Lane::*step)(LaneOp&)) {
+  op.next_step = step;
+  const std::uint32_t slot = choose_reader(op);
+  if (slot == nobody) return complete(op, op.error != Status::ok ? op.error : Status::read_error);
+  ++reading_[slot];
+  send(op, slot, Op::read, false);
+}
+
+void Lane::read_ended(LaneOp& op) {
+  const std::uint32_t slot = op.last_slot;
+  if (op.outcome[slot] == Part::done) [[likely]]
+    return complete(op, Status::ok);
+  if (op.outcome[slot] == Part::failed && of_the_medium(op.parts[slot].status)) return lock_then(op, &Lane::repair_locked);
+  read_elsewhere(op);
+}
+
+// The member is gone, or may have lost data: the core leaves it out, or keeps it as the last one; then anew.
+void Lane::read_elsewhere(LaneOp& op) {
+  unlock(op);
+  op.next_step = &Lane::read_again;
+  report(op, op.last_slot);
+}
+
+void Lane::read_again(LaneOp& op) {
+  for (std::uint32_t slot = 0; slot < op.outcome.size(); ++slot) {
+    if (op.outcome[slot] == Part::stale) op.outcome[slot] = Part::none;
+  }
+  if (reads_suspect(*op.user) && steps_.single_source) return lock_then(op, &Lane::read_through_locked);
+  read_on(op, &Lane::read_ended);
+}
+
+// With the blocks held, so that no write comes between the read and the rewrite.
+void Lane::repair_locked(LaneOp& op) { read_on(op, &Lane::repair_read_ended); }
+
+void Lane::repair_read_ended(LaneOp& op) {
+  if (op.outcome[op.last_slot] == Part::stale) return read_elsewhere(op);
+  if (op.outcome[op.last_slot] != Part::done) return repair_locked(op);
+  core_->count_repaired_read();
+  op.answered = true;
+  op.next_step = &Lane::rewritten;
+  op.pending = 1;
+  for (std::uint32_t slot = 0; slot < op.outcome.size(); ++slot) {
+    if (op.outcome[slot] != Part::failed) continue;
+    op.outcome[slot] = Part::none;
+    if (of_the_medium(op.parts[slot].status) && roles_->slots[slot].writable) send(op, slot, Op::write, false);
+  }
+  if (--op.pending == 0) rewritten(op);
+}
+
+// What is read here once is on every member before it is answered: it keeps its value, whoever of them is lost afterwards.
+void Lane::read_through_locked(LaneOp& op) {
+  op.next_step = &Lane::through_read_ended;
+  std::uint32_t slot = roles_->source;
+  if (slot >= ports_.size() || !roles_->slots[slot].readable || op.outcome[slot] != Part::none) return read_on(op, &Lane::through_read_ended);
+  ++reading_[slot];
+  send(op, slot, Op::read, false);
+}
+
+void Lane::through_read_ended(LaneOp& op) {
+  if (op.outcome[op.last_slot] == Part::stale) return read_elsewhere(op);
+  if (op.outcome[op.last_slot] != Part::done) return read_on(op, &Lane::through_read_ended);
+  op.answered = true;
+  op.next_step = &Lane::rewritten;
+  op.pending = 1;
+  for (std::uint32_t slot = 0; slot < op.outcome.size(); ++slot) {
+    if (op.outcome[slot] == Part::done || !roles_->slots[slot].readable) continue;
+    send(op, slot, Op::write, true);
+  }
+  if (--op.pending == 0) rewritten(op);
+}
+
+void Lane::rewritten(LaneOp& op) {
+  op.next_step = &Lane::read_settled;
+  for (std::uint32_t slot = 0; slot < op.outcome.size(); ++slot) {
+    if ((op.outcome[slot] == Part::failed || op.outcome[slot] == Part::stale) && roles_->slots[slot].writable) report(op, slot);
+  }
+  if (op.reports == 0) read_settled(op);
+}
+
+void Lane::read_settled(LaneOp& op) { complete(op, Status::ok); }
+
+}  // namespace catnap::bdev::raid1

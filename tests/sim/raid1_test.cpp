@@ -1,0 +1,122 @@
+// raid1 over thousands of lives that end in crashes, and the proof that each step of its order of operations is needed: without it the simulation
+// finds what goes wrong.
+//
+// A failure prints its seed; CATNAP_SIM_SEED=<seed> runs that one alone and prints its events.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "reactor/base/log.h"
+#include "tests/sim/raid1_world.h"
+
+namespace catnap::sim {
+namespace {
+
+constexpr std::uint64_t runs_in_ci = 1500;
+constexpr std::uint64_t runs_in_soak = 60'000;
+
+bool soak() { return std::getenv("CATNAP_SOAK") != nullptr; }
+
+struct Totals {
+  void add(const Raid1Outcome& outcome) {
+    ++runs;
+    crashes += outcome.crashes;
+    operations += outcome.device_operations;
+    reads += outcome.reads;
+    writes += outcome.writes;
+    faults += outcome.member_faults;
+    rebuilds += outcome.rebuilds;
+  }
+  void print(const char* what) const {
+    fmt::print("{}: {} runs, {} crashes, {} device operations, {} blocks read, {} writes, {} member faults, {} rebuilds\n", what, runs, crashes,
+               operations, reads, writes, faults, rebuilds);
+  }
+  std::uint64_t runs = 0, crashes = 0, operations = 0, reads = 0, writes = 0, faults = 0, rebuilds = 0;
+};
+
+class Raid1Sim : public testing::Test {
+ protected:
+  void SetUp() override { log_set_level(LogLevel::disabled), log_set_print_level(LogLevel::disabled); }
+};
+
+TEST_F(Raid1Sim, LongRunsWithCrashesAnywhereAndMembersThatFailAndReturn) {
+  Totals totals;
+  const char* chosen = std::getenv("CATNAP_SIM_SEED");
+  const std::uint64_t first = chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : 1;
+  const std::uint64_t last = chosen != nullptr ? first : soak() ? runs_in_soak : runs_in_ci;
+  for (std::uint64_t seed = first; seed <= last; ++seed) {
+    Raid1Options options;
+    options.seed = seed;
+    const Raid1Outcome outcome = Raid1World(options).run();
+    totals.add(outcome);
+    if (chosen != nullptr) fmt::print("{}", outcome.log);
+    ASSERT_EQ(outcome.failure, "") << "CATNAP_SIM_SEED=" << seed << " replays it; the last events:\n" << outcome.log;
+  }
+  totals.print("long runs");
+}
+
+TEST_F(Raid1Sim, ShortRunsWithACrashAtEveryDeviceOperation) {
+  Totals totals;
+  const std::uint64_t last = soak() ? 200 : 6;
+  for (std::uint64_t seed = 1; seed <= last; ++seed) {
+    Raid1Options options;
+    options.seed = seed;
+    options.lives = 2;
+    options.actions = 12;
+    options.crash_at = ~std::uint64_t{0};
+    const std::uint64_t operations = Raid1World(options).run().device_operations;
+    for (std::uint64_t at = 1; at <= operations; ++at) {
+      options.crash_at = at;
+      const Raid1Outcome outcome = Raid1World(options).run();
+      totals.add(outcome);
+      ASSERT_EQ(outcome.failure, "") << "seed " << seed << ", crash at device operation " << at << ":\n" << outcome.log;
+    }
+  }
+  totals.print("short runs");
+}
+
+TEST_F(Raid1Sim, ASeedGivesTheSameEventsAgain) {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    Raid1Options options;
+    options.seed = seed;
+    EXPECT_EQ(Raid1World(options).run().log, Raid1World(options).run().log) << "seed " << seed;
+  }
+}
+
+struct Mutation {
+  const char* name;
+  bool bdev::raid1::Steps::* step;
+};
+
+class WithoutAStep : public Raid1Sim, public testing::WithParamInterface<Mutation> {};
+
+TEST_P(WithoutAStep, TheSimulationFindsWhatGoesWrong) {
+  constexpr std::uint64_t enough_seeds = 20'000;
+  for (std::uint64_t seed = 1; seed <= enough_seeds; ++seed) {
+    Raid1Options options;
+    options.seed = seed;
+    options.steps.*GetParam().step = false;
+    const Raid1Outcome outcome = Raid1World(options).run();
+    if (outcome.failure.empty()) continue;
+    fmt::print("without {}: seed {}: {}\n", GetParam().name, seed, outcome.failure);
+    EXPECT_EQ(Raid1World(options).run().failure, outcome.failure) << "the seed does not find it again";
+    return;
+  }
+  FAIL() << "without " << GetParam().name << " nothing goes wrong in " << enough_seeds << " runs";
+}
+
+using bdev::raid1::Steps;
+INSTANTIATE_TEST_SUITE_P(Raid1, WithoutAStep,
+                         testing::Values(Mutation{"mark_before_data", &Steps::mark_before_data}, Mutation{"flush_marks", &Steps::flush_marks},
+                                         Mutation{"serialise_overlaps", &Steps::serialise_overlaps},
+                                         Mutation{"clear_without_writes", &Steps::clear_without_writes},
+                                         Mutation{"flush_before_clear", &Steps::flush_before_clear},
+                                         Mutation{"keep_marks_while_missing", &Steps::keep_marks_while_missing},
+                                         Mutation{"durable_drop", &Steps::durable_drop}, Mutation{"single_source", &Steps::single_source},
+                                         Mutation{"flush_resync", &Steps::flush_resync}, Mutation{"check_association", &Steps::check_association},
+                                         Mutation{"two_copies", &Steps::two_copies}, Mutation{"wait_for_members", &Steps::wait_for_members}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace catnap::sim

@@ -1,0 +1,220 @@
+// What users and faults do in the world, and what must hold. See raid1_world.h.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "bdev/raid/bitmap_pages.h"
+#include "bdev/raid/raid1_marks.h"
+#include "bdev/raid/raid1_sync.h"
+#include "tests/sim/raid1_world.h"
+#include "tests/sim/raid1_world_parts.h"
+
+namespace catnap::sim {
+
+using bdev::BdevIo;
+using bdev::Op;
+using bdev::SlotState;
+using bdev::StartPlan;
+using bdev::Status;
+using bdev::raid1::BitmapPages;
+using bdev::raid1::Record;
+
+// --- users ---
+
+void Raid1World::act() {
+  if (faults_allowed_ && chance(12)) return fault();
+  --actions_left_;
+  start_user_io();
+}
+
+void Raid1World::start_user_io() {
+  auto& user = *users_.emplace_back(std::make_unique<UserIo>());
+  const std::uint64_t kind = draw(100);
+  BdevIo& io = user.io;
+  io.op = kind < 40 ? Op::read : kind < 80 ? Op::write : kind < 85 ? Op::write_zeroes : kind < 88 ? Op::unmap : Op::flush;
+  user.began = now_;
+  if (io.op != Op::flush) {
+    // Few places, so that I/Os meet.
+    io.offset_blocks = window_first_ + (chance(60) ? draw(std::min<std::uint64_t>(window_blocks_, 8)) : draw(window_blocks_));
+    io.num_blocks = 1 + draw(std::min<std::uint64_t>(4, window_first_ + window_blocks_ - io.offset_blocks));
+  }
+  std::vector<std::uint64_t> contents;
+  if (io.op == Op::write || io.op == Op::read) {
+    user.data.resize(io.num_blocks * SimDisk::block_size);
+    user.iov = {user.data.data(), user.data.size()};
+    io.iov = &user.iov;
+    io.iov_count = 1;
+  }
+  for (std::uint64_t i = 0; i < io.num_blocks && io.op != Op::read; ++i) {
+    contents.push_back(io.op == Op::write ? next_content_++ : 0);
+    const SimDisk::Block block = fill(contents.back());
+    if (io.op == Op::write) std::memcpy(user.data.data() + i * SimDisk::block_size, block.data(), block.size());
+  }
+  if (!contents.empty()) {
+    io.fua = chance(30);
+    user.write = history_.write_begins(io.offset_blocks, contents, now_);
+    ++outcome_.writes;
+  }
+  io.context = &user;
+  io.done = [](BdevIo&) {};
+  note(fmt::format("user {} {}+{}{}{}", bdev::op_name(io.op), io.offset_blocks, io.num_blocks, io.fua ? " fua" : "",
+                   contents.empty() ? "" : fmt::format(" {:x}..", contents.front())));
+  lanes_[draw(lanes_.size())]->start(io);
+}
+
+void Raid1World::complete_io(BdevIo& io, Status status) {
+  UserIo& user = *static_cast<UserIo*>(io.context);
+  ++now_;
+  note(fmt::format("done {} {}+{} {}", bdev::op_name(io.op), io.offset_blocks, io.num_blocks, bdev::status_name(status)));
+  // One member that is well is always left, so nothing may fail.
+  if (status != Status::ok)
+    fail(fmt::format("{} of {}+{} ends with {}", bdev::op_name(io.op), io.offset_blocks, io.num_blocks, bdev::status_name(status)));
+  if (io.op == Op::flush) history_.flushed(user.began);
+  if (user.write != 0) history_.write_ends(user.write, status == Status::ok, io.fua, now_);
+  for (std::uint64_t i = 0; io.op == Op::read && status == Status::ok && i < io.num_blocks; ++i) {
+    std::uint64_t content;
+    std::memcpy(&content, user.data.data() + i * SimDisk::block_size, sizeof content);
+    const std::string wrong = history_.read(io.offset_blocks + i, content, user.began, now_);
+    if (!wrong.empty()) fail(wrong);
+    ++outcome_.reads;
+  }
+  std::erase_if(users_, [&user](const auto& each) { return each.get() == &user; });
+}
+
+// --- faults ---
+
+// One other member stays that holds all data and has not been hurt.
+bool Raid1World::may_fail(std::uint32_t slot) const {
+  for (std::uint32_t i = 0; i < disks_.size(); ++i) {
+    if (i != slot && core_->slots()[i].state == SlotState::in_sync && !disks_[i]->dead() && !disks_[i]->spoiled() &&
+        disks_[i]->association() == core_->slots()[i].association) {
+      return true;
+    }
+  }
+  return false;
+}
+
+void Raid1World::fault() {
+  const auto slot = static_cast<std::uint32_t>(draw(disks_.size()));
+  SimDisk& disk = *disks_[slot];
+  if (absent_[slot] || disk.dead()) return revive(slot);
+  if (!core_->slots()[slot].active()) return revive(slot);
+  if (!may_fail(slot)) return;
+  ++outcome_.member_faults;
+  const std::uint64_t kind = draw(100);
+  note(fmt::format("fault {} of slot {}", kind, slot));
+  if (kind < 30) {
+    disk.set_dead(true);
+  } else if (kind < 50) {
+    disk.fail_next_write();
+  } else if (kind < 65) {
+    disk.spoil(data_offset_ + window_first_ + draw(window_blocks_));
+  } else if (kind < 97 || options_.record != Record::members) {
+    disk.associate_anew(random_);
+  } else {
+    disk.associate_anew(random_);
+    disk.wipe();
+    wiped_[slot] = true;
+  }
+}
+
+void Raid1World::revive(std::uint32_t slot) {
+  SimDisk& disk = *disks_[slot];
+  if (core_->slots()[slot].active()) {
+    if (disk.dead()) disk.set_dead(false);  // nobody noticed
+    return;
+  }
+  note(fmt::format("slot {} comes back", slot));
+  if (disk.dead() && chance(50)) disk.lose_unflushed(random_);
+  disk.set_dead(false);
+  absent_[slot] = false;
+  core_->set_port(slot, ports_[slot].get(), false, true);
+  if (wiped_[slot]) {
+    wiped_[slot] = false;
+    core_->bring_in(slot, true, true, {});
+  } else {
+    core_->take_back(slot, {});
+  }
+}
+
+void Raid1World::slot_changed(std::uint32_t slot, SlotState state, const std::string& reason) {
+  note(fmt::format("slot {} is {} {}", slot, static_cast<int>(state), reason));
+  if (state == SlotState::rebuilding) ++outcome_.rebuilds;
+}
+
+void Raid1World::process_changed(const char* type, bool running, const std::string& how) {
+  note(fmt::format("{} {} {}", type, running ? "begins" : "ends", how));
+}
+
+// --- invariants ---
+
+// On the media, with nobody at work: whoever takes part or could come back by a delta differs from the others only where it is marked.
+void Raid1World::check_media() {
+  if (options_.record != Record::members) return;
+  const StartPlan plan = bdev::plan_start(read_superblocks(nullptr), std::ranges::find(wiped_, true) != wiped_.end());
+  if (plan.verdict == StartPlan::Verdict::refuse) return fail("members have diverged: " + plan.reason);
+  if (plan.verdict != StartPlan::Verdict::start) return fail("with all members there it would wait: " + plan.reason);
+  BitmapPages marks((num_blocks_ + region_blocks_ - 1) / region_blocks_, SimDisk::block_size, 0x0807060504030201);
+  std::uint32_t reference = 0;
+  for (std::uint32_t slot = 0; slot < disks_.size(); ++slot) {
+    if (plan.states[slot] != SlotState::in_sync) continue;
+    reference = slot;
+    for (std::uint64_t page = 0; page < marks.pages(); ++page) marks.merge(page, disks_[slot]->durable(bitmap_offset_ + page));
+  }
+  for (std::uint32_t slot = 0; slot < disks_.size(); ++slot) {
+    const SlotState state = plan.states[slot];
+    if (state == SlotState::blank || state == SlotState::empty || wiped_[slot]) continue;
+    for (std::uint64_t block = 0; block < num_blocks_; ++block) {
+      if (block < window_first_ || block >= window_first_ + window_blocks_) continue;
+      if (disks_[slot]->durable(data_offset_ + block) == disks_[reference]->durable(data_offset_ + block)) continue;
+      if (marks.test(block / region_blocks_)) continue;
+      return fail(fmt::format("unmarked difference: block {} of slots {} and {} (state {})", block, reference, slot, static_cast<int>(state)));
+    }
+  }
+}
+
+void Raid1World::check_equal() {
+  for (std::uint64_t block = window_first_; block < window_first_ + window_blocks_; ++block) {
+    for (std::uint32_t slot = 1; slot < disks_.size(); ++slot) {
+      if (disks_[slot]->view(data_offset_ + block) == disks_[0]->view(data_offset_ + block)) continue;
+      return fail(fmt::format("after resync members 0 and {} differ in block {}", slot, block));
+    }
+  }
+}
+
+void Raid1World::quiet_end() {
+  note("quiet end");
+  faults_allowed_ = false;
+  actions_left_ = 0;
+  crash_operation_ = 0;
+  until([this] { return users_.empty(); }, "without I/O of users");
+  const auto whole = [this] {
+    return core_->in_sync_count() == disks_.size() && core_->sync().finished() && !core_->changing() && !core_->sync().running();
+  };
+  for (std::uint32_t round = 0; round < 20 && outcome_.failure.empty() && !whole(); ++round) {
+    for (std::uint32_t slot = 0; slot < disks_.size(); ++slot) revive(slot);
+    while (step() && outcome_.failure.empty()) {
+    }
+  }
+  if (!outcome_.failure.empty()) return;
+  if (!whole()) return fail("with all members there and well it does not become whole");
+  // Bad blocks that nobody met yet are found by reading everything from everybody.
+  while (step() && outcome_.failure.empty()) {
+  }
+  if (core_->marks().count() != 0) fail(fmt::format("{} marks stay although nothing is written", core_->marks().count()));
+  if (!deadlines_.empty()) fail("an array at rest has a deadline");
+  check_equal();
+  // Everything once more, as users see it.
+  for (std::uint64_t block = window_first_; block < window_first_ + window_blocks_ && outcome_.failure.empty(); ++block) {
+    std::uint64_t content;
+    const SimDisk::Block data = disks_[0]->view(data_offset_ + block);
+    std::memcpy(&content, data.data(), sizeof content);
+    const std::string wrong = history_.read(block, content, now_, now_);
+    if (!wrong.empty()) fail("at the end: " + wrong);
+  }
+  bool stopped = false;
+  core_->stop([&stopped] { stopped = true; });
+  until([&stopped] { return stopped; }, "stopped");
+}
+
+}  // namespace catnap::sim
