@@ -247,6 +247,7 @@ void add_histogram_methods(rpc::MethodTable& table) {
                            .range(0, ~std::uint64_t{0})
                            .or_default(json_u64(defaults.max_ns))})
                 .mutates()
+                .not_kept()  // a measurement
                 .coroutine(enable_histogram));
   table.add(Method("bdev_get_histogram", "Shows a bdev's latency histogram")
                 .with({Param("name", ParamType::string, "Name, alias or UUID").required()})

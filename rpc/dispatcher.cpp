@@ -42,6 +42,8 @@ void warn_deprecated_once(const std::string& called, const std::string& name) {
 
 RpcResult<Params> Dispatcher::admit(const std::string& name, const Json::Value& params, Origin origin) const {
   const Method* method = methods_.find(name);
+  const std::string elsewhere = method == nullptr && explain_unknown_ ? explain_unknown_(name) : std::string();
+  if (!elsewhere.empty()) return refuse(-EOPNOTSUPP, elsewhere);
   if (method == nullptr) return refuse(method_not_found, fmt::format("Method not found: '{}'", printable(name)));
   if (method->name != name) warn_deprecated_once(name, method->name);
   if (origin == Origin::client && !lifecycle_.allows(method->phase)) {

@@ -7,6 +7,8 @@
 #include <deque>
 #include <functional>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "reactor/task.h"
 #include "rpc/change_keeper.h"
@@ -38,6 +40,10 @@ class Dispatcher {
   // From now on changes made by clients are kept by it; null: by nobody. Calls of configuration files pass it by.
   void set_keeper(ChangeKeeper* keeper) { keeper_ = keeper; }
 
+  // Methods that other servers have and this one has not: the sentence for the error (-EOPNOTSUPP), "" for names that nobody knows.
+  using ExplainUnknown = std::function<std::string(std::string_view method)>;
+  void explain_unknown(ExplainUnknown explain) { explain_unknown_ = std::move(explain); }
+
   const MethodTable& methods() const { return methods_; }
   const Lifecycle& lifecycle() const { return lifecycle_; }
 
@@ -62,6 +68,7 @@ class Dispatcher {
   const MethodTable& methods_;
   const Lifecycle& lifecycle_;
   ChangeKeeper* keeper_ = nullptr;
+  ExplainUnknown explain_unknown_;
   std::deque<Pending> changes_;
   bool changing_ = false;
   bool draining_ = false;

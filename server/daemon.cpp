@@ -15,9 +15,11 @@
 #include "bdev/bdev.h"
 #include "reactor/base/log.h"
 #include "rpc/version.h"
+#include "server/foreign_options_rpc.h"
 #include "server/group_adapter.h"
 #include "server/method_registration.h"
 #include "server/names.h"
+#include "server/not_here.h"
 #include "server/state_rpc.h"
 
 namespace catnap::server {
@@ -72,8 +74,11 @@ void Daemon::start() {
   TargetLimits limits;
   limits.max_connections = connections_that_fit(options_.max_connections != 0 ? options_.max_connections : limits.max_connections);
   target_ = std::make_unique<Target>(app_thread, std::move(hooks), limits);
+  nvme_ = std::make_unique<bdev::NvmeModule>(app_thread, machine());
   register_all_methods(methods_, config_registry_, runtime_, lifecycle_, *controllers_, groups_);
 
+  register_foreign_options(methods_);
+  dispatcher_.explain_unknown(why_not_here);
   make_state();
   spawn<Result<void>>(begin(this), [this](Result<void> outcome) {
     if (!outcome || !options_.wait_for_rpc)
@@ -158,12 +163,20 @@ Task<Result<void>> Daemon::keep_state(Daemon* self) {
   co_return outcome;
 }
 
-void Daemon::make_groups() {
+// Its CPUs and nodes, and which have reactors; of a machine that hides them, nothing.
+Topology Daemon::machine() const {
   CpuMask reactor_cpus;
   for (const Reactor* reactor : runtime_.reactors()) reactor_cpus.set(reactor->lcore());
   auto topology = read_topology(reactor_cpus);
-  if (topology) target_->set_topology(std::move(*topology));
-  if (!topology) log_warning("which CPUs are near to which is unknown: {}", topology.error().message);
+  if (topology) return std::move(*topology);
+  log_warning("which CPUs are near to which is unknown: {}", topology.error().message);
+  return {};
+}
+
+void Daemon::make_groups() {
+  CpuMask reactor_cpus;
+  for (const Reactor* reactor : runtime_.reactors()) reactor_cpus.set(reactor->lcore());
+  target_->set_topology(nvme_->topology());
   const CpuMask& mask = target_->poll_groups_mask();
   for (Reactor* reactor : runtime_.reactors()) {
     if (!mask.empty() && !mask.has(reactor->lcore())) continue;
@@ -242,12 +255,17 @@ void Daemon::groups_ended() {
 void Daemon::remove_bdevs() {
   const auto all = bdev::Registry::instance().all();
   if (all.empty()) {
-    finish();
+    spawn(detach_controllers(this));
     return;
   }
   const auto top = std::find_if(all.rbegin(), all.rend(), [](const auto& each) { return bdev::Registry::instance().claimed_by(*each).empty(); });
   const std::string name = top != all.rend() ? (*top)->name() : all.back()->name();
   bdev::Registry::instance().remove(name, [this](Result<void>) { runtime_.app_thread().send([this] { remove_bdevs(); }); });
+}
+
+Task<void> Daemon::detach_controllers(Daemon* self) {
+  co_await self->nvme_->shut_down();
+  self->finish();
 }
 
 void Daemon::finish() {

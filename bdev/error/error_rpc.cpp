@@ -169,10 +169,15 @@ void register_bdev_error_methods(rpc::MethodTable& table) {
   params.push_back(Param("nvme_sc", ParamType::integer, "Status code of nvme_failure").range(0, 255).or_default(0));
   params.push_back(bytes_or_blocks("offset_blocks", "First block that must be touched"));
   params.push_back(bytes_or_blocks("num_blocks", "Blocks from there; all blocks without it"));
-  table.add(Method("bdev_error_inject_error", "Sets what the next I/Os of an error bdev meet").with(std::move(params)).mutates().handler(inject));
+  table.add(Method("bdev_error_inject_error", "Sets what the next I/Os of an error bdev meet")
+                .with(std::move(params))
+                .mutates()
+                .not_kept()
+                .handler(inject));
   table.add(Method("bdev_error_resume_pending", "Lets I/O that error_type pending holds back go on")
                 .with({Param("name", ParamType::string, "Name of the bdev").required()})
                 .mutates()
+                .not_kept()
                 .coroutine(resume));
 }
 

@@ -52,6 +52,7 @@ void register_bdev_uring_methods(rpc::MethodTable& table) {
   table.add(Method("bdev_uring_rescan", "Takes over the present size of the file or device")
                 .with({Param("name", ParamType::string, "Name of the bdev").required()})
                 .mutates()
+                .not_kept()  // a start looks anew in any case
                 .coroutine(rescan));
 }
 
