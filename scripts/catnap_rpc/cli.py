@@ -5,6 +5,7 @@ Errors go to standard error. Exit status: 0, or 1 the server refused, 2 a wrong 
 
 import argparse
 import difflib
+import functools
 import json
 import shlex
 import sys
@@ -60,6 +61,7 @@ def call_any(client, args):
         print_result(result)
 
 
+@functools.cache  # takes longer than most calls; a parser keeps nothing of what it has parsed
 def make_parser():
     parser = Parser(prog="rpc.py", description="Calls catnapd over its JSON-RPC socket. Without a command, commands are read from standard input, one a "
                     "line; lines that begin with # are comments.")

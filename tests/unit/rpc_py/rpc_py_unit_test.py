@@ -215,21 +215,21 @@ class Replies(unittest.TestCase):
 
     def test_no_server(self):
         status, _, err = run(["-s", "/nonexistent/rpc.sock", "bdev_get_bdevs"])
-        self.assertEqual(status, 1)
+        self.assertEqual(status, 3)
         self.assertIn("Error while connecting to /nonexistent/rpc.sock", err)
         self.assertIn("No such file", err)
 
     def test_a_hang_up_is_an_error_except_after_kill(self):
         with FakeServer(lambda request: None) as server:
             status, _, err = run(["-s", server.path, "bdev_get_bdevs"])
-            self.assertEqual(status, 1)
+            self.assertEqual(status, 3)
             self.assertIn("Connection closed", err)
             self.assertEqual(run(["-s", server.path, "spdk_kill_instance", "SIGKILL"])[0], 0)
 
     def test_time_out(self):
         with FakeServer(lambda request: b'{"jsonrpc"') as server:
             status, _, err = run(["-s", server.path, "-t", "0.05", "bdev_get_bdevs"])
-        self.assertEqual(status, 1)
+        self.assertEqual(status, 4)
         self.assertIn("Timeout while waiting for response", err)
 
     def test_scripts_stop_at_the_first_error(self):
