@@ -94,7 +94,10 @@ struct RaidMember {
   std::string name;  // of the bdev there, or that is waited for; empty: an empty slot
   std::string uuid;  // of the bdev that is or was there; empty: never seen
   MemberState state = MemberState::missing;
-  std::string reason;                      // why it is missing or failed, a sentence's part; empty: never there, or fine
+  std::string reason;  // why it is missing or failed, a sentence's part; empty: never there, or fine
+  // Of a bdev that may be lost and found again below us (bdev/association.h): what stands for the last time that the array dealt with.
+  std::uint64_t associations = 0;
+  std::shared_ptr<void> association_watch;
   std::unique_ptr<Descriptor> descriptor;  // opened and claimed while the bdev is there (failed ones too); null: not there
   // Where the array's data begins and how much there may be, in blocks; set by RaidLevel::shape().
   std::uint64_t data_offset_blocks = 0;
@@ -266,7 +269,8 @@ class RaidArray : public std::enable_shared_from_this<RaidArray> {
   void process_started(std::string_view type);
   void process_ended(std::string_view type, std::string_view how);
   // The level does not use the member any more (an error; it has set it to failed): its lanes are detached when it is the frame's turn, which may be
-  // after the present Task. It stays in its slot, open and claimed. On app_thread, also from outside Tasks.
+  // after the present Task. It stays in its slot, open and claimed; when it is a remote one that is found again, member_arrived() follows. On
+  // app_thread, also from outside Tasks.
   void member_dropped(std::uint32_t slot);
 
   // What RaidArrays and RPCs ask; each waits for its turn.
@@ -305,6 +309,7 @@ class RaidArray : public std::enable_shared_from_this<RaidArray> {
   Task<Result<void>> bring_in(std::uint32_t slot, bool new_member);
   Task<void> lose_member(std::uint32_t slot);
   Task<void> close_dropped(std::uint32_t slot);
+  Task<void> take_back(std::uint32_t slot);
   Task<void> lose_bitmap();
   Task<void> follow_size(std::uint32_t slot);
   void take_offline(std::string reason);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "bdev/association.h"
 #include "bdev/raid/raid.h"
 #include "bdev/raid/raid_bdev.h"
 #include "bdev/stack/virtual_bdev.h"
@@ -33,11 +34,18 @@ Result<void> RaidArray::open_member(std::uint32_t slot, const std::shared_ptr<Bd
   wanted.descriptor = std::move(*opened);
   wanted.name = bdev->name();
   wanted.uuid = bdev->info().uuid;
+  if (auto* associated = dynamic_cast<Associated*>(bdev.get())) {
+    wanted.associations = associated->associations();
+    wanted.association_watch = associated->watch_associations([weak = weak_from_this(), slot] {
+      if (const auto alive = weak.lock()) spawn(alive->take_back(slot));
+    });
+  }
   set_member_state(slot, MemberState::waiting);
   return {};
 }
 
 void RaidArray::close_member(std::uint32_t slot, MemberState state, std::string reason) {
+  member(slot).association_watch.reset();
   member(slot).descriptor.reset();
   set_member_state(slot, state, std::move(reason));
 }
@@ -198,6 +206,25 @@ Task<void> RaidArray::close_dropped(std::uint32_t slot) {
   const RaidTurns::Turn turn(turns_);
   if (!member(slot).present() || member(slot).state != MemberState::failed || bdev_ == nullptr) co_return;
   co_await bdev_->detach_lane(slot);
+  // Found again before it was left out.
+  const auto* associated = dynamic_cast<const Associated*>(&member(slot).bdev());
+  if (associated != nullptr && associated->associations() != member(slot).associations) spawn(take_back(slot));
+}
+
+// A member that was left out and has been found again below us: as if it had come back.
+Task<void> RaidArray::take_back(std::uint32_t slot) {
+  const auto self = shared_from_this();
+  co_await turns_->take();
+  const RaidTurns::Turn turn(turns_);
+  RaidMember& found = member(slot);
+  if (!found.present() || found.state != MemberState::failed || bdev_ == nullptr || state_ != RaidState::online) co_return;
+  found.associations = dynamic_cast<const Associated&>(found.bdev()).associations();
+  Result<void> outcome = co_await bdev_->attach_lane(slot);
+  if (outcome) {
+    outcome = co_await level_->member_arrived(slot, false);
+    if (!outcome) co_await bdev_->detach_lane(slot);
+  }
+  if (!outcome) set_member_state(slot, MemberState::failed, outcome.error().message);
 }
 
 Task<void> RaidArray::lose_bitmap() {
