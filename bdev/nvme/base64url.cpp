@@ -33,10 +33,9 @@ std::string to_base64url(std::span<const std::byte> bytes) {
 }
 
 std::optional<std::vector<std::byte>> from_base64url(std::string_view text) {
-  if (text.ends_with("==")) {
-    text.remove_suffix(2);
-  } else if (text.ends_with('=')) {
-    text.remove_suffix(1);
+  if (text.ends_with('=')) {
+    if (text.size() % 4 != 0) return std::nullopt;
+    text.remove_suffix(text.ends_with("==") ? 2 : 1);
   }
   if (text.size() % 4 == 1) return std::nullopt;
   std::vector<std::byte> bytes;

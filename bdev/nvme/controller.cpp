@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "bdev/nvme/identify_checks.h"
 #include "bdev/nvme/module.h"
 #include "bdev/nvme/retry_policy.h"
 #include "reactor/base/check.h"
@@ -129,12 +130,26 @@ Task<Result<void>> NvmeController::connect_once() {
     const auto self = weak.lock();
     if (self != nullptr && self->epoch_ == epoch) self->event(dw0);
   });
-  association->on_late([weak = weak_from_this(), epoch](std::uint16_t cid, std::uint8_t opcode) {
-    if (const auto self = weak.lock()) self->command_late(0, cid, opcode, epoch);
+  // As long as the controller is being set up, its commands have the time of a step of connecting; afterwards that of the options.
+  const std::uint64_t step_us = association->options().fabrics_timeout_us;
+  const std::uint64_t command_us = association->options().command_timeout_us;
+  association->on_late([weak = weak_from_this(), ended = std::weak_ptr(association), epoch, step_us](std::uint16_t cid, std::uint8_t opcode) {
+    const auto self = weak.lock();
+    if (self == nullptr) return;
+    if (self->state_ == State::ready) return self->command_late(0, cid, opcode, epoch);
+    const auto late = ended.lock();
+    if (late != nullptr) late->close(Error(ETIMEDOUT, fmt::format("no answer to admin command {:#x} within {} ms", opcode, step_us / 1000)));
   });
   auto opened = co_await association->open();
   if (!opened) co_return opened;
+  auto fits = check_io_controller(association->data(), association->cap(), association->cntlid());
+  if (!fits) {
+    association->close(fits.error());
+    co_return fits;
+  }
+  association->set_command_timeout_us(step_us);
   auto brought_up = co_await bring_up(association);
+  association->set_command_timeout_us(command_us);
   if (!brought_up) {
     association->close(brought_up.error());
     co_return brought_up;

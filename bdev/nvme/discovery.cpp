@@ -161,6 +161,10 @@ Task<void> DiscoveryService::follow_point(std::shared_ptr<Point> point, std::sha
     point->connected = false;
     point->wake.call();
   });
+  association->on_late([weak = std::weak_ptr(association)](std::uint16_t, std::uint8_t opcode) {
+    const auto late = weak.lock();
+    if (late != nullptr) late->close(Error(ETIMEDOUT, fmt::format("no answer to admin command {:#x}", opcode)));
+  });
   auto watched = co_await association->watch_events(nvme::aec_discovery_change);
   if (!watched) log_warning("discovery {}: {}: no events of changes: {}", request_.name, point->id.text(), watched.error().message);
   while (!stopping_ && !point->gone && point->connected) {

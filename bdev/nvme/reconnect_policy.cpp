@@ -69,6 +69,7 @@ Outage::Decision Outage::attempt_failed(std::uint64_t now_ns) const {
 }
 
 bool Outage::io_waits(std::uint64_t now_ns, bool trying) const {
+  if (!under_way()) return trying;  // connected: a queue, or a better ANA state, may be about to come
   // Without a delay nothing promises that the one attempt succeeds soon, and SPDK's users rely on the error.
   if (!trying || timeouts_.reconnect_delay_sec == 0) return false;
   const auto fails_at = io_fails_at_ns();

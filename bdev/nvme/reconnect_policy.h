@@ -60,7 +60,8 @@ class Outage {
   // After an attempt that failed (all its addresses, see choose_address) at `now_ns`.
   Decision attempt_failed(std::uint64_t now_ns) const;
 
-  // Whether I/O that no path can take now waits for this controller. `trying`: an attempt is under way or due, so not given up, removed or disabled.
+  // Whether I/O that no path can take now waits for this controller; outside of an outage it does. `trying`: an attempt is under way or due, so not
+  // given up, removed or disabled.
   bool io_waits(std::uint64_t now_ns, bool trying) const;
   // The moment at which io_waits() turns false by itself during this outage; none: never.
   std::optional<std::uint64_t> io_fails_at_ns() const;

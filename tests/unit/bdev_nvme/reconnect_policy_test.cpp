@@ -198,6 +198,17 @@ TEST(Outage, CountsFromItsFirstMomentAndANewOneFromTheStart) {
   EXPECT_EQ(outage.io_fails_at_ns(), 204 * ns_per_s);
 }
 
+TEST(Outage, WithoutOneIoWaitsWhateverTheOptions) {
+  for (const ReconnectTimeouts& timeouts : valid_combinations()) {
+    Outage outage(timeouts);
+    EXPECT_TRUE(outage.io_waits(5 * ns_per_s, true)) << "an I/O queue may be about to be connected";
+    EXPECT_FALSE(outage.io_waits(5 * ns_per_s, false)) << "disabled, say";
+    outage.lost(5 * ns_per_s);
+    outage.connected();
+    EXPECT_TRUE(outage.io_waits(1'000 * ns_per_s, true));
+  }
+}
+
 TEST(Outage, NewOptionsHoldForAnOutageUnderWay) {
   Outage outage({-1, 1, 0});
   outage.lost(0);
