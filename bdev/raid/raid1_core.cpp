@@ -21,6 +21,15 @@ Core::Core(std::shared_ptr<Executor> executor, CoreOptions options, std::size_t 
 
 Core::~Core() = default;
 
+void Core::abandon() {
+  runner_.forget();
+  changes_.clear();
+  sync_.reset();
+  marks_.reset();
+  const std::lock_guard lock(mutex_);
+  lanes_.clear();
+}
+
 void Core::set_port(std::uint32_t slot, Port* port, bool remote, bool unmaps) {
   slots_[slot].port = port;
   slots_[slot].remote = remote;

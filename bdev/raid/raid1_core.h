@@ -100,6 +100,9 @@ class Core final : public std::enable_shared_from_this<Core> {
   // Of an array whose lanes are all closed: marks are cleared if members are equal.
   void stop(std::function<void()> done);
 
+  // Forgets what is under way, as a process does that dies: nothing may be called any more, and no I/O may end. For simulations.
+  void abandon();
+
   // --- members ---
   // `state`: failed (may return), blank (nothing is known of it) or empty (removed). The last one with all data stays: EBUSY.
   void leave_out(std::uint32_t slot, SlotState state, std::string reason, Done done);

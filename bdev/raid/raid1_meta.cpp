@@ -38,6 +38,8 @@ MetaRunner::MetaRunner(std::uint32_t block_size) : block_size_(block_size) {}
 
 MetaRunner::~MetaRunner() = default;
 
+void MetaRunner::forget() { runs_.clear(); }
+
 MetaRunner::Run& MetaRunner::make(Port& port, Done done) {
   auto run = std::make_unique<Run>(*this, port);
   run->id = next_id_++;

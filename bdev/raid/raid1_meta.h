@@ -52,6 +52,7 @@ class MetaRunner {
   void read(Port& port, Piece piece, Done done);
   void flush(Port& port, Done done);
   bool idle() const { return runs_.empty(); }
+  void forget();
 
  private:
   struct Run;

@@ -1,4 +1,5 @@
 // Which class carries out which level. See raid.h.
+#include "bdev/raid/raid1.h"
 #include "bdev/raid/striped.h"
 
 namespace catnap::bdev {
@@ -10,9 +11,9 @@ Result<std::unique_ptr<RaidLevel>> make_raid_level(RaidArray& array) {
     case RaidKind::concat:
       return make_concat_level(array);
     case RaidKind::raid1:
-      break;
+      return make_raid1_level(array);
   }
-  return fail(ENOTSUP, "Operation not supported: raid1");
+  return fail(EINVAL, "Invalid argument: raid_level");
 }
 
 }  // namespace catnap::bdev

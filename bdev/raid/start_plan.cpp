@@ -108,6 +108,29 @@ StartPlan plan_start(const std::vector<FoundMember>& found, bool forced) {
   return plan;
 }
 
+StartPlan plan_start_external(const Superblock& superblock, const std::vector<FoundMember>& found, bool forced) {
+  StartPlan plan;
+  plan.reference = superblock;
+  std::size_t with_all_data = 0;
+  for (std::uint32_t slot = 0; slot < superblock.slots.size(); ++slot) {
+    const SlotState recorded = superblock.slots[slot].state;
+    const bool there = slot < found.size() && found[slot].present;
+    const bool takes_part = recorded == SlotState::in_sync || recorded == SlotState::rebuilding;
+    if (recorded == SlotState::in_sync && !there) plan.waits_for.push_back(slot);
+    with_all_data += recorded == SlotState::in_sync && there ? 1 : 0;
+    plan.states.push_back(takes_part && !there ? SlotState::failed : recorded);
+    plan.must_write |= plan.states.back() != recorded;
+  }
+  if (with_all_data == 0) {
+    plan.reason = "no member that holds all data is there";
+  } else if (!plan.waits_for.empty() && !forced) {
+    plan.reason = fmt::format("slot {} is recorded as in sync and is not there", plan.waits_for.front());
+  } else {
+    plan.verdict = StartPlan::Verdict::start;
+  }
+  return plan;
+}
+
 Returning judge_return(const Superblock& running, std::uint32_t slot, const std::optional<Superblock>& found) {
   if (!found || found->array_uuid != running.array_uuid) return Returning::stranger;
   if (slot >= running.slots.size() || !same_member(running, *found, slot)) return Returning::stranger;

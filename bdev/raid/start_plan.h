@@ -42,6 +42,9 @@ struct StartPlan {
 // serves).
 StartPlan plan_start(const std::vector<FoundMember>& found, bool forced);
 
+// The same where the only superblock stands on a bitmap_bdev and members say nothing: who is there is taken for who it was.
+StartPlan plan_start_external(const Superblock& superblock, const std::vector<FoundMember>& found, bool forced);
+
 // What a member that comes to a running array is: `running` is the array's present superblock.
 enum class Returning : std::uint8_t {
   delta,     // as it was when it was left out: marked regions are enough

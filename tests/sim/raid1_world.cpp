@@ -41,7 +41,6 @@ Raid1World::Raid1World(Raid1Options options) : options_(options), random_(option
     }
   }
   absent_.resize(members);
-  wiped_.resize(members);
   crash_operation_ = options_.crash_at != 0 ? options_.crash_at : 0;
 }
 
@@ -79,7 +78,7 @@ void Raid1World::live(bool last) {
     absent_[slot] = created_ && options_.faults && chance(15);
     disks_[slot]->set_dead(false);
   }
-  for (std::uint32_t attempt = 0; !start_array(attempt > 0 && std::ranges::find(wiped_, true) != wiped_.end()); ++attempt) {
+  for (std::uint32_t attempt = 0; !start_array(attempt > 0 && anyone_blank()); ++attempt) {
     if (!outcome_.failure.empty()) return;
     if (power_gone_) break;
     std::fill(absent_.begin(), absent_.end(), false);
@@ -97,6 +96,28 @@ void Raid1World::live(bool last) {
   crash();
 }
 
+namespace {
+
+Result<bdev::FoundSuperblock> superblock_of(const SimDisk& disk) {
+  std::vector<std::byte> area;
+  for (std::uint64_t block = 0; block < bdev::superblock_area_bytes / SimDisk::block_size; ++block) {
+    const SimDisk::Block data = disk.view(block);
+    area.insert(area.end(), data.begin(), data.end());
+  }
+  return bdev::newest_superblock(area);
+}
+
+}  // namespace
+
+bool Raid1World::blank(std::uint32_t slot) const { return options_.record == Record::members && !superblock_of(*disks_[slot]); }
+
+bool Raid1World::anyone_blank() const {
+  for (std::uint32_t slot = 0; slot < disks_.size(); ++slot) {
+    if (blank(slot)) return true;
+  }
+  return false;
+}
+
 std::vector<FoundMember> Raid1World::read_superblocks(std::vector<std::uint32_t>* copies) const {
   std::vector<FoundMember> found;
   for (std::uint32_t slot = 0; slot < disks_.size(); ++slot) {
@@ -104,12 +125,7 @@ std::vector<FoundMember> Raid1World::read_superblocks(std::vector<std::uint32_t>
     if (copies != nullptr) copies->push_back(0);
     if (absent_[slot]) continue;
     member.present = true;
-    std::vector<std::byte> area;
-    for (std::uint64_t block = 0; block < bitmap_offset_; ++block) {
-      const SimDisk::Block data = disks_[slot]->view(block);
-      area.insert(area.end(), data.begin(), data.end());
-    }
-    auto newest = bdev::newest_superblock(area);
+    auto newest = superblock_of(*disks_[slot]);
     if (!newest) continue;
     if (copies != nullptr) copies->back() = newest->copy;
     member.superblock = std::move(newest->superblock);
@@ -189,9 +205,9 @@ bool Raid1World::start_array(bool forced) {
 
 // Everything of the process is gone at once; what it had begun ends nowhere.
 void Raid1World::tear_down() {
-  for (const auto& lane : lanes_) core_->strike_off(*lane);
   for (const auto& thread : threads_) thread->messages.clear();
   in_flight_.clear();
+  if (core_ != nullptr) core_->abandon();
   lanes_.clear();
   core_.reset();
   threads_.clear();

@@ -91,6 +91,9 @@ class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreL
 
   std::uint64_t draw(std::uint64_t below) { return random_() % below; }
   bool chance(std::uint32_t percent) { return draw(100) < percent; }
+  // Nothing tells that it was a member: it came back empty.
+  bool blank(std::uint32_t slot) const;
+  bool anyone_blank() const;
   bdev::Superblock identity() const;
   std::vector<bdev::FoundMember> read_superblocks(std::vector<std::uint32_t>* copies) const;
 
@@ -113,7 +116,6 @@ class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreL
 
   std::vector<std::unique_ptr<SimDisk>> disks_;
   std::vector<bool> absent_;
-  std::vector<bool> wiped_;
   BlockHistory history_;
   std::uint64_t next_content_ = 1;
 

@@ -114,7 +114,6 @@ void Raid1World::fault() {
   } else {
     disk.associate_anew(random_);
     disk.wipe();
-    wiped_[slot] = true;
   }
 }
 
@@ -129,8 +128,7 @@ void Raid1World::revive(std::uint32_t slot) {
   disk.set_dead(false);
   absent_[slot] = false;
   core_->set_port(slot, ports_[slot].get(), false, true);
-  if (wiped_[slot]) {
-    wiped_[slot] = false;
+  if (blank(slot)) {
     core_->bring_in(slot, true, true, {});
   } else {
     core_->take_back(slot, {});
@@ -151,7 +149,7 @@ void Raid1World::process_changed(const char* type, bool running, const std::stri
 // On the media, with nobody at work: whoever takes part or could come back by a delta differs from the others only where it is marked.
 void Raid1World::check_media() {
   if (options_.record != Record::members) return;
-  const StartPlan plan = bdev::plan_start(read_superblocks(nullptr), std::ranges::find(wiped_, true) != wiped_.end());
+  const StartPlan plan = bdev::plan_start(read_superblocks(nullptr), anyone_blank());
   if (plan.verdict == StartPlan::Verdict::refuse) return fail("members have diverged: " + plan.reason);
   if (plan.verdict != StartPlan::Verdict::start) return fail("with all members there it would wait: " + plan.reason);
   BitmapPages marks((num_blocks_ + region_blocks_ - 1) / region_blocks_, SimDisk::block_size, 0x0807060504030201);
@@ -163,7 +161,7 @@ void Raid1World::check_media() {
   }
   for (std::uint32_t slot = 0; slot < disks_.size(); ++slot) {
     const SlotState state = plan.states[slot];
-    if (state == SlotState::blank || state == SlotState::empty || wiped_[slot]) continue;
+    if (state == SlotState::blank || state == SlotState::empty || blank(slot)) continue;
     for (std::uint64_t block = 0; block < num_blocks_; ++block) {
       if (block < window_first_ || block >= window_first_ + window_blocks_) continue;
       if (disks_[slot]->durable(data_offset_ + block) == disks_[reference]->durable(data_offset_ + block)) continue;
