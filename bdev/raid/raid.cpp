@@ -118,6 +118,7 @@ void RaidArray::set_member_state(std::uint32_t slot, MemberState state, std::str
     log_notice("{}", text);
   }
   tell(member_event, fmt::format("{}/{}", name(), changed.name.empty() ? fmt::format("{}", slot) : changed.name));
+  if (state == MemberState::failed) look_at_association(slot);
 }
 
 void RaidArray::set_waits_for(std::string text) {
@@ -131,8 +132,9 @@ void RaidArray::process_started(std::string_view type) {
   tell(process_start_event, fmt::format("{}/{}", name(), type));
 }
 
-void RaidArray::process_ended(std::string_view type, std::string_view how) {
-  log_notice("raid '{}': {} {}", name(), type, how);
+void RaidArray::process_ended(std::string_view type, std::string_view how, RaidProgress last) {
+  log_notice("raid '{}': {} {}, {} blocks copied", name(), type, how, last.blocks_copied);
+  last_processes_.insert_or_assign(std::string(type), std::pair(std::string(how), std::move(last)));
   tell(process_end_event, fmt::format("{}/{}", name(), type));
 }
 

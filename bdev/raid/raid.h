@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -267,7 +268,8 @@ class RaidArray : public std::enable_shared_from_this<RaidArray> {
   void set_waits_for(std::string text);
   // A rebuild, resync or scrub began or ended.
   void process_started(std::string_view type);
-  void process_ended(std::string_view type, std::string_view how);
+  // `last`: what it had done by then, shown from now on as "last_TYPE".
+  void process_ended(std::string_view type, std::string_view how, RaidProgress last);
   // The level does not use the member any more (an error; it has set it to failed): its lanes are detached when it is the frame's turn, which may be
   // after the present Task. It stays in its slot, open and claimed; when it is a remote one that is found again, member_arrived() follows. On
   // app_thread, also from outside Tasks.
@@ -314,6 +316,7 @@ class RaidArray : public std::enable_shared_from_this<RaidArray> {
   Task<void> follow_size(std::uint32_t slot);
   void take_offline(std::string reason);
   void set_state(RaidState state);
+  void look_at_association(std::uint32_t slot);
   void tell(std::string_view type, const std::string& context) const;
 
   RaidOptions options_;
@@ -327,7 +330,8 @@ class RaidArray : public std::enable_shared_from_this<RaidArray> {
   std::unique_ptr<RaidLevel> level_;
   std::shared_ptr<RaidBdev> bdev_;
   std::shared_ptr<RaidTurns> turns_;
-  std::vector<Promise<bool>> when_gone_;  // set when the bdev is gone
+  std::map<std::string, std::pair<std::string, RaidProgress>, std::less<>> last_processes_;  // by type: how it ended, and what it had done
+  std::vector<Promise<bool>> when_gone_;                                                     // set when the bdev is gone
 };
 
 }  // namespace catnap::bdev

@@ -206,7 +206,11 @@ Task<void> RaidArray::close_dropped(std::uint32_t slot) {
   const RaidTurns::Turn turn(turns_);
   if (!member(slot).present() || member(slot).state != MemberState::failed || bdev_ == nullptr) co_return;
   co_await bdev_->detach_lane(slot);
-  // Found again before it was left out.
+}
+
+// It may have been found again before it was left out.
+void RaidArray::look_at_association(std::uint32_t slot) {
+  if (!member(slot).present()) return;
   const auto* associated = dynamic_cast<const Associated*>(&member(slot).bdev());
   if (associated != nullptr && associated->associations() != member(slot).associations) spawn(take_back(slot));
 }

@@ -97,6 +97,11 @@ std::string RaidArray::info_json() const {
   json.add_raw("base_bdevs_list", "[" + list + "]");
   if (const std::string kind = level_->bitmap_kind(); !kind.empty()) json.add("bitmap", kind);
   if (!waits_for_.empty()) json.add("waits_for", waits_for_);
+  for (const auto& [type, ended] : last_processes_) {
+    JsonObject last;
+    last.add("result", ended.first).add("blocks", ended.second.blocks_done).add("total_blocks", ended.second.blocks_total);
+    json.add_raw("last_" + type, last.add("copied_blocks", ended.second.blocks_copied).text());
+  }
   std::string text = json.text();
   const std::string more = level_->info_json();
   if (more.size() > 2) text = text.substr(0, text.size() - 1) + "," + more.substr(1);
