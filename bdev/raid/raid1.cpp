@@ -420,7 +420,7 @@ void Raid1Level::process_changed(const char* type, bool running, const std::stri
   if (running) {
     array().process_started(type);
   } else {
-    array().process_ended(type, how);
+    array().process_ended(type, how, copied_so_far());
   }
 }
 

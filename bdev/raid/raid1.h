@@ -53,6 +53,7 @@ class Raid1Level final : public RaidLevel, public raid1::CoreListener {
   Task<Result<std::uint64_t>> grow() override;
   Task<void> bitmap_lost() override;
   std::optional<RaidProgress> progress() const override;
+  RaidProgress copied_so_far() const;
   std::string bitmap_kind() const override;
   Result<std::string> bitmap_json(bool with_ranges) const override;
   std::string info_json() const override;

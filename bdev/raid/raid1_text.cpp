@@ -13,6 +13,10 @@ using raid1::Record;
 
 std::optional<RaidProgress> Raid1Level::progress() const {
   if (core_ == nullptr || !core_->sync().running()) return std::nullopt;
+  return copied_so_far();
+}
+
+RaidProgress Raid1Level::copied_so_far() const {
   const raid1::Sync::Progress& copied = core_->sync().progress();
   RaidProgress shown;
   shown.type = core_->anyone_rebuilding() ? "rebuild" : "resync";
