@@ -20,10 +20,10 @@ struct OneIo {
     io.iov = bytes > 0 ? &iov : nullptr;
     io.iov_count = bytes > 0 ? 1 : 0;
     io.context = this;
-    io.done = [](BdevIo& ended) {
-      auto& one = *static_cast<OneIo*>(ended.context);
+    io.done = [](BdevIo& over) {
+      auto& one = *static_cast<OneIo*>(over.context);
       one.under_way = false;
-      one.ended.set(ended.status);
+      one.ended.set(over.status);
     };
   }
   void start() {
