@@ -17,7 +17,7 @@ TOLERANCE = 0.05
 ROOM = 1.1
 MIB = 1 << 20
 # (parameter, limit, bytes per I/O, commands outstanding over all connections)
-LIMITS = (("rw_ios_per_sec", 1, 4096, 8), ("rw_ios_per_sec", 10, 4096, 8), ("rw_ios_per_sec", 1000, 4096, 32), ("rw_ios_per_sec", 100_000, 512, 128),
+LIMITS = (("rw_ios_per_sec", 1, 4096, 8), ("rw_ios_per_sec", 10, 4096, 8), ("rw_ios_per_sec", 1000, 4096, 32), ("rw_ios_per_sec", 100_000, 512, 64),
           ("rw_mbytes_per_sec", 1, 4096, 32), ("rw_mbytes_per_sec", 100, 65536, 32))
 
 cases = Cases("rate_test")
