@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "bdev/nvme/module.h"
 #include "reactor/runtime.h"
 #include "reactor/task.h"
 #include "rpc/config_registry.h"
@@ -55,6 +56,7 @@ class Daemon {
   static Task<Result<void>> initialise(Daemon* self);
   static Task<Result<void>> replay(Daemon* self, ConfigFile::Which which);
   static Task<Result<void>> keep_state(Daemon* self);
+  Topology machine() const;
   void make_groups();
   void started(const Result<void>& outcome);
   void announce() const;
@@ -63,6 +65,7 @@ class Daemon {
   void stop();
   void groups_ended();
   void remove_bdevs();
+  static Task<void> detach_controllers(Daemon* self);
   void finish();
   [[noreturn]] void cut_short();
 
@@ -81,6 +84,7 @@ class Daemon {
   rpc::Dispatcher dispatcher_;
   std::unique_ptr<ControllerTable> controllers_;
   std::vector<ServerGroup*> groups_;
+  std::unique_ptr<bdev::NvmeModule> nvme_;
   std::unique_ptr<ReservationHub> reservations_;
   std::unique_ptr<Target> target_;
   // With --state only.

@@ -9,6 +9,7 @@
 #include "bdev/error/error_rpc.h"
 #include "bdev/malloc/malloc_rpc.h"
 #include "bdev/null/null_rpc.h"
+#include "bdev/nvme/nvme_rpc.h"
 #include "bdev/passthru/passthru_rpc.h"
 #include "bdev/raid/raid_rpc.h"
 #include "bdev/split/split_rpc.h"
@@ -43,11 +44,13 @@ void register_all_methods(rpc::MethodTable& table, rpc::ConfigRegistry& registry
   bdev::register_bdev_error_methods(table);
   bdev::register_bdev_split_methods(table);
   bdev::register_bdev_crypto_methods(table);
+  bdev::register_bdev_nvme_methods(table);
   bdev::register_bdev_raid_methods(table);
   register_nvmf_rpc_methods(table);
   register_controllers_methods(table, controllers, groups);
   register_iobuf_config(registry);
   bdev::register_crypto_key_config(registry);
+  bdev::register_bdev_nvme_config(registry);
   bdev::register_bdev_config(registry);
   bdev::register_virtual_bdev_config(registry);
   bdev::register_bdev_raid_config(registry);

@@ -23,7 +23,7 @@ constexpr std::uint16_t admin_entries = 32;
 // How often CSTS is asked while a controller gets ready or shuts down. Most are at the first answer.
 constexpr std::uint64_t csts_poll_us = 10'000;
 // Where the controller does not say how long it may go on with what it had begun (CQT 0): an I/O of a healthy medium is over long before.
-constexpr std::uint64_t assumed_quiesce_us = 1'000'000;
+constexpr std::uint64_t assumed_quiesce_us = 500'000;
 
 struct StatusName {
   nvme::Status status;
@@ -454,11 +454,12 @@ std::uint32_t Association::max_transfer_bytes() const {
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(told, BufferPool::max_size_bytes));
 }
 
-std::uint64_t Association::quiesce_us() const {
+std::uint64_t Association::notice_us() const {
   const bool traffic_based = (data_->ctratt & nvme::ctratt_traffic_based_keep_alive) != 0;
-  const std::uint64_t notices_us = options_.kato_ms * std::uint64_t{1000} * (traffic_based ? 2 : 1);
-  return notices_us + (data_->cqt != 0 ? data_->cqt * std::uint64_t{1000} : assumed_quiesce_us);
+  return options_.kato_ms * std::uint64_t{1000} * (traffic_based ? 2 : 1);
 }
+
+std::uint64_t Association::cleanup_us() const { return data_->cqt != 0 ? data_->cqt * std::uint64_t{1000} : assumed_quiesce_us; }
 
 void Association::set_poll_period_us(std::uint64_t period_us) {
   options_.poll_period_us = period_us;

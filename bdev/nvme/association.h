@@ -99,8 +99,10 @@ class Association final : public std::enable_shared_from_this<Association>, priv
   const nvme::IdentifyController& data() const { return *data_; }
   // Largest transfer of one command, by MDTS and our own bound.
   std::uint32_t max_transfer_bytes() const;
-  // The time after the end of this association from which on the controller executes nothing of it any more (docs/initiator.md, "Writes in flight").
-  std::uint64_t quiesce_us() const;
+  // After the end of this association: the time until the controller has noticed, if nobody told it, and from then on until it executes nothing of it
+  // any more (docs/initiator.md, "Writes in flight").
+  std::uint64_t notice_us() const;
+  std::uint64_t cleanup_us() const;
   void set_poll_period_us(std::uint64_t period_us);
   void set_command_timeout_us(std::uint64_t timeout_us);
   const tcp::HostQueueStats& queue_stats() const;

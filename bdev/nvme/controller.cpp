@@ -246,7 +246,7 @@ Task<void> NvmeController::drop_everything(Error why) {
   auto round = std::make_shared<Round>();
   round->left = ports.size();
   for (const auto& port : ports) {
-    const bool sent = port->thread().send([port, round] { port->drop([round] { round->one_less(); }); });
+    const bool sent = port->thread().send([port, round, why] { port->drop(why, [round] { round->one_less(); }); });
     if (!sent) round->one_less();
   }
   const Promise<bool> done = round->done;

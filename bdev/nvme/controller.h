@@ -130,6 +130,7 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   struct Grant {
     std::weak_ptr<IoPort> port;       // expired or empty: the queue identifier is free
     std::optional<std::size_t> home;  // its place in plan_; none: beyond the plan
+    std::uint32_t borrowers = 0;      // threads that were sent there
     std::uint64_t released = 0;       // order in which identifiers became free: the oldest is used first
   };
   NvmeController(NvmeModule& module, std::string name, TransportId id, ControllerOptions options);
@@ -163,6 +164,7 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   Task<Result<AdminAnswer>> admin_with_faults(AdminCommand command);
   std::optional<std::size_t> free_home(const IoPort& port);
   std::uint16_t take_qid(const std::shared_ptr<IoPort>& port, std::optional<std::size_t> home);
+  std::shared_ptr<IoPort> lender_for(const IoPort& port);
   tcp::HostQueueOptions io_queue_options(std::uint16_t qid) const;
 
   NvmeModule& module_;

@@ -9,7 +9,6 @@
 #include "bdev/nvme/controller.h"
 #include "bdev/nvme/module.h"
 #include "bdev/nvme/retry_policy.h"
-#include "reactor/base/log.h"
 
 namespace catnap::bdev {
 
@@ -63,10 +62,29 @@ void NvmeController::give_queue(const std::shared_ptr<IoPort>& port) {
   const auto home = free_home(*port);
   const std::uint16_t qid = take_qid(port, home);
   if (qid == 0) {
-    log_warning("controller {} at {}: thread {} gets no I/O queue: the controller granted {}", name_, id().text(), port->thread().name(), granted_);
+    const auto lender = lender_for(*port);
+    if (lender != nullptr) port->thread().send([port, lender] { port->borrow(lender); });
     return;
   }
   port->thread().send([port, options = io_queue_options(qid), epoch = epoch_]() mutable { port->open(std::move(options), epoch); });
+}
+
+// All queues are taken: the nearest by the plan; for a thread off the plan, the one with the fewest borrowers so far.
+std::shared_ptr<IoPort> NvmeController::lender_for(const IoPort& port) {
+  const auto cpu = module_.cpu_of(port.thread());
+  const auto choice = cpu ? queue_for_cpu(module_.topology(), plan_, *cpu) : std::nullopt;
+  Grant* best = nullptr;
+  for (Grant& grant : grants_) {
+    if (grant.port.expired()) continue;
+    if (choice && grant.home == choice->queue) {
+      best = &grant;
+      break;
+    }
+    if (best == nullptr || grant.borrowers < best->borrowers) best = &grant;
+  }
+  if (best == nullptr) return nullptr;
+  ++best->borrowers;
+  return best->port.lock();
 }
 
 tcp::HostQueueOptions NvmeController::io_queue_options(std::uint16_t qid) const {

@@ -57,6 +57,10 @@ std::string unfit(const NamespaceData& data) {
   if (data.csi != static_cast<std::uint8_t>(nvme::Csi::nvm)) return fmt::format("command set {:#x} is not the NVM command set", data.csi);
   if (format.ms != 0) return fmt::format("blocks have {} bytes of metadata", std::uint16_t{format.ms});
   if (format.lbads < 9 || format.lbads > 16) return fmt::format("LBADS {} is no block size from 512 to 65536", format.lbads);
+  // Sizes in bytes must be numbers that the block layer can reckon with.
+  if (std::uint64_t{data.data.nsze} > (std::uint64_t{1} << 62) >> format.lbads) {
+    return fmt::format("NSZE of {} blocks of {} bytes is no size", std::uint64_t{data.data.nsze}, 1U << format.lbads);
+  }
   return {};
 }
 
@@ -74,7 +78,7 @@ Task<Result<void>> NvmeController::bring_up(std::shared_ptr<Association> associa
   cap_ = association->cap();
   version_ = association->version();
   max_transfer_bytes_ = association->max_transfer_bytes();
-  hub_->set_quiesce_us(association->quiesce_us());
+  hub_->set_quiesce_us(association->notice_us(), association->cleanup_us());
   auto queues = co_await negotiate_queues(association);
   if (!queues) co_return queues;
   // Before the scan, so that no change falls between them unseen.

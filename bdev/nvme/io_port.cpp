@@ -87,7 +87,9 @@ void IoPort::remove_user(PortUser& user) {
 }
 
 void IoPort::close_unused() {
-  if (queue_ == nullptr || !users_.empty()) return;
+  if (!users_.empty() || !loans_.empty()) return;
+  if (loan_ != nullptr) return end_loan([] {});
+  if (queue_ == nullptr) return;
   hub_->tell_controller([qid = qid_, epoch = epoch_](NvmeController& controller) { controller.port_gone(qid, epoch); });
   epoch_ = 0;  // the end of this queue is no news
   queue_->close(Error(ESHUTDOWN, "nobody uses it any more"));
@@ -96,7 +98,7 @@ void IoPort::close_unused() {
 void IoPort::open(tcp::HostQueueOptions options, std::uint64_t epoch) {
   CATNAP_DCHECK(Thread::current() == &thread_);
   // Nobody uses it any more, or the old queue has not ended yet (its end asks for a new one).
-  if (queue_ != nullptr || users_.empty()) {
+  if (queue_ != nullptr || loan_ != nullptr || users_.empty()) {
     hub_->tell_controller([qid = options.qid, epoch](NvmeController& controller) { controller.port_gone(qid, epoch); });
     return;
   }
@@ -110,15 +112,22 @@ void IoPort::open(tcp::HostQueueOptions options, std::uint64_t epoch) {
   queue_->connect();
 }
 
-void IoPort::drop(std::move_only_function<void()> dropped) {
+void IoPort::drop(const Error& why, std::move_only_function<void()> dropped) {
   CATNAP_DCHECK(Thread::current() == &thread_);
   epoch_ = 0;
+  if (loan_ != nullptr) {
+    dropped_.push_back(std::move(dropped));
+    return end_loan([this, keep = shared_from_this()] {
+      for (auto& each : std::exchange(dropped_, {})) hub_->app_thread().send(std::move(each));
+      tell_users();
+    });
+  }
   if (queue_ == nullptr) {
     hub_->app_thread().send(std::move(dropped));
     return;
   }
   dropped_.push_back(std::move(dropped));
-  queue_->close(Error(ECONNABORTED, "the association with the controller ended"));
+  queue_->close(why);
 }
 
 void IoPort::submit(HostRequest& request) {
@@ -129,6 +138,7 @@ void IoPort::submit(HostRequest& request) {
     queue_->submit(request);
     return;
   }
+  if (loan_ != nullptr && loan_->connected()) return loan_->submit(request);
   HostRequest* second = request.second;
   request.outcome = HostRequest::Outcome::not_sent;
   request.done(request);
@@ -149,6 +159,39 @@ void IoPort::abort(HostRequest& request) {
       [qid = qid_, cid = queue_->cid_of(request), epoch = epoch_](NvmeController& controller) { controller.abort_command(qid, cid, epoch); });
 }
 
+std::uint64_t IoPort::quiesce_us() const { return hub_->cleanup_us() + (queue_ != nullptr && queue_->ended_by_controller() ? 0 : hub_->notice_us()); }
+
+// --- loans ---
+
+void IoPort::borrow(std::shared_ptr<IoPort> lender) {
+  CATNAP_DCHECK(Thread::current() == &thread_);
+  if (queue_ != nullptr || loan_ != nullptr || users_.empty()) return;
+  loan_ = std::make_shared<IoLoan>(lender, thread_, [weak = weak_from_this()] {
+    if (const auto port = weak.lock()) port->tell_users();
+  });
+  outstanding_ = &loan_->outstanding();
+  lender->thread().send([lender, loan = loan_] { lender->lend(loan); });
+}
+
+void IoPort::lend(const std::shared_ptr<IoLoan>& loan) {
+  loans_.push_back(loan);
+  loan->tell_connected(queue_ != nullptr && queue_->ready());
+}
+
+void IoPort::lend_no_more(const std::shared_ptr<IoLoan>& loan) {
+  std::erase(loans_, loan);
+  close_unused();
+}
+
+void IoPort::end_loan(std::function<void()> ended) {
+  const auto loan = loan_;
+  loan->end([this, keep = shared_from_this(), ended = std::move(ended)] {
+    outstanding_ = &none_outstanding_;
+    loan_.reset();
+    ended();
+  });
+}
+
 void IoPort::set_poll_period_us(std::uint64_t period_us) {
   if (queue_ != nullptr) queue_->set_poll_period_us(period_us);
 }
@@ -166,7 +209,10 @@ void IoPort::tell_users() {
   }
 }
 
-void IoPort::queue_ready(tcp::HostQueue&, std::uint32_t) { tell_users(); }
+void IoPort::queue_ready(tcp::HostQueue&, std::uint32_t) {
+  for (const auto& loan : loans_) loan->tell_connected(true);
+  tell_users();
+}
 
 void IoPort::queue_ended(tcp::HostQueue&, const Error& why) {
   const auto keep = std::move(self_);
@@ -183,6 +229,7 @@ void IoPort::queue_ended(tcp::HostQueue&, const Error& why) {
       if (const auto port = weak.lock()) controller.port_added(port);
     });
   }
+  for (const auto& loan : loans_) loan->tell_connected(false);
   for (auto& dropped : std::exchange(dropped_, {})) hub_->app_thread().send(std::move(dropped));
   tell_users();
 }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "bdev/nvme/error_injection.h"
+#include "bdev/nvme/io_loan.h"
 #include "reactor/thread.h"
 #include "transport/tcp/host_queue.h"
 
@@ -52,9 +53,13 @@ class PortHub : public std::enable_shared_from_this<PortHub> {
   std::shared_ptr<NvmeController> controller() const { return controller_.lock(); }
   // Runs `tell` with the controller on app_thread, unless it is gone.
   void tell_controller(std::move_only_function<void(NvmeController&)> tell);
-  // Time after the loss of a queue until nothing of it is carried out any more.
-  std::uint64_t quiesce_us() const { return quiesce_us_.load(std::memory_order_relaxed); }
-  void set_quiesce_us(std::uint64_t time_us) { quiesce_us_.store(time_us, std::memory_order_relaxed); }
+  // Time after the loss of a queue until nothing of it is carried out any more: until the controller has noticed, and until it has cleaned up.
+  std::uint64_t notice_us() const { return notice_us_.load(std::memory_order_relaxed); }
+  std::uint64_t cleanup_us() const { return cleanup_us_.load(std::memory_order_relaxed); }
+  void set_quiesce_us(std::uint64_t until_noticed_us, std::uint64_t until_cleaned_us) {
+    notice_us_.store(until_noticed_us, std::memory_order_relaxed);
+    cleanup_us_.store(until_cleaned_us, std::memory_order_relaxed);
+  }
   // Faults of I/O commands; the first call, on app_thread, makes the table. injected(): null while there is none.
   ErrorInjections& injections();
   ErrorInjections* injected() const { return injected_.load(std::memory_order_acquire); }
@@ -64,7 +69,7 @@ class PortHub : public std::enable_shared_from_this<PortHub> {
   Thread& app_thread_;
   std::weak_ptr<NvmeController> controller_;
   std::atomic<bool> io_waits_{true};
-  std::atomic<std::uint64_t> quiesce_us_{0};
+  std::atomic<std::uint64_t> notice_us_{0}, cleanup_us_{0};
   std::unique_ptr<ErrorInjections> injections_;
   std::atomic<ErrorInjections*> injected_{nullptr};
   mutable std::mutex mutex_;
@@ -83,7 +88,7 @@ class IoPort final : public std::enable_shared_from_this<IoPort>, private tcp::H
   const std::shared_ptr<PortHub>& hub() const { return hub_; }
 
   // --- on the port's thread ---
-  bool connected() const { return queue_ != nullptr && queue_->ready(); }
+  bool connected() const { return queue_ != nullptr ? queue_->ready() : loan_ != nullptr && loan_->connected(); }
   // Commands outstanding on the queue pair this port uses.
   const std::uint32_t& outstanding() const { return *outstanding_; }
   // Ends later or (not connected) at once with HostRequest::Outcome::not_sent.
@@ -93,7 +98,8 @@ class IoPort final : public std::enable_shared_from_this<IoPort>, private tcp::H
   void abort(tcp::HostRequest& request);
   void add_user(PortUser& user);
   void remove_user(PortUser& user);
-  std::uint64_t quiesce_us() const { return hub_->quiesce_us(); }
+  // How long what was lost with the queue may still be carried out.
+  std::uint64_t quiesce_us() const;
   // Empty: it has none, or borrows one.
   const tcp::HostQueue* queue() const { return queue_.get(); }
   std::uint16_t qid() const { return qid_; }
@@ -101,8 +107,13 @@ class IoPort final : public std::enable_shared_from_this<IoPort>, private tcp::H
   // --- for NvmeController, on the port's thread ---
   // Connects a queue pair of its own. `epoch` names the association; queue_ended of an older one is no news.
   void open(tcp::HostQueueOptions options, std::uint64_t epoch);
-  // Gives the queue pair up: everything in flight comes back; then `dropped`, on app_thread.
-  void drop(std::move_only_function<void()> dropped);
+  // Uses the queue pair of `lender` from now on.
+  void borrow(std::shared_ptr<IoPort> lender);
+  // Of the other side of a loan: its commands may come, or do not come any more.
+  void lend(const std::shared_ptr<IoLoan>& loan);
+  void lend_no_more(const std::shared_ptr<IoLoan>& loan);
+  // Gives the queue pair up: everything in flight comes back; then `dropped`, on app_thread. `why` the association ended.
+  void drop(const Error& why, std::move_only_function<void()> dropped);
   void set_poll_period_us(std::uint64_t period_us);
   void set_command_timeout_us(std::uint64_t timeout_us);
   void tell_users();
@@ -117,7 +128,11 @@ class IoPort final : public std::enable_shared_from_this<IoPort>, private tcp::H
   Thread& thread_;
   std::optional<Thread::Hold> hold_;  // while there is a queue
   std::unique_ptr<tcp::HostQueue> queue_;
-  std::shared_ptr<IoPort> self_;  // while there is a queue
+  void end_loan(std::function<void()> ended);
+
+  std::shared_ptr<IoLoan> loan_;                // whose queue this port uses, for want of one
+  std::vector<std::shared_ptr<IoLoan>> loans_;  // who uses this one's
+  std::shared_ptr<IoPort> self_;                // while there is a queue
   std::uint16_t qid_ = 0;
   std::uint64_t epoch_ = 0;
   std::uint32_t none_outstanding_ = 0;

@@ -155,16 +155,32 @@ Task<Result<void>> NvmeModule::detach(std::string name, std::optional<TransportI
   co_return Result<void>();
 }
 
+// All at once, as each may take a moment to say goodbye.
 Task<void> NvmeModule::shut_down() {
-  if (DiscoveryServices::instance() != nullptr) {
-    co_await DiscoveryServices::instance()->stop_all();
-    DiscoveryServices::set_instance(nullptr);
+  struct Round {
+    std::size_t left = 1;
+    Promise<bool> done;
+    void one_less() {
+      if (--left == 0) done.set(true);
+    }
+  };
+  auto round = std::make_shared<Round>();
+  for (const auto& controller : connecting_) {
+    ++round->left;
+    spawn(controller->detach(), [round] { round->one_less(); });
   }
-  while (!subsystems_.empty()) {
-    std::string name = subsystems_.front()->name();
-    auto detached = co_await detach(name, std::nullopt);
-    static_cast<void>(detached);
+  const auto subsystems = subsystems_;
+  for (const auto& subsystem : subsystems) {
+    const auto controllers = subsystem->controllers();
+    for (const auto& controller : controllers) {
+      ++round->left;
+      spawn(drop(subsystem, controller), [round] { round->one_less(); });
+    }
   }
+  const Promise<bool> done = round->done;
+  round->one_less();
+  const bool all_gone = co_await done;
+  static_cast<void>(all_gone);
 }
 
 // --- options ---

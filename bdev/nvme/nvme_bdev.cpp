@@ -105,6 +105,20 @@ void NvmeBdev::publish(PathSet paths, std::move_only_function<void()> done) {
   for_each_channel([set](Channel& channel) { static_cast<NvmeChannel&>(channel).adopt(set); }, std::move(done));
 }
 
+void NvmeBdev::fence(const FencedRange& range, std::uint64_t now_ns, std::move_only_function<void()> done) {
+  std::shared_ptr<const WriteFences> fences;
+  {
+    const std::lock_guard lock(mutex_);
+    fences = fences_ = WriteFences::with(fences_.get(), range, now_ns);
+  }
+  for_each_channel([](Channel& channel) { static_cast<NvmeChannel&>(channel).take_up_fences(); }, std::move(done));
+}
+
+std::shared_ptr<const WriteFences> NvmeBdev::fences() const {
+  const std::lock_guard lock(mutex_);
+  return fences_;
+}
+
 void NvmeBdev::resized(const NamespaceData& data) {
   data_ = data;
   set_num_blocks(data.data.nsze);

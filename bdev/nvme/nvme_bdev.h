@@ -14,6 +14,7 @@
 #include "bdev/bdev.h"
 #include "bdev/nvme/controller.h"
 #include "bdev/nvme/path_policy.h"
+#include "bdev/nvme/write_fence.h"
 
 namespace catnap::bdev {
 
@@ -68,6 +69,10 @@ class NvmeBdev final : public Bdev {
   // Publishes: every channel has taken it over when `done` runs.
   void publish(PathSet paths, std::move_only_function<void()> done = nullptr);
   void resized(const NamespaceData& data);
+  // A write whose fate is unknown: every channel holds later ones of these blocks back when `done` runs, on the calling thread. Any lightweight
+  // thread.
+  void fence(const FencedRange& range, std::uint64_t now_ns, std::move_only_function<void()> done);
+  std::shared_ptr<const WriteFences> fences() const;
   std::uint16_t oncs() const { return shape_.oncs; }
   std::uint32_t acwu_blocks() const { return shape_.acwu_blocks; }
 
@@ -78,6 +83,7 @@ class NvmeBdev final : public Bdev {
   NamespaceData data_;
   mutable std::mutex mutex_;
   std::shared_ptr<const PathSet> paths_;
+  std::shared_ptr<const WriteFences> fences_;  // null: none
 };
 
 // What bdev_nvme_get_io_paths and bdev_nvme_get_path_iostat ask each channel: on its thread (Bdev::for_each_channel, and this cast).

@@ -55,8 +55,10 @@ NvmeChannel::NvmeChannel(NvmeBdev& bdev, Thread& thread)
       // Paths published while this channel was made, before the bdev knew it.
       catch_up_([this] {
         if (auto now = nvme_bdev().paths(); now != set_) adopt(std::move(now));
+        take_up_fences();
       }),
       delay_timer_([this] { delays_due(); }) {
+  take_up_fences();
   adopt(bdev.paths());
   thread.make_ready(catch_up_);
 }
@@ -159,6 +161,7 @@ NvmeIo& NvmeChannel::take(BdevIo& io) {
   taken.io = &io;
   taken.retries = 0;
   taken.maybe_done = taken.abort_asked = false;
+  taken.quiet_ns = 0;
   return taken;
 }
 
@@ -172,6 +175,8 @@ void NvmeChannel::execute(BdevIo& io) {
   if (io.op == Op::flush && !nvme_bdev().info().write_cache) return end(command, Status::ok);
   if (io.op == Op::reset) return reset_controllers(command);
   if (!build_commands(command, nvme_bdev().block_size(), nvme_bdev().acwu_blocks())) return end(command, Status::invalid);
+  if (fences_ != nullptr && must_wait_for_fence(command)) [[unlikely]]
+    return;
   start(command);
 }
 
@@ -215,7 +220,10 @@ void NvmeChannel::commands_over(NvmeIo& io) {
       retire_unused();
     return end(io, Status::ok);
   }
-  if (io.request.outcome == HostRequest::Outcome::lost || (fused && io.second.outcome == HostRequest::Outcome::lost)) io.maybe_done = true;
+  if (io.request.outcome == HostRequest::Outcome::lost || (fused && io.second.outcome == HostRequest::Outcome::lost)) {
+    io.maybe_done = true;
+    io.quiet_ns = std::max(io.quiet_ns, thread().now_ns() + path.port->quiesce_us() * ns_per_us);
+  }
   nvme::Status status = nvme::GenericStatus::aborted_sq_deletion;
   // Of a pair, the half that failed by itself says why, not the one that failed with it.
   if (answered)
@@ -263,12 +271,15 @@ void NvmeChannel::carry_out(NvmeIo& io, const RetryDecision& decision, nvme::Sta
     case RetryAction::other_path:
     case RetryAction::same_path:
       // Through the list: a controller that fails each try at once would deepen the stack with each.
-      io.delayed = true;
-      io.due_ns = thread().now_ns() + decision.delay_us * ns_per_us;
-      delayed_.push_back(io);
-      if (!delay_timer_.armed() || io.due_ns < delay_timer_.deadline_ns()) thread().arm_at(delay_timer_, io.due_ns);
-      return;
+      return delay(io, thread().now_ns() + decision.delay_us * ns_per_us);
   }
+}
+
+void NvmeChannel::delay(NvmeIo& io, std::uint64_t until_ns) {
+  io.delayed = true;
+  io.due_ns = until_ns;
+  delayed_.push_back(io);
+  if (!delay_timer_.armed() || until_ns < delay_timer_.deadline_ns()) thread().arm_at(delay_timer_, until_ns);
 }
 
 void NvmeChannel::delays_due() {
@@ -281,13 +292,36 @@ void NvmeChannel::delays_due() {
       continue;
     }
     io.delayed = false;
-    start(io);
+    if (fences_ == nullptr || !must_wait_for_fence(io)) start(io);
   }
   for (const NvmeIo* io = delayed_.first; io != nullptr; io = io->next) nearest = std::min(nearest, io->due_ns);
   if (nearest != TimerHeap::never_ns) thread().arm_at(delay_timer_, nearest);
 }
 
+// A write of blocks where an older one may still be at work (write_fence.h).
+bool NvmeChannel::must_wait_for_fence(NvmeIo& io) {
+  const std::uint64_t now_ns = thread().now_ns();
+  if (fences_->over(now_ns)) {
+    fences_.reset();
+    return false;
+  }
+  if (!changes_blocks(io.io->op)) return false;
+  const std::uint64_t until_ns = fences_->until_ns(io.io->offset_blocks, io.io->num_blocks, now_ns);
+  if (until_ns == 0) return false;
+  delay(io, until_ns);
+  return true;
+}
+
+// The user hears of it when every channel holds later writes back.
+void NvmeChannel::end_behind_fence(NvmeIo& io, Status status) {
+  const FencedRange range{io.io->offset_blocks, io.io->num_blocks, io.quiet_ns};
+  io.maybe_done = false;
+  nvme_bdev().fence(range, thread().now_ns(), [this, &io, status] { end(io, status); });
+}
+
 void NvmeChannel::end(NvmeIo& io, Status status) {
+  if (io.maybe_done && changes_blocks(io.io->op) && io.quiet_ns > thread().now_ns()) [[unlikely]]
+    return end_behind_fence(io, status);
   BdevIo& user = *io.io;
   give_back(io);
   complete(user, status);

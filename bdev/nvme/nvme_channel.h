@@ -24,6 +24,8 @@ class NvmeChannel final : public Channel, private PortUser {
   // What there is now: paths may have come and gone. I/Os under way on a path that went end there.
   void adopt(std::shared_ptr<const PathSet> set);
   std::vector<PathReport> report() const;
+  // The bdev's fences as they are now.
+  void take_up_fences() { fences_ = nvme_bdev().fences(); }
 
  private:
   struct Path {
@@ -56,6 +58,9 @@ class NvmeChannel final : public Channel, private PortUser {
   void failed(NvmeIo& io, nvme::Status status);
   void carry_out(NvmeIo& io, const RetryDecision& decision, nvme::Status status);
   void end(NvmeIo& io, Status status);
+  bool must_wait_for_fence(NvmeIo& io);
+  void delay(NvmeIo& io, std::uint64_t until_ns);
+  void end_behind_fence(NvmeIo& io, Status status);
   void count(Path& path, const NvmeIo& io);
   void look_at_paths();
   void resume_waiting();
@@ -72,7 +77,8 @@ class NvmeChannel final : public Channel, private PortUser {
   std::vector<std::unique_ptr<Path>> retired_;  // with I/O under way
   std::vector<PathView> views_;                 // of paths_
   PathChooser chooser_;
-  std::vector<std::unique_ptr<NvmeIo>> ios_;  // all there are
+  std::shared_ptr<const WriteFences> fences_;  // null: none, as nearly always
+  std::vector<std::unique_ptr<NvmeIo>> ios_;   // all there are
   NvmeIo* free_ = nullptr;
   List waiting_;  // for a path
   List delayed_;  // to be sent again later

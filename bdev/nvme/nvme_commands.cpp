@@ -133,6 +133,10 @@ Status status_of_nvme(nvme::Status status, Op op) {
   return reads(op) ? Status::read_error : Status::write_error;
 }
 
+bool changes_blocks(Op op) {
+  return op == Op::write || op == Op::write_zeroes || op == Op::unmap || op == Op::compare_and_write || op == Op::write_uncorrectable;
+}
+
 bool is_repeatable(Op op) { return op != Op::compare_and_write && op != Op::copy; }
 
 }  // namespace catnap::bdev

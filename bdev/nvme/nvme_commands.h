@@ -29,6 +29,7 @@ struct NvmeIo {
   bool delayed = false;
   std::uint64_t started_ns = 0;  // of this try
   std::uint64_t due_ns = 0;      // delayed
+  std::uint64_t quiet_ns = 0;    // maybe_done: from then on no lost try is carried out any more
   NvmeIo* next = nullptr;
   nvme::DsmRange range;
   iovec range_iov{};
@@ -39,6 +40,8 @@ struct NvmeIo {
 bool build_commands(NvmeIo& io, std::uint32_t block_size, std::uint32_t acwu_blocks);
 // What a status means for the user of a bdev.
 Status status_of_nvme(nvme::Status status, Op op);
+// What a read finds afterwards is another.
+bool changes_blocks(Op op);
 // Carried out twice it leaves what it leaves carried out once.
 bool is_repeatable(Op op);
 

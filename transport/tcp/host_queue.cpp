@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -255,8 +256,18 @@ void HostQueue::poll_socket() {
 
 // --- ending ---
 
+// FIN or RST of the other side has arrived, whether or not it was read. What the kernel itself gave up (ETIMEDOUT) looks the same but for its error.
+bool HostQueue::controller_hung_up() const {
+  pollfd state{fd_, POLLRDHUP, 0};
+  if (fd_ < 0 || ::poll(&state, 1, 0) != 1 || (state.revents & (POLLRDHUP | POLLHUP | POLLERR)) == 0) return false;
+  int err = 0;
+  socklen_t length = sizeof err;
+  return getsockopt(fd_, SOL_SOCKET, SO_ERROR, &err, &length) == 0 && (err == 0 || err == ECONNRESET || err == EPIPE);
+}
+
 void HostQueue::close(Error why) {
   if (state_ == State::closed) return;
+  ended_by_controller_ = why.err == ECONNRESET || why.err == EPIPE || why.err == EPROTO || (why.err != ETIMEDOUT && controller_hung_up());
   log_info(log_nvme, "{}: closed: {}", label_, why.message);
   state_ = State::closed;
   why_ = std::move(why);
@@ -271,7 +282,8 @@ void HostQueue::close(Error why) {
 
 void HostQueue::end() {
   give_back_all();
-  user_.queue_ended(*this, why_);
+  const Error why = why_;  // the user may destroy this within
+  user_.queue_ended(*this, why);
 }
 
 // What is known about each command is read off the send queue before it is emptied.

@@ -61,6 +61,9 @@ struct HostRequest {
   std::uint16_t slot = 0;
   bool waiting = false;  // in the line of a full queue
   bool late = false;     // was reported; set by the user: is never reported
+  // Of whoever hands the command on to another thread.
+  Done lent_done = nullptr;
+  void* lent_context = nullptr;
 
   nvme::Status status() const { return nvme::status_of(cqe); }
 };
@@ -136,6 +139,9 @@ class HostQueue {
 
   bool ready() const { return state_ == State::ready; }
   bool over() const { return state_ == State::closed; }
+  // The controller knows of the end: it (or its system, for a process that died) had ended the connection before this side did, or what it sent just
+  // now is the reason. Not known: this side ended it, maybe because nothing came through any more.
+  bool ended_by_controller() const { return ended_by_controller_; }
   Thread& thread() const { return thread_; }
   const HostQueueOptions& options() const { return options_; }
   // "127.0.0.1:4420 qid 1", for the log.
@@ -165,6 +171,7 @@ class HostQueue {
   void on_deadline();
   void watch_deadlines();
   void report_late(std::uint64_t now_ns);
+  bool controller_hung_up() const;
   void end();
   void give_back_all();
   void fail_protocol(const Fault& fault, const std::byte* header, std::size_t header_bytes);
@@ -214,6 +221,7 @@ class HostQueue {
   Receive receive_ = Receive::header;
   bool watching_writable_ = false;
   bool in_fd_group_ = false;
+  bool ended_by_controller_ = false;
   std::uint8_t cpda_ = 0;
   std::uint32_t max_h2c_data_bytes_ = min_max_h2c_data;
   Negotiated negotiated_;

@@ -272,8 +272,8 @@ std::optional<Fault> HostQueue::handle_r2t(const std::byte* header) {
 void HostQueue::handle_term_req(const std::byte* header) {
   const auto pdu = read_as<TermReq>(header);
   const std::uint16_t fes = pdu.fes;
-  close(Error(ECONNABORTED, fmt::format("the controller ended the connection: C2HTermReq FES {:#x} ({}), FEI {:#x}", fes,
-                                        name_of(static_cast<FatalError>(fes)), std::uint32_t{pdu.fei})));
+  close(Error(ECONNRESET, fmt::format("the controller ended the connection: C2HTermReq FES {:#x} ({}), FEI {:#x}", fes,
+                                      name_of(static_cast<FatalError>(fes)), std::uint32_t{pdu.fei})));
 }
 
 // --- data ---

@@ -1,0 +1,292 @@
+// The initiator against the target: one catnapd exports, a second one attaches and exports again, and a host looks at both ends. Namespaces that
+// come, go and change size; threads that move; more threads than queues; what is saved and loaded; addresses that drop packets.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <random>
+#include <thread>
+
+#include "tests/protocol/initiator_fixture.h"
+#include "transport/nvme/copy.h"
+
+namespace catnap::protocol {
+namespace {
+
+constexpr const char* back_nqn = "nqn.2026-11.io.catnap:back";
+constexpr std::uint32_t block = 512;
+
+class InitiatorChain : public InitiatorTest {
+ protected:
+  void SetUp() override {
+    InitiatorTest::SetUp();
+    auto started = ServerProcess::start(CATNAP_SERVER, {"-m", two_cpus()});
+    ASSERT_TRUE(started.has_value()) << started.error().message;
+    back_ = std::move(*started);
+  }
+  void TearDown() override {
+    InitiatorTest::TearDown();
+    if (back_ != nullptr) EXPECT_EQ(back_->stop(), 0);
+    if (HasFailure() && back_ != nullptr) printf("---- log of the target behind ----\n%s\n", back_->log().c_str());
+  }
+
+  Json::Value back(const std::string& method, const std::string& params) {
+    auto answer = back_->rpc().call(method, json(params));
+    EXPECT_TRUE(answer.has_value()) << method << ": " << (answer ? "" : answer.error().message);
+    return answer ? *answer : Json::Value();
+  }
+  // The target behind exports malloc disks of 8 MiB as namespaces 1 and up.
+  void export_back(int namespaces = 1, const std::string& transport = "{\"trtype\": \"TCP\"}") {
+    back_port_ = free_port();
+    back("nvmf_create_transport", transport);
+    back("nvmf_create_subsystem", std::string(R"({"nqn": ")") + back_nqn + R"(", "allow_any_host": true})");
+    for (int i = 0; i < namespaces; ++i) add_disk(i);
+    back("nvmf_subsystem_add_listener", std::string(R"({"nqn": ")") + back_nqn +
+                                            R"(", "listen_address": {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": ")" +
+                                            std::to_string(back_port_) + R"("}})");
+  }
+  void add_disk(int number) {
+    const std::string name = "Disk" + std::to_string(number);
+    back("bdev_malloc_create", R"({"name": ")" + name + R"(", "num_blocks": 16384, "block_size": 512})");
+    back("nvmf_subsystem_add_ns", std::string(R"({"nqn": ")") + back_nqn + R"(", "namespace": {"nsid": )" + std::to_string(number + 1) +
+                                      R"(, "bdev_name": ")" + name + "\"}}");
+  }
+  Json::Value attach(const std::string& more = "{}") { return must("bdev_nvme_attach_controller", path_to(back_port_, back_nqn, more)); }
+  std::vector<std::string> bdevs() {
+    std::vector<std::string> names;
+    for (const auto& bdev : must("bdev_get_bdevs")) names.push_back(bdev["name"].asString());
+    return names;
+  }
+
+  std::unique_ptr<ServerProcess> back_;
+  std::uint16_t back_port_ = 0;
+};
+
+// Everything that can be done to blocks, seen from both ends.
+class InitiatorDigests : public InitiatorChain, public testing::WithParamInterface<const char*> {};
+
+TEST_P(InitiatorDigests, DataIsTheSameThroughBothTargets) {
+  export_back();
+  const Json::Value names = attach(GetParam());
+  ASSERT_EQ(names.size(), 1U);
+  ASSERT_EQ(names[0].asString(), "Nvme0n1");
+  const std::uint16_t front_port = serve("Nvme0n1");
+  Host front = connect_host(front_port);
+  HostQueues behind = protocol::connect_host(back_port_, back_nqn);
+  ASSERT_TRUE(front.io.socket().is_open());
+  ASSERT_EQ(behind.io.size(), 1U);
+  for (const std::uint32_t bytes : {512U, 4096U, 8192U, 65536U, 131072U}) {
+    SCOPED_TRACE(bytes);
+    const Bytes content = pattern(bytes, bytes);
+    ASSERT_TRUE(write(front.io, 100, content).ok());
+    EXPECT_EQ(read(behind.io[0], 100, bytes).data, content);
+    EXPECT_EQ(read(front.io, 100, bytes).data, content);
+  }
+  ASSERT_TRUE(flush(front.io).ok());
+  ASSERT_TRUE(front.io.run(io_command(nvme::IoOpcode::write_zeroes, 100, 8)).ok());
+  EXPECT_EQ(read(behind.io[0], 100, 8 * block).data, Bytes(8 * block));
+  nvme::DsmRange range;
+  range.slba = 108;
+  range.blocks = 8;
+  auto unmap = io_command(nvme::IoOpcode::dataset_management, 0, 1);
+  unmap.cdw10 = 0;
+  unmap.cdw11 = nvme::dsm_deallocate;
+  unmap.cdw12 = 0;
+  ASSERT_TRUE(front.io.run(unmap, Payload::in_capsule(bytes_of(range))).ok());
+  EXPECT_EQ(read(behind.io[0], 108, 8 * block).data, Bytes(8 * block));
+  // Compare: an answer and no error.
+  const Bytes content = pattern(4096, 77);
+  ASSERT_TRUE(write(behind.io[0], 200, content).ok());
+  EXPECT_TRUE(front.io.run(io_command(nvme::IoOpcode::compare, 200, 8), Payload::in_capsule(content)).ok());
+  EXPECT_TRUE(
+      front.io.run(io_command(nvme::IoOpcode::compare, 201, 8), Payload::in_capsule(content)).status.same_code(nvme::MediaStatus::compare_failure));
+}
+
+INSTANTIATE_TEST_SUITE_P(Initiator, InitiatorDigests,
+                         testing::Values("{}", R"({"hdgst": true})", R"({"ddgst": true})", R"({"hdgst": true, "ddgst": true})",
+                                         R"({"disable_sq_flow_control": true})"));
+
+TEST_F(InitiatorChain, NamespacesComeGoAndGrowByEvent) {
+  export_back(2);
+  attach();
+  EXPECT_EQ(bdevs(), (std::vector<std::string>{"Nvme0n1", "Nvme0n2"}));
+  add_disk(2);
+  EXPECT_TRUE(eventually([&] { return bdevs().size() == 3; }));
+  back("nvmf_subsystem_remove_ns", std::string(R"({"nqn": ")") + back_nqn + R"(", "nsid": 2})");
+  EXPECT_TRUE(eventually([&] { return bdevs() == std::vector<std::string>{"Nvme0n1", "Nvme0n3"}; }));
+  back("bdev_malloc_delete", R"({"name": "Disk2"})");
+  EXPECT_TRUE(eventually([&] { return bdevs() == std::vector<std::string>{"Nvme0n1"}; }));
+  const Json::Value shown = must("bdev_get_bdevs", R"({"name": "Nvme0n1"})")[0];
+  EXPECT_EQ(shown["num_blocks"].asUInt64(), 16384U);
+  const Json::Value& nvme = shown["driver_specific"]["nvme"][0];
+  EXPECT_EQ(nvme["trid"]["subnqn"].asString(), back_nqn);
+  EXPECT_EQ(nvme["ns_data"]["id"].asUInt(), 1U);
+}
+
+TEST_F(InitiatorChain, ResetDisableAndEnableUnderIo) {
+  export_back();
+  attach(R"({"ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 1})");
+  Host host = connect_host(serve("Nvme0n1"));
+  ASSERT_TRUE(host.io.socket().is_open());
+  for (std::uint32_t round = 0; round < 5; ++round) {
+    const Bytes content = pattern(4096, round);
+    ASSERT_TRUE(write(host.io, round * 8, content).ok());
+    must("bdev_nvme_reset_controller", R"({"name": "Nvme0"})");
+    ASSERT_EQ(read(host.io, round * 8, 4096).data, content);
+  }
+  must("bdev_nvme_disable_controller", R"({"name": "Nvme0"})");
+  EXPECT_EQ(must("bdev_nvme_get_controllers")[0]["ctrlrs"][0]["state"].asString(), "disabled");
+  EXPECT_FALSE(read(host.io, 0, 4096).ok());
+  EXPECT_FALSE(call("bdev_nvme_reset_controller", json(R"({"name": "Nvme0"})")).has_value());
+  must("bdev_nvme_enable_controller", R"({"name": "Nvme0"})");
+  EXPECT_TRUE(eventually([&] { return read(host.io, 0, 4096).ok(); }));
+  must("bdev_nvme_detach_controller", R"({"name": "Nvme0"})");
+  EXPECT_TRUE(must("bdev_nvme_get_controllers").empty());
+}
+
+// Poll periods on and off while I/O runs; what is in effect is shown.
+TEST_F(InitiatorChain, PollPeriodsChangeOnLiveControllers) {
+  export_back();
+  attach();
+  Host host = connect_host(serve("Nvme0n1"));
+  const auto mode = [this] {
+    const Json::Value controller = must("bdev_nvme_get_controllers")[0]["ctrlrs"][0];
+    return controller["adminq_mode"].asString() + " " + controller["ioq_mode"].asString();
+  };
+  EXPECT_EQ(mode(), "event event");
+  must("bdev_nvme_set_options", R"({"nvme_adminq_poll_period_us": 10000, "nvme_ioq_poll_period_us": 0})");
+  EXPECT_EQ(mode(), "event event") << "SPDK's saved defaults bring no wake-ups";
+  std::uint32_t seed = 0;
+  for (const auto& [admin_us, io_us, shown] :
+       {std::tuple(1000, 100, "poll poll"), std::tuple(0, 1000, "event poll"), std::tuple(20000, 0, "poll event"), std::tuple(0, 0, "event event")}) {
+    must("bdev_nvme_set_options",
+         R"({"nvme_adminq_poll_period_us": )" + std::to_string(admin_us) + R"(, "nvme_ioq_poll_period_us": )" + std::to_string(io_us) + "}");
+    EXPECT_EQ(mode(), shown);
+    for (int i = 0; i < 20; ++i) {
+      const Bytes content = pattern(8192, ++seed);
+      ASSERT_TRUE(write(host.io, 0, content).ok());
+      ASSERT_EQ(read(host.io, 0, 8192).data, content);
+    }
+  }
+  EXPECT_FALSE(call("bdev_nvme_set_options", json(R"({"nvme_ioq_poll_period_us": 5})")).has_value());
+}
+
+// One I/O queue for two reactors: the second thread's commands go over the first one's.
+TEST_F(InitiatorChain, MoreThreadsThanQueues) {
+  export_back(1, R"({"trtype": "TCP", "max_io_qpairs_per_ctrlr": 1})");
+  attach();
+  EXPECT_EQ(must("bdev_nvme_get_controllers")[0]["ctrlrs"][0]["num_io_queues"].asUInt(), 1U);
+  const std::uint16_t port = serve("Nvme0n1");
+  std::vector<Host> hosts;
+  for (int i = 0; i < 4; ++i) hosts.push_back(connect_host(port));
+  std::vector<std::thread> threads;
+  for (std::uint32_t i = 0; i < hosts.size(); ++i) {
+    threads.emplace_back([&host = hosts[i], i] {
+      for (std::uint32_t round = 0; round < 50; ++round) {
+        const Bytes content = pattern(round % 2 == 0 ? 4096 : 16384, i * 1000 + round);
+        ASSERT_TRUE(write(host.io, 64 * i, content).ok());
+        ASSERT_EQ(read(host.io, 64 * i, static_cast<std::uint32_t>(content.size())).data, content);
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  must("bdev_nvme_reset_controller", R"({"name": "Nvme0"})");
+  EXPECT_TRUE(eventually([&] { return std::ranges::all_of(hosts, [](Host& host) { return read(host.io, 0, 512).ok(); }); }));
+}
+
+// Poll groups go from reactor to reactor, and their queues with them.
+TEST_F(InitiatorChain, ThreadsMoveUnderIo) {
+  export_back();
+  attach(R"({"ddgst": true})");
+  const std::uint16_t port = serve("Nvme0n1");
+  Host host = connect_host(port);
+  ASSERT_TRUE(host.io.socket().is_open());
+  std::vector<std::pair<std::uint64_t, unsigned>> groups;
+  std::vector<unsigned> cpus;
+  const Json::Value reactors = must("framework_get_reactors")["reactors"];
+  for (const auto& reactor : reactors) {
+    for (const auto& thread : reactor["lw_threads"]) {
+      if (thread["name"].asString().starts_with("nvmf_tgt_poll_group")) groups.emplace_back(thread["id"].asUInt64(), reactor["lcore"].asUInt());
+    }
+  }
+  for (const auto& [id, cpu] : groups) cpus.push_back(cpu);
+  if (cpus.size() < 2) GTEST_SKIP() << "only one CPU may be used here";
+  std::atomic<bool> over{false};
+  std::thread mover([&] {
+    for (int move = 0; move < 60; ++move) {
+      const auto& [id, home] = groups[static_cast<std::size_t>(move) % groups.size()];
+      const unsigned to = cpus[static_cast<std::size_t>(move / 2) % cpus.size()];
+      must("thread_set_cpumask", R"({"id": )" + std::to_string(id) + R"(, "cpumask": "[)" + std::to_string(to) + R"(]"})");
+    }
+    over = true;
+  });
+  std::uint32_t round = 0;
+  while (!over) {
+    const Bytes content = pattern(16384, ++round);
+    if (!write(host.io, 0, content).ok() || read(host.io, 0, 16384).data != content) {
+      ADD_FAILURE() << "in round " << round;
+      break;
+    }
+  }
+  mover.join();
+  EXPECT_GT(round, 0U);
+}
+
+TEST_F(InitiatorChain, WhatIsSavedBringsItBack) {
+  export_back();
+  must("bdev_nvme_set_options", R"({"timeout_us": 30000000, "action_on_timeout": "abort", "bdev_retry_count": -1, "keep_alive_timeout_ms": 5000})");
+  attach(R"({"hdgst": true, "ctrlr_loss_timeout_sec": 30, "reconnect_delay_sec": 2, "fast_io_fail_timeout_sec": 10, "multipath": "multipath"})");
+  const Json::Value saved = must("framework_get_config", R"({"name": "bdev"})");
+  must("bdev_nvme_detach_controller", R"({"name": "Nvme0"})");
+  for (const auto& entry : saved) {
+    if (!entry["method"].asString().starts_with("bdev_nvme")) continue;
+    must(entry["method"].asString(), entry["params"]);
+  }
+  EXPECT_EQ(must("framework_get_config", R"({"name": "bdev"})"), saved);
+  EXPECT_EQ(bdevs(), std::vector<std::string>{"Nvme0n1"});
+}
+
+TEST_F(InitiatorChain, WhatCannotBeIsRefusedInWords) {
+  export_back();
+  const auto refused = [this](const std::string& more, const std::string& says) {
+    auto answer = call("bdev_nvme_attach_controller", path_to(back_port_, back_nqn, more));
+    ASSERT_FALSE(answer.has_value()) << more;
+    EXPECT_NE(answer.error().message.find(says), std::string::npos) << answer.error().message;
+  };
+  refused(R"({"psk": "key0"})", "psk");
+  refused(R"({"dhchap_key": "key0"})", "dhchap_key");
+  refused(R"({"prchk_guard": true})", "prchk_guard");
+  refused(R"({"reconnect_delay_sec": 5})", "reconnect_delay_sec");
+  refused(R"({"hostaddr": "nowhere"})", "hostaddr");
+  auto params = path_to(back_port_, "nqn.2026-11.io.catnap:nobody");
+  auto answer = call("bdev_nvme_attach_controller", params);
+  ASSERT_FALSE(answer.has_value());
+  EXPECT_NE(answer.error().message.find("Connect"), std::string::npos) << answer.error().message;
+  attach();
+  refused("{}", "already");
+  EXPECT_FALSE(call("bdev_nvme_detach_controller", json(R"({"name": "Nvme1"})")).has_value());
+  EXPECT_EQ(bdevs(), std::vector<std::string>{"Nvme0n1"});
+}
+
+// Nobody answers at 192.0.2.0/24 (RFC 5737): an attach waits, everything else goes on, and a detach ends it at once.
+TEST_F(InitiatorChain, AnAttachToNowhereHoldsNobodyUp) {
+  export_back();
+  auto nowhere = path_to(4420, back_nqn, "{}", "Lost");
+  nowhere["traddr"] = "192.0.2.1";
+  auto second = RpcClient::open(server_->rpc_socket());
+  ASSERT_TRUE(second.has_value());
+  std::thread waiting([&] {
+    auto answer = second->call("bdev_nvme_attach_controller", nowhere);
+    EXPECT_FALSE(answer.has_value());
+  });
+  attach();
+  EXPECT_EQ(bdevs(), std::vector<std::string>{"Nvme0n1"});
+  const auto before = Clock::now();
+  auto detached = call("bdev_nvme_detach_controller", json(R"({"name": "Lost"})"));
+  waiting.join();
+  // The network here may also refuse at once, and then there is nothing to detach.
+  if (detached) EXPECT_LT(Clock::now() - before, std::chrono::seconds(1));
+  EXPECT_EQ(bdevs(), std::vector<std::string>{"Nvme0n1"});
+}
+
+}  // namespace
+}  // namespace catnap::protocol
