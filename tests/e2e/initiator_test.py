@@ -62,6 +62,10 @@ class Initiator:
   def bdevs(self):
     return {bdev["name"]: bdev for bdev in self.rpc.call("bdev_get_bdevs")}
 
+  def size_of(self, name):
+    bdev = self.bdevs()[name]
+    return bdev["num_blocks"] * bdev["block_size"]
+
   def front(self, **more):
     return Controller(("127.0.0.1", self.port), FRONT, timeout_s=60, **more)
 
@@ -99,8 +103,7 @@ def attach_and_detach(bench):
   for _ in range(3):
     names = bench.initiator.attach()
     assert names == ["Remoten1"], names
-    bdev = bench.initiator.bdevs()["Remoten1"]
-    assert bdev["num_blocks"] * bdev["block_size"] == SIZE_MIB * MIB, bdev
+    assert bench.initiator.size_of("Remoten1") == SIZE_MIB * MIB
     assert bench.initiator.controllers() == ["enabled"]
     bench.initiator.detach()
     assert not bench.initiator.bdevs()
@@ -191,7 +194,7 @@ def resize_by_event(bench):
   wait_for(lambda: "Remoten3" in bench.initiator.bdevs(), 30, "the bdev of namespace 3")
   for size_mib in (12, 4, 8):
     bench.target.resize_file_namespace(NQN, 3, size_mib)
-    wait_for(lambda size=size_mib: bench.initiator.bdevs()["Remoten3"]["num_blocks"] * BLOCK_SIZE == size * MIB, 30, f"{size_mib} MiB")
+    wait_for(lambda size=size_mib: bench.initiator.size_of("Remoten3") == size * MIB, 30, f"{size_mib} MiB")
   bench.target.remove_namespace(NQN, 3)
   wait_for(lambda: "Remoten3" not in bench.initiator.bdevs(), 30, "the bdev of namespace 3 to go")
 
