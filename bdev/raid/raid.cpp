@@ -258,6 +258,10 @@ Task<Result<void>> RaidArray::remove(bool clear_superblock) {
     }
     close_member(each->slot, MemberState::missing, "the array was deleted");
   }
+  if (clear_superblock && bitmap_ != nullptr) {
+    Result<void> cleared = co_await clear_raid_superblock(bitmap_->bdev().shared_from_this());
+    if (!cleared && outcome) outcome = cleared;
+  }
   bitmap_.reset();
   set_state(RaidState::offline);
   co_return outcome;

@@ -72,10 +72,13 @@ struct RaidOptions {
   bool superblock = false;
   // raid1 only, refused elsewhere.
   std::string bitmap_bdev;              // holds the bitmap where there is no superblock
-  std::string bitmap_file;              // likewise
+  std::string bitmap_file;              // likewise; bitmap_bdev is then the bdev made of it (bitmap_file_rpc.h)
   std::uint32_t bitmap_region_kib = 0;  // 0: raid1's default
   bool assume_clean = false;            // members are known to be equal: create marks nothing
 };
+
+// The bdev that is made of an array's bitmap_file.
+std::string raid_bitmap_bdev_name(const std::string& array_name);
 
 // Errors: EINVAL naming what does not fit, as far as it can be said without looking at members. `discovered`: members have no names yet.
 Result<void> check_raid_options(const RaidOptions& options, bool discovered);

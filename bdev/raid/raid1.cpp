@@ -10,6 +10,7 @@
 
 #include "bdev/raid/bitmap_pages.h"
 #include "bdev/raid/raid1_marks.h"
+#include "bdev/raid/raid1_scrub.h"
 #include "bdev/raid/raid1_sync.h"
 #include "reactor/base/log.h"
 
@@ -106,10 +107,6 @@ Result<void> Raid1Level::check_members(BdevInfo& info) const {
     info.core_writes_zeroes |= !member->bdev().supports(Op::write_zeroes);
   }
   if (first == nullptr) return fail(EINVAL, fmt::format("Invalid argument: raid bdev '{}' has no member to take a shape from", array().name()));
-  if (!array().options().bitmap_file.empty()) {
-    return fail(ENOTSUP, fmt::format("Operation not supported: bitmap_file '{}'; bitmap_bdev takes an aio or uring bdev on that file",
-                                     array().options().bitmap_file));
-  }
   if (Descriptor* bitmap = array().bitmap_descriptor(); bitmap != nullptr && bitmap->bdev().block_size() != info.block_size) {
     return fail(EINVAL, fmt::format("Invalid argument: bitmap_bdev '{}' has blocks of {} bytes, members of {}", bitmap->bdev().name(),
                                     bitmap->bdev().block_size(), info.block_size));
@@ -394,6 +391,21 @@ Task<void> Raid1Level::bitmap_lost() {
   if (external_ != nullptr) external_->close();
   if (core_ != nullptr) core_->freeze("the bdev with its bitmap was removed");
   co_return;
+}
+
+Result<void> Raid1Level::start_scrub(const ScrubOptions& options) {
+  if (core_ == nullptr) return fail(EAGAIN, fmt::format("Resource temporarily unavailable: raid bdev '{}' is not online", array().name()));
+  const std::uint32_t limit = options.max_bandwidth_mib_sec != 0 ? options.max_bandwidth_mib_sec : raid_settings().process_max_bandwidth_mib_sec;
+  auto started = core_->scrub().start(options.repair, std::uint64_t{limit} << 20);
+  if (!started) return fail(started.error().err, fmt::format("Device or resource busy: raid bdev '{}': {}", array().name(), started.error().message));
+  return started;
+}
+
+Result<void> Raid1Level::stop_scrub() {
+  if (core_ == nullptr || !core_->scrub().running())
+    return fail(ENOENT, fmt::format("No such entry: no scrub of raid bdev '{}' runs", array().name()));
+  core_->scrub().stop();
+  return {};
 }
 
 void Raid1Level::settings_changed() {

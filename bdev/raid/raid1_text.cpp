@@ -5,6 +5,7 @@
 #include "bdev/json_text.h"
 #include "bdev/raid/raid1.h"
 #include "bdev/raid/raid1_marks.h"
+#include "bdev/raid/raid1_scrub.h"
 #include "bdev/raid/raid1_sync.h"
 
 namespace catnap::bdev {
@@ -34,7 +35,7 @@ std::string Raid1Level::bitmap_kind() const {
     case Record::members:
       return "superblock";
     case Record::external:
-      return "bdev";
+      return array().options().bitmap_file.empty() ? "bdev" : "file";
     case Record::memory:
       break;
   }
@@ -75,6 +76,17 @@ std::string Raid1Level::info_json() const {
   if (core_ == nullptr) return shown.text();
   shown.add("repaired_reads", core_->repaired_reads());
   shown.add("unreadable_blocks", core_->sync().unreadable_blocks());
+  const raid1::Scrub::Report& scrub = core_->scrub().report();
+  JsonObject last;
+  last.add("running", core_->scrub().running());
+  last.add("finished", scrub.finished);
+  last.add("repair", scrub.repair);
+  last.add("blocks_compared", scrub.blocks_done);
+  last.add("blocks_different", scrub.blocks_different);
+  last.add("blocks_unreadable", scrub.blocks_unreadable);
+  last.add("blocks_repaired", scrub.blocks_repaired);
+  if (scrub.blocks_different > 0) last.add("first_different_block", scrub.first_different);
+  if (scrub.blocks_done + scrub.blocks_passed_over > 0) shown.add_raw("scrub", last.text());
   if (core_->frozen()) shown.add("frozen", true);
   return shown.text();
 }

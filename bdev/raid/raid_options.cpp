@@ -47,8 +47,9 @@ Result<void> check_bitmap(const RaidOptions& options) {
     return fail(EINVAL, fmt::format("Invalid argument: bitmap_bdev, bitmap_file, bitmap_region_kb and assume_clean are raid1's, not {}'s",
                                     raid_kind_name(options.kind)));
   }
-  if (!options.bitmap_bdev.empty() && !options.bitmap_file.empty()) {
-    return fail(EINVAL, "Invalid argument: bitmap_bdev and bitmap_file exclude each other");
+  if (!options.bitmap_file.empty() && options.bitmap_bdev != raid_bitmap_bdev_name(options.name)) {
+    return fail(EINVAL,
+                fmt::format("Invalid argument: bitmap_file '{}' and bitmap_bdev '{}' exclude each other", options.bitmap_file, options.bitmap_bdev));
   }
   if (options.superblock && (!options.bitmap_bdev.empty() || !options.bitmap_file.empty())) {
     return fail(EINVAL, "Invalid argument: superblock keeps the bitmap on every member; bitmap_bdev and bitmap_file are for arrays without one");
@@ -60,6 +61,8 @@ Result<void> check_bitmap(const RaidOptions& options) {
 }
 
 }  // namespace
+
+std::string raid_bitmap_bdev_name(const std::string& array_name) { return array_name + "_bitmap"; }
 
 Result<void> check_raid_options(const RaidOptions& options, bool discovered) {
   for (const auto& fits : {check_members(options, discovered), check_strip(options), check_bitmap(options)}) {

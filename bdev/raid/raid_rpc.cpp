@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "bdev/raid/bitmap_file_rpc.h"
 #include "bdev/raid/raid_arrays.h"
 #include "bdev/rpc_common.h"
 #include "rpc/notifications.h"
@@ -64,6 +65,7 @@ Result<RaidOptions> options_of(const Params& params) {
   options.superblock = params.boolean("superblock");
   options.bitmap_bdev = params.string("bitmap_bdev");
   options.bitmap_file = params.string("bitmap_file");
+  if (!options.bitmap_file.empty() && options.bitmap_bdev.empty()) options.bitmap_bdev = raid_bitmap_bdev_name(options.name);
   options.bitmap_region_kib = static_cast<std::uint32_t>(params.integer("bitmap_region_kb"));
   options.assume_clean = params.boolean("assume_clean");
   if (params.has("uuid") && !params.string("uuid").empty()) {
@@ -74,11 +76,35 @@ Result<RaidOptions> options_of(const Params& params) {
   return options;
 }
 
+// With the bdev of its bitmap_file, which goes again when nothing comes of the array.
+Task<Result<void>> create_with_bitmap(RaidOptions options) {
+  const std::string name = options.name;
+  const std::string path = options.bitmap_file;
+  if (RaidArrays::instance().find(name) != nullptr || path.empty()) {
+    Result<void> outcome = co_await RaidArrays::instance().create(std::move(options));
+    co_return outcome;
+  }
+  Result<void> outcome = co_await open_bitmap_file(name, path);
+  if (!outcome) co_return outcome;
+  outcome = co_await RaidArrays::instance().create(std::move(options));
+  if (!outcome) co_await close_bitmap_file(name);
+  co_return outcome;
+}
+
+Task<Result<void>> remove_with_bitmap(std::string name, bool clear_superblock) {
+  const auto array = RaidArrays::instance().find(name);
+  const std::string of_file = array != nullptr && !array->options().bitmap_file.empty() ? array->name() : "";
+  Result<void> outcome = co_await RaidArrays::instance().remove(std::move(name), clear_superblock);
+  if (!of_file.empty()) co_await close_bitmap_file(of_file);
+  co_return outcome;
+}
+
 Task<RpcResult<Json::Value>> create(Params params) {
   auto options = options_of(params);
   if (!options) co_return std::unexpected(RpcError(options.error()));
+  if (auto fits = check_raid_options(*options, false); !fits) co_return std::unexpected(RpcError(fits.error()));
   std::string what = fmt::format("creating raid bdev '{}'", options->name);
-  auto task = RaidArrays::instance().create(std::move(*options));
+  auto task = create_with_bitmap(std::move(*options));
   RpcResult<Json::Value> outcome = co_await bounded(std::move(task), std::move(what));
   co_return outcome;
 }
@@ -86,7 +112,7 @@ Task<RpcResult<Json::Value>> create(Params params) {
 Task<RpcResult<Json::Value>> remove(Params params) {
   std::string name = params.string("name");
   std::string what = fmt::format("removing raid bdev '{}'", name);
-  auto task = RaidArrays::instance().remove(std::move(name), params.boolean("clear_sb"));
+  auto task = remove_with_bitmap(std::move(name), params.boolean("clear_sb"));
   RpcResult<Json::Value> outcome = co_await bounded(std::move(task), std::move(what));
   co_return outcome;
 }

@@ -116,8 +116,11 @@ std::string RaidArray::config_json() const {
   if (options_.strip_size_kib != 0) params.add("strip_size_kb", options_.strip_size_kib);
   params.add("raid_level", raid_kind_name(options_.kind)).add_raw("base_bdevs", "[" + names + "]");
   if (options_.superblock) params.add("superblock", true);
-  if (!options_.bitmap_bdev.empty()) params.add("bitmap_bdev", options_.bitmap_bdev);
-  if (!options_.bitmap_file.empty()) params.add("bitmap_file", options_.bitmap_file);
+  if (!options_.bitmap_file.empty()) {
+    params.add("bitmap_file", options_.bitmap_file);
+  } else if (!options_.bitmap_bdev.empty()) {
+    params.add("bitmap_bdev", options_.bitmap_bdev);
+  }
   if (options_.bitmap_region_kib != 0) params.add("bitmap_region_kb", options_.bitmap_region_kib);
   return config_call("bdev_raid_create", params);
 }
