@@ -221,6 +221,7 @@ Task<void> RaidArray::bdev_gone() {
     const RaidTurns::Turn turn(turns_);
     co_await level_->stop(removing_);
     bdev_.reset();
+    close_lost_members();
     for (const Promise<bool>& waiter : std::exchange(when_gone_, {})) waiter.set(true);
     // Else somebody removed it from below us (the end of the process): it does not come back by itself.
     if (removing_ || state_ != RaidState::offline) {

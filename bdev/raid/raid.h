@@ -318,6 +318,7 @@ class RaidArray : public std::enable_shared_from_this<RaidArray> {
   Task<void> lose_bitmap();
   Task<void> follow_size(std::uint32_t slot);
   void take_offline(std::string reason);
+  void close_lost_members();
   void set_state(RaidState state);
   void look_at_association(std::uint32_t slot);
   void tell(std::string_view type, const std::string& context) const;

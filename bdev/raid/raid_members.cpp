@@ -189,13 +189,27 @@ Task<void> RaidArray::lose_member(std::uint32_t slot) {
   const RaidTurns::Turn turn(turns_);
   if (!member(slot).present()) co_return;
   const std::string reason = fmt::format("bdev '{}' was removed", member(slot).bdev().name());
-  bool goes_on = true;
-  if (bdev_ != nullptr) {
-    if (state_ == RaidState::online) goes_on = co_await level_->member_lost(slot);
-    co_await bdev_->detach_lane(slot);
+  if (bdev_ != nullptr && state_ == RaidState::online) {
+    const bool goes_on = co_await level_->member_lost(slot);
+    if (!goes_on) {
+      set_member_state(slot, MemberState::missing, reason);
+      take_offline(reason);
+      co_return;
+    }
   }
+  if (bdev_ != nullptr && state_ == RaidState::offline) {
+    set_member_state(slot, MemberState::missing, reason);
+    co_return;
+  }
+  if (bdev_ != nullptr) co_await bdev_->detach_lane(slot);
   close_member(slot, MemberState::missing, reason);
-  if (!goes_on) take_offline(reason);
+}
+
+// Users of an array that goes offline keep their channels a while, and what they do is served as far as members do. Then these members go too.
+void RaidArray::close_lost_members() {
+  for (const auto& each : members_) {
+    if (each->present() && Registry::instance().find(each->name).get() != &each->bdev()) close_member(each->slot, MemberState::missing, each->reason);
+  }
 }
 
 void RaidArray::member_dropped(std::uint32_t slot) { spawn(close_dropped(slot)); }

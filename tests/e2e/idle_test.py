@@ -1,6 +1,6 @@
 #!/usr/bin/env -S /usr/bin/python3
-"""What catnapd costs while nobody does I/O, for some quiet seconds: unconfigured; with each kind of bdev, and with towers of all those that stand on others,
-two hosts connected (one with digests), after their I/O; after aborts, a stalled reader and a host that vanished; with many connections and namespaces.
+"""What catnapd costs while nobody does I/O, for some quiet seconds: unconfigured; with each kind of bdev, with towers of all those that stand on others, and
+with arrays (also when marks of writes had to be cleared), two hosts connected (one with digests), after their I/O; after aborts, a stalled reader and a host that vanished; with many connections and namespaces.
 
 Counted for the whole process, all threads: wake-ups (voluntary context switches) and CPU time. Left out: hosts that send keep-alives (each is a wake-up
 that the host asked for), the cost of I/O itself (tests/bench).
@@ -111,13 +111,41 @@ def build_tower(rpc, base):
   rpc.call("accel_crypto_key_create", name="key", cipher="AES_XTS", key="1" * 32, key2="2" * 32)
 
 
+ARRAY_LEVELS = {"raid0": {"strip_size_kb": 16}, "concat": {"strip_size_kb": 16}, "raid1": {}, "raid1_superblock": {"superblock": True}}
+
+
+def build_array(rpc, folder, array):
+  """An array called disk of two files. Its marks are cleared a while after writes: settled() comes after that, and then nothing may be left to do."""
+  members = [f"{array}-member{number}" for number in range(2)]
+  for member in members:
+    path = Path(folder) / member
+    with open(path, "wb") as disk:
+      disk.truncate(SIZE_BYTES)
+    rpc.call("bdev_uring_create", name=member, filename=str(path), block_size=BLOCK_SIZE)
+  rpc.call("bdev_raid_create", name="disk", raid_level=array.removesuffix("_superblock"), base_bdevs=members, **ARRAY_LEVELS[array])
+
+  def whole():
+    return all("process" not in one for one in rpc.call("bdev_raid_get_bdevs", category="online"))
+
+  wait_for(lambda: rpc.call("bdev_raid_get_bdevs", category="online") and whole(), 60, "the array to be whole")
+
+
+def until_unmarked(rpc):
+  """Waits for the marks of writes to be cleared, which is the last thing an array does."""
+  def unmarked():
+    return rpc.call("bdev_raid_get_bitmap", name="disk")["marked_regions"] == 0
+  wait_for(unmarked, 60, "the array's marks to be cleared")
+
+
 def configure(server, folder, kind, traddr="127.0.0.1"):
   """One subsystem with one bdev of this kind; its address."""
   name = "disk"
   if kind.endswith("_tower"):
     kind, name = kind.removesuffix("_tower"), "ground"
     build_tower(server.rpc, name)
-  if kind in ("aio", "uring"):
+  if kind in ARRAY_LEVELS:
+    build_array(server.rpc, folder, kind)
+  elif kind in ("aio", "uring"):
     path = Path(folder) / "disk"
     with open(path, "wb") as disk:
       disk.truncate(SIZE_BYTES)
@@ -142,6 +170,8 @@ def measure(kind):
       hosts = [Controller(address, NQN), Controller(address, NQN, header_digest=True, data_digest=True)]
       for host in hosts:
         do_io(host, kind)
+      if kind.startswith("raid1"):
+        until_unmarked(server.rpc)
       settled(server)
       quiet(server, kind)
       # No safety net: there is nothing periodic that could hide a lost wake-up.
@@ -342,7 +372,7 @@ def many(chosen):
     server.terminate()
 
 
-for bdev_kind in ("null", "malloc", "aio", "uring", "malloc_tower", "uring_tower"):
+for bdev_kind in ("null", "malloc", "aio", "uring", "malloc_tower", "uring_tower", *ARRAY_LEVELS):
   cases.case(f"quiet with {bdev_kind}")(measure(bdev_kind))
 for bdev_kind in ("null", "malloc", "aio", "uring"):
   cases.case(f"quiet with {bdev_kind} after QoS")(after_rate_limit(bdev_kind))

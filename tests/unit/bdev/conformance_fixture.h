@@ -38,18 +38,23 @@ class Conformance : public testing::TestWithParam<Stack> {
     if (!GetParam().bottom.is_file) bench_.leap_over_waits();
     bench_.on_thread([&] { bottom_ = GetParam().bottom.make(bench_.workers, file_, small, why); });
     if (bottom_ == nullptr) GTEST_SKIP() << why;
+    bench_.on_thread([&] { ASSERT_TRUE(Registry::instance().add(bottom_).has_value()); });
+    bdev_ = bottom_;
+    for (const Layer& layer : GetParam().layers) ASSERT_NO_FATAL_FAILURE(put_over(layer));
     bench_.on_thread([&] {
-      ASSERT_TRUE(Registry::instance().add(bottom_).has_value());
-      bdev_ = bottom_;
-      for (const Layer& layer : GetParam().layers) {
-        bdev_ = add_layer(layer, bdev_);
-        ASSERT_NE(bdev_, nullptr);
-      }
       auto channel = bdev_->get_channel();
       ASSERT_TRUE(channel.has_value());
       channel_ = std::move(*channel);
     });
     block_ = bdev_->block_size();
+  }
+
+  void put_over(const Layer& layer) {
+    std::string name;
+    bench_.on_thread([&] { name = add_layer(layer, bdev_); });
+    ASSERT_NE(name, "");
+    bench_.until([&name] { return Registry::instance().find(name) != nullptr; });
+    bdev_ = Registry::instance().find(name);
   }
 
   // The bottom goes; what stands on it goes with it.

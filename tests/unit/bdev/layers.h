@@ -17,16 +17,18 @@ struct Layer {
   bool scrambles = false;  // what was never written here reads as noise
   bool halves = false;     // half as large as its base
   bool is_slow = false;    // by timers
-  // Over `base`, which is registered; add_layer() registers it where the module has not. On app_thread.
+  // Over `base`, which is registered; not registered itself. Null where `begin` does it. On app_thread.
   std::function<std::shared_ptr<Bdev>(const std::shared_ptr<Bdev>& base)> make;
+  // For modules that register by themselves, when they are ready: gives back the name.
+  std::function<std::string(const std::shared_ptr<Bdev>& base)> begin;
 };
 
-// Makes it and has it registered; null after a failure.
-std::shared_ptr<Bdev> add_layer(const Layer& layer, const std::shared_ptr<Bdev>& base);
+// Makes it and has it registered, now or soon. Its name, empty after a failure. On app_thread.
+std::string add_layer(const Layer& layer, const std::shared_ptr<Bdev>& base);
 // Arrays outlive their members; this takes all of them away when their bdevs are gone. On app_thread.
 void forget_arrays();
 
-// passthru, delay, error, split, crypto, raid0.
+// passthru, delay, error, split, crypto, raid0, raid1.
 std::vector<Layer> all_layers();
 // concat: as raid0 but for the arithmetic.
 Layer concat_layer();

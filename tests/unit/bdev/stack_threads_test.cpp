@@ -167,15 +167,7 @@ TEST_P(StackThreads, NoBlockIsEverSeenHalfWritten) {
     zeroes.done = [](BdevIo& done) { (*static_cast<std::function<void()>*>(done.context))(); };
     zeroing->submit(zeroes);
   };
-  runtime->run([&] {
-    std::string why;
-    top = bottom = GetParam().bottom.make(runtime->workers(), file, false, why);
-    ASSERT_NE(bottom, nullptr) << why;
-    ASSERT_TRUE(Registry::instance().add(bottom).has_value());
-    for (const Layer& layer : GetParam().layers) {
-      top = add_layer(layer, top);
-      ASSERT_NE(top, nullptr);
-    }
+  const auto begin_rivalry = [&] {
     const auto reactors = runtime->reactors();
     for (std::size_t i = 0; i < users_count; ++i) {
       threads.push_back(&runtime->create_thread(*reactors[i % reactors.size()], "user"));
@@ -184,6 +176,24 @@ TEST_P(StackThreads, NoBlockIsEverSeenHalfWritten) {
       }));
     }
     threads[0]->send(clear);
+  };
+  // One layer after the other, each when the one below is there.
+  std::shared_ptr<void> coming;
+  std::function<void(std::size_t)> build = [&](std::size_t next) {
+    if (next == GetParam().layers.size()) return begin_rivalry();
+    const std::string name = add_layer(GetParam().layers[next], top);
+    ASSERT_NE(name, "");
+    coming = Registry::instance().when_added(name, [&, next, name] {
+      top = Registry::instance().find(name);
+      build(next + 1);
+    });
+  };
+  runtime->run([&] {
+    std::string why;
+    top = bottom = GetParam().bottom.make(runtime->workers(), file, false, why);
+    ASSERT_NE(bottom, nullptr) << why;
+    ASSERT_TRUE(Registry::instance().add(bottom).has_value());
+    build(0);
   });
   for (const auto& rival : rivals) {
     EXPECT_EQ(rival->torn(), 0);
