@@ -113,7 +113,7 @@ Task<Result<void>> NvmeController::attach() {
     last_error_ = connected.error().message;
     co_return fail(connected.error().err, fmt::format("controller {} at {}: {}", name_, id().text(), last_error_));
   }
-  became_ready();
+  co_await become_ready(epoch);
   co_return Result<void>();
 }
 
@@ -172,7 +172,7 @@ Task<Result<void>> NvmeController::attempt(std::uint64_t epoch) {
     co_return fail(connected.error().err, fmt::format("controller {} at {}: {}", name_, id().text(), last_error_));
   }
   log_notice("controller {} at {}: connected again", name_, id().text());
-  became_ready();
+  co_await become_ready(epoch);
   co_return Result<void>();
 }
 
@@ -203,12 +203,22 @@ void NvmeController::attempt_failed(const Error& why) {
   if (give_up_handler_) give_up_handler_();
 }
 
-void NvmeController::became_ready() {
+Task<void> NvmeController::become_ready(std::uint64_t epoch) {
+  const auto keep = shared_from_this();
   for (Address& address : addresses_) address.history = {};
   outage_.connected();
+  published_ = false;
   enter(State::ready);
+  co_await tell_change();
+  if (epoch_ != epoch) co_return;
+  published_ = true;
   for (const auto& port : hub_->ports()) give_queue(port);
-  if (change_handler_) change_handler_();
+}
+
+Task<void> NvmeController::tell_change() {
+  const auto keep = shared_from_this();
+  const auto handler = change_handler_;
+  if (handler) co_await handler();
 }
 
 // --- losing the connection ---

@@ -108,7 +108,8 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   // All events that come over the admin queue, besides what the controller itself does about them.
   void on_event(std::function<void(std::uint32_t dw0)> handler) { event_handler_ = std::move(handler); }
   // Namespaces or ANA states are not what they were (also: none reachable now); the subsystem follows.
-  void on_change(std::function<void()> handler) { change_handler_ = std::move(handler); }
+  // It returns when every channel goes by it: only then do threads get I/O queues, so that no I/O reaches a namespace that took another one's place.
+  void on_change(std::function<Task<void>()> handler) { change_handler_ = std::move(handler); }
   // The loss time-out is over: the controller is to be detached.
   void on_give_up(std::function<void()> handler) { give_up_handler_ = std::move(handler); }
 
@@ -143,7 +144,8 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   Task<void> recover(std::uint64_t epoch, Error why);
   Task<Result<void>> attempt(std::uint64_t epoch);
   void attempt_failed(const Error& why);
-  void became_ready();
+  Task<void> become_ready(std::uint64_t epoch);
+  Task<void> tell_change();
   Task<void> drop_everything(Error why);
   void update_io_waits();
   void event(std::uint32_t dw0);
@@ -191,13 +193,14 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   std::map<std::uint32_t, NamespaceData> namespaces_;
   bool io_fails_ = false;
   bool resetting_ = false;  // somebody asked for it: I/O waits for this attempt
+  bool published_ = false;  // channels know what this association found: queues may be given
   bool scanning_ = false;
   bool scan_again_ = false;
   Timer attempt_timer_;
   Timer io_fail_timer_;
   std::unique_ptr<ErrorInjections> admin_injections_;
   std::function<void(std::uint32_t)> event_handler_;
-  std::function<void()> change_handler_;
+  std::function<Task<void>()> change_handler_;
   std::function<void()> give_up_handler_;
 };
 

@@ -53,7 +53,7 @@ std::uint16_t NvmeController::take_qid(const std::shared_ptr<IoPort>& port, std:
 }
 
 void NvmeController::port_added(const std::shared_ptr<IoPort>& port) {
-  if (state_ == State::ready) give_queue(port);
+  if (state_ == State::ready && published_) give_queue(port);
 }
 
 void NvmeController::give_queue(const std::shared_ptr<IoPort>& port) {

@@ -219,7 +219,7 @@ Task<Result<void>> NvmeController::rescan() {
     auto changed = co_await association->log_page(nvme::LogPage::changed_namespaces, nvme::broadcast_nsid, 0, sizeof(nvme::ChangedNamespaces), false);
     if (!changed && !association->is_open()) break;
     result = co_await scan(association);
-    if (state_ == State::ready && association_ == association && change_handler_) change_handler_();
+    if (state_ == State::ready && association_ == association) co_await tell_change();
   }
   scanning_ = false;
   co_return result;
@@ -230,7 +230,7 @@ Task<Result<void>> NvmeController::read_ana() {
   const auto association = association_;
   if (state_ != State::ready || association == nullptr) co_return fail(ENOTCONN, fmt::format("controller {} is not connected", name_));
   auto result = co_await read_ana_log(association);
-  if (association_ == association && change_handler_) change_handler_();
+  if (association_ == association) co_await tell_change();
   co_return result;
 }
 

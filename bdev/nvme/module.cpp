@@ -196,7 +196,7 @@ Result<void> NvmeModule::set_options(const NvmeOptions& options) {
   options_changed_ = true;
   for (const auto& subsystem : subsystems_) {
     for (const auto& controller : subsystem->controllers()) controller->options_changed();
-    subsystem->follow();
+    spawn(subsystem->follow());
   }
   return {};
 }

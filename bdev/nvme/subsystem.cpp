@@ -4,12 +4,16 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <set>
 
 #include "bdev/nvme/module.h"
 #include "reactor/base/log.h"
 
 namespace catnap::bdev {
+namespace {
+
+Task<void> nothing() { co_return; }
+
+}  // namespace
 
 std::shared_ptr<NvmeController> NvmeSubsystem::find_controller(std::uint16_t cntlid) const {
   const auto found = std::ranges::find_if(controllers_, [cntlid](const auto& controller) { return controller->cntlid() == cntlid; });
@@ -51,51 +55,78 @@ Result<void> NvmeSubsystem::may_join(const TransportId& id, const ControllerOpti
 
 void NvmeSubsystem::add(const std::shared_ptr<NvmeController>& controller) {
   controllers_.push_back(controller);
-  controller->on_change([this] { follow(); });
-  follow();
+  controller->on_change([weak = weak_from_this()] {
+    const auto self = weak.lock();
+    return self != nullptr ? self->follow() : nothing();
+  });
+  spawn(follow());
 }
 
 void NvmeSubsystem::remove(const std::shared_ptr<NvmeController>& controller) {
   controller->on_change(nullptr);
   std::erase(controllers_, controller);
-  follow();
+  spawn(follow());
 }
 
-// A namespace that no controller knows any more goes; one of a controller that is not connected now may still be there.
-void NvmeSubsystem::follow() {
-  std::map<std::uint32_t, const NamespaceData*> wanted;
-  for (const auto& controller : controllers_) {
-    for (const auto& [nsid, data] : controller->namespaces()) {
-      const NamespaceData*& known = wanted[nsid];
-      // The word of a connected controller counts.
-      if (known == nullptr || controller->state() == NvmeController::State::ready) known = &data;
+// What all controllers know; the word of a connected one counts.
+std::map<std::uint32_t, NamespaceData> NvmeSubsystem::namespaces() const {
+  std::map<std::uint32_t, NamespaceData> all;
+  for (const bool connected : {true, false}) {
+    for (const auto& controller : controllers_) {
+      if ((controller->state() == NvmeController::State::ready) != connected) continue;
+      for (const auto& [nsid, data] : controller->namespaces()) all.emplace(nsid, data);
     }
   }
-  for (auto at = bdevs_.begin(); at != bdevs_.end();) {
-    const auto still = wanted.find(at->first);
-    if (still != wanted.end() && at->second->data().same_as(*still->second)) {
-      ++at;
+  return all;
+}
+
+// A namespace that no controller knows any more goes; one of a controller that is not connected now may still be there. One that has another's place
+// is another bdev, which comes when the old one is gone.
+Task<void> NvmeSubsystem::follow() {
+  const auto keep = shared_from_this();
+  if (dissolved_) co_return;
+  const std::map<std::uint32_t, NamespaceData> wanted = namespaces();
+  std::vector<Promise<bool>> under_way;
+  const auto bdevs = bdevs_;
+  for (const auto& [nsid, bdev] : bdevs) {
+    const auto still = wanted.find(nsid);
+    if (still == wanted.end() || !bdev->data().same_as(still->second)) {
+      log_notice("{}: the namespace is gone", bdev->name());
+      bdevs_.erase(nsid);
+      under_way.push_back(take_away(bdev));
       continue;
     }
-    log_notice("{}: the namespace is gone", at->second->name());
-    Registry::instance().remove(at->second->name(), [](Result<void>) {});
-    at = bdevs_.erase(at);
+    if (bdev->num_blocks() != still->second.data.nsze) bdev->resized(still->second);
+    const Promise<bool> published;
+    publish(nsid, [published] { published.set(true); });
+    under_way.push_back(published);
   }
   for (const auto& [nsid, data] : wanted) {
-    const auto known = bdevs_.find(nsid);
-    if (known == bdevs_.end()) {
-      make_bdev(*data);
-      continue;
-    }
-    if (known->second->num_blocks() != data->data.nsze) known->second->resized(*data);
-    publish(nsid);
+    if (!bdevs_.contains(nsid)) make_bdev(data);
   }
+  for (const Promise<bool>& each : under_way) {
+    const bool done = co_await each;
+    static_cast<void>(done);
+  }
+}
+
+// First the paths: what waits on its channels must not go to whatever is there now. Kept when no channel has a path any more.
+Promise<bool> NvmeSubsystem::take_away(const std::shared_ptr<NvmeBdev>& bdev) {
+  const Promise<bool> without_paths;
+  bdev->publish(PathSet(), [without_paths, bdev, weak = weak_from_this()] {
+    without_paths.set(true);
+    Registry::instance().remove(bdev->name(), [weak](Result<void>) {
+      if (const auto self = weak.lock()) spawn(self->follow());
+    });
+  });
+  return without_paths;
 }
 
 void NvmeSubsystem::make_bdev(const NamespaceData& data) {
   const auto owner = std::ranges::find_if(controllers_, [&data](const auto& controller) { return controller->namespaces().contains(data.nsid); });
   if ((*owner)->options().multipath == MultipathMode::disable && bdevs_.contains(data.nsid)) return;
   NamespaceShape shape = shape_of(data, **owner, fmt::format("{}n{}", name_, data.nsid));
+  if (!Registry::instance().removal_waits_for(shape.info.name).empty()) return;  // its end calls follow()
   if (auto fits = check_geometry(shape.info, ~std::uint64_t{0}); !fits) {
     return log_warning("{}: cannot be a bdev: {}", shape.info.name, fits.error().message);
   }
@@ -142,6 +173,8 @@ PathSet NvmeSubsystem::paths_of(std::uint32_t nsid) const {
 void NvmeSubsystem::publish(std::uint32_t nsid, std::move_only_function<void()> done) { bdevs_.at(nsid)->publish(paths_of(nsid), std::move(done)); }
 
 Task<void> NvmeSubsystem::remove_bdevs() {
+  const auto keep = shared_from_this();
+  dissolved_ = true;
   for (const auto& [nsid, bdev] : std::exchange(bdevs_, {})) {
     const Promise<bool> removed;
     Registry::instance().remove(bdev->name(), [removed](Result<void>) { removed.set(true); });

@@ -14,7 +14,7 @@
 
 namespace catnap::bdev {
 
-class NvmeSubsystem {
+class NvmeSubsystem : public std::enable_shared_from_this<NvmeSubsystem> {
  public:
   NvmeSubsystem(NvmeModule& module, std::string name) : module_(module), name_(std::move(name)) {}
 
@@ -29,9 +29,9 @@ class NvmeSubsystem {
 
   void add(const std::shared_ptr<NvmeController>& controller);
   void remove(const std::shared_ptr<NvmeController>& controller);
-  // Makes, removes and resizes bdevs and publishes paths, by what the controllers know now.
-  void follow();
-  // Removes all bdevs; done when they are gone.
+  // Makes, removes and resizes bdevs and publishes paths, by what the controllers know now; done when every channel goes by it.
+  Task<void> follow();
+  // Removes all bdevs for good; done when they are gone.
   Task<void> remove_bdevs();
 
   // bdev_nvme_set_preferred_path, bdev_nvme_set_multipath_policy. Errors: ENODEV.
@@ -44,6 +44,8 @@ class NvmeSubsystem {
     std::optional<MultipathOptions> multipath;
   };
   void make_bdev(const NamespaceData& data);
+  std::map<std::uint32_t, NamespaceData> namespaces() const;
+  Promise<bool> take_away(const std::shared_ptr<NvmeBdev>& bdev);
   PathSet paths_of(std::uint32_t nsid) const;
   void publish(std::uint32_t nsid, std::move_only_function<void()> done = nullptr);
 
@@ -52,6 +54,7 @@ class NvmeSubsystem {
   std::vector<std::shared_ptr<NvmeController>> controllers_;
   std::map<std::uint32_t, std::shared_ptr<NvmeBdev>> bdevs_;
   std::map<std::uint32_t, Choice> choices_;  // by nsid
+  bool dissolved_ = false;                   // its bdevs are gone for good
 };
 
 }  // namespace catnap::bdev
