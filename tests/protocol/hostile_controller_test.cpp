@@ -42,10 +42,14 @@ class HostileController : public InitiatorTest {
   std::set<std::string> sentences_;
 };
 
-// After these the controller is worthless, or the host may do without the step.
+// Where the host may do without an answer, or has all it wants before it meets the fault.
 bool may_succeed(const FakeController::Seen& seen, Deed deed) {
   if (seen.step == "Asynchronous Event Request" || seen.step == "Keep Alive") return true;
-  return deed == Deed::error_status || deed == Deed::answer_twice || deed == Deed::data_twice;
+  if (deed == Deed::error_status || deed == Deed::answer_twice || deed == Deed::data_twice) return true;
+  // What is wrong with one command's data costs that namespace, or its identifiers, and not the others.
+  const bool of_one_namespace = seen.step == "Identify CNS 00h" || seen.step == "Identify CNS 03h";
+  const bool data_only = deed == Deed::no_data || deed == Deed::short_data || deed == Deed::data_gap || deed == Deed::bad_data_digest;
+  return of_one_namespace && data_only;
 }
 
 TEST_F(HostileController, EveryStepOfTheConnectInEveryWrongWay) {
@@ -324,7 +328,7 @@ TEST_F(HostileIo, EveryStepOfTheIoQueuesConnect) {
 // Events as fast as they are asked for: the server keeps answering, and I/O goes on.
 TEST_F(HostileIo, AStormOfEventsHoldsUpNobody) {
   constexpr std::uint32_t namespace_changed = 0x00040002;
-  const int events = soak ? 100'000 : 3'000;
+  const int events = soak ? 100'000 : 1'000;
   std::atomic<int> raised{0};
   std::thread storm([&] {
     const auto deadline = Clock::now() + patience;
