@@ -372,6 +372,48 @@ def many(chosen):
     server.terminate()
 
 
+INITIATOR_CONTROLLERS = 8
+INITIATOR_PATHS = 2
+# Keep-alives go every 5 s, for all paths together: a window that holds two such moments counts what they cost.
+INITIATOR_QUIET_S = max(QUIET_S, 10)
+
+
+def export_disk(rpc, nqn, disk, ports):
+  rpc.call("nvmf_create_subsystem", nqn=nqn, allow_any_host=True)
+  rpc.call("nvmf_subsystem_add_ns", nqn=nqn, namespace={"bdev_name": disk, "nsid": 1})
+  for port in ports:
+    rpc.call("nvmf_subsystem_add_listener", nqn=nqn, listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)})
+
+
+@cases.case(f"{INITIATOR_CONTROLLERS} attached controllers with {INITIATOR_PATHS} paths each, exported again, after I/O")
+def initiator(chosen):
+  with Catnapd(chosen.catnapd, name="idle-back", log_folder=chosen.logs) as back, Catnapd(chosen.catnapd, name="idle-initiator",
+                                                                                         log_folder=chosen.logs) as server:
+    ports = [free_port() for _ in range(INITIATOR_PATHS)]
+    front = free_port()
+    for rpc in (back.rpc, server.rpc):
+      rpc.call("nvmf_create_transport", trtype="TCP")
+    hosts = []
+    for number in range(INITIATOR_CONTROLLERS):
+      back_nqn, front_nqn = f"{NQN}-back{number}", f"{NQN}-front{number}"
+      back.rpc.call("bdev_malloc_create", name=f"M{number}", num_blocks=SIZE_BYTES // BLOCK_SIZE, block_size=BLOCK_SIZE)
+      export_disk(back.rpc, back_nqn, f"M{number}", ports)
+      for port in ports:
+        server.rpc.call("bdev_nvme_attach_controller", name=f"Nvme{number}", trtype="TCP", adrfam="IPv4", traddr="127.0.0.1", trsvcid=str(port),
+                        subnqn=back_nqn, multipath="multipath", ctrlr_loss_timeout_sec=-1, reconnect_delay_sec=1,
+                        multipath_opts={"policy": "active_active", "selector": "round_robin"})
+      export_disk(server.rpc, front_nqn, f"Nvme{number}n1", [front])
+      hosts.append(Controller(("127.0.0.1", front), front_nqn))
+    for host in hosts:
+      do_io(host, "nvme")
+    settled(server)
+    quiet(server, f"{INITIATOR_CONTROLLERS} controllers with {INITIATOR_PATHS} paths each", quiet_s=INITIATOR_QUIET_S)
+    for host in hosts:
+      host.close()
+    server.terminate()
+    back.terminate()
+
+
 for bdev_kind in ("null", "malloc", "aio", "uring", "malloc_tower", "uring_tower", *ARRAY_LEVELS):
   cases.case(f"quiet with {bdev_kind}")(measure(bdev_kind))
 for bdev_kind in ("null", "malloc", "aio", "uring"):
