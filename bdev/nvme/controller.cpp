@@ -208,6 +208,7 @@ Task<void> NvmeController::become_ready(std::uint64_t epoch) {
   for (Address& address : addresses_) address.history = {};
   outage_.connected();
   published_ = false;
+  reassociations_ += std::exchange(was_ready_, true) ? 1 : 0;
   enter(State::ready);
   co_await tell_change();
   if (epoch_ != epoch) co_return;

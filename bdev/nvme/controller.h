@@ -100,6 +100,8 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   std::uint32_t granted_queues() const { return granted_; }
   const std::map<std::uint32_t, NamespaceData>& namespaces() const { return namespaces_; }
   const std::shared_ptr<PortHub>& hub() const { return hub_; }
+  // Associations after the first one: with each of them the controller may have lost what it had not flushed, or be another one.
+  std::uint64_t reassociations() const { return reassociations_; }
   Association* association() const { return association_.get(); }  // null: none
   // "event" or "poll", as in effect on live queues, with periods in us.
   std::uint64_t admin_poll_period_us() const;
@@ -189,6 +191,8 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   ControllerPlan plan_;
   std::vector<Grant> grants_;  // by queue identifier - 1
   std::uint64_t releases_ = 0;
+  std::uint64_t reassociations_ = 0;
+  bool was_ready_ = false;
   std::uint32_t index_;  // counts controllers, for placement
   std::map<std::uint32_t, NamespaceData> namespaces_;
   bool io_fails_ = false;

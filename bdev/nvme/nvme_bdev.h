@@ -9,8 +9,10 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "bdev/association.h"
 #include "bdev/bdev.h"
 #include "bdev/nvme/controller.h"
 #include "bdev/nvme/path_policy.h"
@@ -52,7 +54,7 @@ struct NamespaceShape {
 };
 NamespaceShape shape_of(const NamespaceData& data, const NvmeController& controller, std::string name);
 
-class NvmeBdev final : public Bdev {
+class NvmeBdev final : public Bdev, public Associated {
  public:
   NvmeBdev(NamespaceShape shape, NamespaceData data);
   ~NvmeBdev() override;
@@ -69,6 +71,10 @@ class NvmeBdev final : public Bdev {
   // Publishes: every channel has taken it over when `done` runs.
   void publish(PathSet paths, std::move_only_function<void()> done = nullptr);
   void resized(const NamespaceData& data);
+  // How often controllers that lead here were associated anew, told before any I/O goes there again: counts for who stands on this (Associated).
+  void reassociated(std::uint64_t total) {
+    if (std::exchange(reassociations_, total) != total) count_association();
+  }
   // A write whose fate is unknown: every channel holds later ones of these blocks back when `done` runs, on the calling thread. Any lightweight
   // thread.
   void fence(const FencedRange& range, std::uint64_t now_ns, std::move_only_function<void()> done);
@@ -79,6 +85,7 @@ class NvmeBdev final : public Bdev {
  private:
   Result<std::unique_ptr<Channel>> create_channel(Thread& thread) override;
 
+  std::uint64_t reassociations_ = 0;
   NamespaceShape shape_;
   NamespaceData data_;
   mutable std::mutex mutex_;

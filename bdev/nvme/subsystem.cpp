@@ -87,6 +87,8 @@ Task<void> NvmeSubsystem::follow() {
   if (dissolved_) co_return;
   const std::map<std::uint32_t, NamespaceData> wanted = namespaces();
   std::vector<Promise<bool>> under_way;
+  std::uint64_t reassociations = 0;
+  for (const auto& controller : controllers_) reassociations += controller->reassociations();
   const auto bdevs = bdevs_;
   for (const auto& [nsid, bdev] : bdevs) {
     const auto still = wanted.find(nsid);
@@ -97,6 +99,7 @@ Task<void> NvmeSubsystem::follow() {
       continue;
     }
     if (bdev->num_blocks() != still->second.data.nsze) bdev->resized(still->second);
+    bdev->reassociated(reassociations);
     const Promise<bool> published;
     publish(nsid, [published] { published.set(true); });
     under_way.push_back(published);
