@@ -63,6 +63,7 @@ Task<void> DiscoveryService::stop() {
   // What is just being attached is ended by detaching it.
   const std::vector<Entry> begun = entries_;
   for (const Entry& entry : begun) {
+    if (entry.attached && !entry.ours) continue;
     const std::optional<TransportId> path(entry.id);
     const auto detached = co_await module_.detach(entry.name, path);
     if (!detached && detached.error().err != ENODEV) log_warning("discovery {}: {}", request_.name, detached.error().message);
@@ -76,7 +77,7 @@ Task<void> DiscoveryService::stop() {
   // An attach that came through at the last moment.
   const std::vector<Entry> left = entries_;
   for (const Entry& entry : left) {
-    if (!entry.attached) continue;
+    if (!entry.ours) continue;
     const std::optional<TransportId> path(entry.id);
     const auto detached = co_await module_.detach(entry.name, path);
     static_cast<void>(detached);  // ENODEV for all that the first round had
@@ -319,7 +320,8 @@ Task<void> DiscoveryService::attach_missing() {
     const auto entry = std::ranges::find_if(entries_, [&](const Entry& one) { return one.id == id; });
     if (entry == entries_.end()) continue;
     // EALREADY: somebody attached it by hand.
-    entry->attached = attached.has_value() || attached.error().err == EALREADY;
+    entry->ours = attached.has_value();
+    entry->attached = entry->ours || attached.error().err == EALREADY;
     const std::string why = entry->attached ? std::string() : attached.error().message;
     if (!why.empty() && why != entry->last_error) {
       log_warning("discovery {}: {} at {} cannot be attached: {}", request_.name, id.subnqn, id.text(), why);
@@ -335,7 +337,7 @@ Task<void> DiscoveryService::detach_superfluous() {
   for (const Entry& entry : known) {
     if (stopping_ || std::ranges::find(stay, entry.id) != stay.end()) continue;
     std::erase_if(entries_, [&](const Entry& one) { return one.id == entry.id; });
-    if (!entry.attached) continue;
+    if (!entry.ours) continue;
     const std::optional<TransportId> path(entry.id);
     const auto detached = co_await module_.detach(entry.name, path);
     if (!detached && detached.error().err != ENODEV) log_warning("discovery {}: {}", request_.name, detached.error().message);

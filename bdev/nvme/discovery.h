@@ -45,6 +45,7 @@ class DiscoveryService : public std::enable_shared_from_this<DiscoveryService> {
     TransportId id;
     std::string name;  // under which it is attached
     bool attached = false;
+    bool ours = false;  // not attached by hand before: to be detached when it goes
     std::string last_error;
   };
   struct PointReport {
