@@ -204,6 +204,23 @@ def ana_state(bench):
   bench.rounds(lambda path: bench.targets[path].set_ana("inaccessible"), lambda path: bench.targets[path].set_ana("optimized"), noticed=False)
 
 
+@case("both targets are killed and come back")
+def both_killed(bench):
+  with VerifiedIo(("127.0.0.1", bench.port), FRONT, SIZE, 7) as io:
+    for _ in range(ROUNDS):
+      bench.wait_both()
+      io.wait_progress(50)
+      io.take_longest_pause()
+      for target in bench.targets:
+        target.server.kill()
+      wait_for(lambda: "enabled" not in bench.states(), 60, "both losses to be noticed")
+      for target in bench.targets:
+        target.start()
+      io.wait_progress(50)
+    bench.wait_both()
+  print(f"  {ROUNDS} times, {io.done} verified I/Os; longest pause {io.longest_pause_s:.2f} s")
+
+
 @case("a target is killed while both paths are in use, in turn")
 def killed_round_robin(bench):
   set_policy(bench, policy="active_active", selector="round_robin", rr_min_io=2)
