@@ -130,6 +130,19 @@ TEST_F(DiscoveryServiceTest, AnotherListenerIsAnotherPathOfTheSameController) {
   EXPECT_EQ(bdevs(), Names{"disc0n1"});
 }
 
+TEST_F(DiscoveryServiceTest, WhatWasAttachedByHandStays) {
+  Target target;
+  ASSERT_NO_FATAL_FAILURE(target.start());
+  target.add("a");
+  target.add("b");
+  must("bdev_nvme_attach_controller", path_to(target.port(), Target::nqn("a"), R"({"multipath": "multipath"})", "disc0"));
+  must("bdev_nvme_start_discovery", service(target.port(), R"({"wait_for_attach": true})"));
+  EXPECT_EQ(bdevs(), (Names{"disc0n1", "disc1n1"}));
+  EXPECT_EQ(paths("disc0"), 1U);
+  must("bdev_nvme_stop_discovery", R"({"name": "disc"})");
+  EXPECT_EQ(bdevs(), Names{"disc0n1"});
+}
+
 TEST_F(DiscoveryServiceTest, ReferralsAreFollowedAndLeft) {
   Target first, second;
   ASSERT_NO_FATAL_FAILURE(first.start());
