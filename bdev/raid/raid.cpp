@@ -198,6 +198,9 @@ Task<Result<void>> RaidArray::bring_up(bool forced) {
   }
   Result<void> started = co_await level_->start(forced);
   if (!started) co_return started;
+  for (const auto& each : members_) {
+    if (each->present() && each->state == MemberState::waiting) set_member_state(each->slot, MemberState::in_sync);
+  }
   Result<void> added = Registry::instance().add(bdev_);
   if (!added) {
     co_await level_->stop(false);

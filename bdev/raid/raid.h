@@ -146,7 +146,8 @@ class RaidLevel {
   // Errors: cannot ever start like that (the array stays configuring, the error is shown).
   virtual Task<Result<bool>> ready(bool forced) = 0;
   // Brings it up: superblocks and bitmap written or read, what has to be resynced known; from now on I/O may come. The RaidBdev exists (bdev()), is
-  // not yet registered. Sets states of members with array().set_member_state(). After an error the array is as before (configuring).
+  // not yet registered. Sets states of members with array().set_member_state(); those that it leaves waiting
+  // are in sync. After an error the array is as before (configuring).
   virtual Task<Result<void>> start(bool forced) = 0;
   // The last channel of the RaidBdev is gone (no I/O any more): stops background work, leaves the members clean. Members are closed afterwards
   // if `deleting` (bdev_raid_delete; the frame clears superblocks itself when asked to), else some stay open and start() may come again.
