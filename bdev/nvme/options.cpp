@@ -117,4 +117,6 @@ std::array<std::uint8_t, 16> hostid_for(const std::string& hostnqn) {
   return id;
 }
 
+std::string uuid_for(const std::string& text) { return uuid_text(id_from_text(text)); }
+
 }  // namespace catnap::bdev

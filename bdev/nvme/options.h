@@ -97,4 +97,7 @@ const std::string& default_hostnqn();
 // HOSTID for a host NQN: the UUID in it, else one derived from its text, so that all paths of a host say the same.
 std::array<std::uint8_t, 16> hostid_for(const std::string& hostnqn);
 
+// A UUID (version 8, RFC 9562) that is the same for the same text, for what has none of its own.
+std::string uuid_for(const std::string& text);
+
 }  // namespace catnap::bdev

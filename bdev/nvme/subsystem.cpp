@@ -129,6 +129,10 @@ void NvmeSubsystem::make_bdev(const NamespaceData& data) {
   const auto owner = std::ranges::find_if(controllers_, [&data](const auto& controller) { return controller->namespaces().contains(data.nsid); });
   if ((*owner)->options().multipath == MultipathMode::disable && bdevs_.contains(data.nsid)) return;
   NamespaceShape shape = shape_of(data, **owner, fmt::format("{}n{}", name_, data.nsid));
+  if (shape.info.uuid.empty() && module_.options().generate_uuids) {
+    const auto& serial = (*owner)->data().sn;
+    shape.info.uuid = uuid_for(fmt::format("{} {}", std::string_view(serial.data(), serial.size()), data.nsid));
+  }
   if (!Registry::instance().removal_waits_for(shape.info.name).empty()) return;  // its end calls follow()
   if (auto fits = check_geometry(shape.info, ~std::uint64_t{0}); !fits) {
     return log_warning("{}: cannot be a bdev: {}", shape.info.name, fits.error().message);

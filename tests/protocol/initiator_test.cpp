@@ -101,6 +101,59 @@ TEST_P(InitiatorDigests, DataIsTheSameThroughBothTargets) {
       front.io.run(io_command(nvme::IoOpcode::compare, 201, 8), Payload::in_capsule(content)).status.same_code(nvme::MediaStatus::compare_failure));
 }
 
+// The two halves go to the controller behind as a fused pair, and there is no moment between them.
+TEST_F(InitiatorChain, CompareAndWriteIsOneThere) {
+  export_back();
+  attach();
+  Host front = connect_host(serve("Nvme0n1"));
+  ASSERT_TRUE(front.io.socket().is_open());
+  const auto pair = [&front](const Bytes& expected, const Bytes& next) {
+    auto compare = io_command(nvme::IoOpcode::compare, 40, 1);
+    compare.flags |= static_cast<std::uint8_t>(nvme::Fuse::first);
+    auto then = io_command(nvme::IoOpcode::write, 40, 1);
+    then.flags |= static_cast<std::uint8_t>(nvme::Fuse::second);
+    const std::uint16_t first = front.io.submit(compare, Payload::in_capsule(expected));
+    const std::uint16_t second = front.io.submit(then, Payload::in_capsule(next));
+    const CommandResult compared = front.io.wait(first);
+    const CommandResult written = front.io.wait(second);
+    return std::pair(compared, written);
+  };
+  const Bytes one = pattern(block, 1), two = pattern(block, 2);
+  ASSERT_TRUE(write(front.io, 40, one).ok());
+  const auto good = pair(one, two);
+  EXPECT_TRUE(good.first.ok() && good.second.ok());
+  EXPECT_EQ(read(front.io, 40, block).data, two);
+  const auto bad = pair(one, one);
+  EXPECT_TRUE(bad.first.status.same_code(nvme::MediaStatus::compare_failure));
+  EXPECT_FALSE(bad.second.ok());
+  EXPECT_EQ(read(front.io, 40, block).data, two);
+  const Json::Value stats = back("bdev_get_iostat", R"({"name": "Disk0"})")["bdevs"][0];
+  EXPECT_EQ(stats["num_compare_and_write_ops"].asUInt64(), 1U) << "a miscompare is counted as an error";
+}
+
+// A command that the controller keeps: told and aborted, or ended with the association.
+TEST_F(InitiatorChain, LateCommandsAreAborted) {
+  back_port_ = free_port();
+  back("nvmf_create_transport", R"({"trtype": "TCP"})");
+  back("nvmf_create_subsystem", std::string(R"({"nqn": ")") + back_nqn + R"(", "allow_any_host": true})");
+  back("bdev_malloc_create", R"({"name": "Disk0", "num_blocks": 16384, "block_size": 512})");
+  back("bdev_error_create", R"({"base_name": "Disk0"})");
+  back("nvmf_subsystem_add_ns", std::string(R"({"nqn": ")") + back_nqn + R"(", "namespace": {"nsid": 1, "bdev_name": "EE_Disk0"}})");
+  back("nvmf_subsystem_add_listener", std::string(R"({"nqn": ")") + back_nqn +
+                                          R"(", "listen_address": {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": ")" +
+                                          std::to_string(back_port_) + R"("}})");
+  must("bdev_nvme_set_options", R"({"timeout_us": 200000, "action_on_timeout": "abort"})");
+  attach();
+  Host host = connect_host(serve("Nvme0n1"));
+  ASSERT_TRUE(read(host.io, 0, 512).ok());
+  back("bdev_error_inject_error", R"({"name": "EE_Disk0", "io_type": "read", "error_type": "pending", "num": 1})");
+  const CommandResult result = read(host.io, 0, 512);
+  EXPECT_EQ(result.outcome, Outcome::pdu);
+  EXPECT_FALSE(result.ok());
+  EXPECT_TRUE(read(host.io, 0, 512).ok()) << "the next one is not meant";
+  EXPECT_EQ(must("bdev_nvme_get_controllers")[0]["ctrlrs"][0]["state"].asString(), "enabled");
+}
+
 INSTANTIATE_TEST_SUITE_P(Initiator, InitiatorDigests,
                          testing::Values("{}", R"({"hdgst": true})", R"({"ddgst": true})", R"({"hdgst": true, "ddgst": true})",
                                          R"({"disable_sq_flow_control": true})"));
