@@ -1,0 +1,150 @@
+"""Runs cases: the yardstick and catnapd in turn, in pairs, with one server for all cases of a kind of bdev.
+
+Left out: which cases (cases.py), what to make of the figures (report.py).
+"""
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "e2e"))
+from harness import Catnapd, free_port  # noqa: E402  (the end-to-end tests' way of running catnapd)
+
+NQN = "nqn.2026-11.io.catnap:bench"
+BLOCK_SIZE = 512
+DISK_BYTES = 64 << 20
+
+
+@dataclasses.dataclass
+class Pair:
+  """One run of each, right after the other."""
+  bound: dict
+  catnap: dict
+
+  def fraction(self):
+    return self.catnap["iops"] / self.bound["iops"]
+
+  def cpu_ratio(self):
+    return self.catnap["target_cpu_us_per_io"] / max(self.bound["target_cpu_us_per_io"], 1e-9)
+
+
+@dataclasses.dataclass
+class Result:
+  case: object
+  pairs: list
+  rate: int = 0
+
+  def values(self, of):
+    return sorted(of(pair) for pair in self.pairs)
+
+  def median(self, of):
+    return statistics.median(self.values(of))
+
+  def fraction(self):
+    return self.median(Pair.fraction)
+
+
+class Bench:
+  """Servers as cases need them; the server on one CPU, the load on another."""
+
+  def __init__(self, bin_folder, seconds, pairs, logs=None):
+    self.bin = bin_folder
+    self.seconds = seconds
+    self.pairs = pairs
+    self.logs = logs
+    cpus = sorted(os.sched_getaffinity(0))
+    self.server_cpu, self.client_cpu = cpus[0], cpus[-1]
+    self.server = None
+    self.bdev = None
+    self.port = 0
+    self.folder = tempfile.TemporaryDirectory(prefix="catnap-bench-")
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused):
+    self._stop()
+    self.folder.cleanup()
+
+  def measure(self, case, tell=lambda text: None):
+    self._serve(case)
+    result = Result(case, [])
+    if case.load_percent:
+      full = self._bound(dataclasses.replace(case, load_percent=0), 0)
+      result.rate = max(1, int(full["iops"] * case.load_percent / 100))
+    for index in range(self.pairs):
+      # In turn, so that a machine that becomes slower or faster meanwhile wrongs neither.
+      if index % 2 == 0:
+        bound = self._bound(case, result.rate)
+        catnap = self._catnap(case, result.rate)
+      else:
+        catnap = self._catnap(case, result.rate)
+        bound = self._bound(case, result.rate)
+      result.pairs.append(Pair(bound, catnap))
+      tell(f"  pair {index + 1}: {catnap['iops']:.0f} of {bound['iops']:.0f} IOPS, {result.pairs[-1].fraction():.2f}")
+    return result
+
+  def _bound(self, case, rate):
+    request, response = case.shapes()
+    arguments = ["--request", request, "--response", response, "--depth", case.depth * case.connections, "--server-cpu", self.server_cpu,
+                 "--client-cpu", self.client_cpu]
+    # At a fixed rate the question is what sleeping costs, so there the yardstick sleeps as well.
+    if rate or case.mode == "interrupt":
+      arguments.append("--server-waits")
+    if rate:
+      arguments += ["--rate", rate, "--burst", case.burst]
+    return self._run("catnap-tcp-bound", arguments)
+
+  def _catnap(self, case, rate):
+    self.server.rpc.call("reactor_set_mode", mode=case.mode)
+    arguments = ["--json", "--trsvcid", self.port, "--nqn", NQN, "--pattern", case.pattern, "--size", case.size, "--depth", case.depth, "--connections",
+                 case.connections, "--cpu", self.client_cpu, "--pid", self.server.process.pid]
+    if case.digests:
+      arguments += ["--hdgst", "--ddgst"]
+    if rate:
+      arguments += ["--rate", rate, "--burst", case.burst]
+    return self._run("catnap-perf", arguments)
+
+  def _run(self, program, arguments):
+    done = subprocess.run([self.bin / program, *map(str, arguments), "--seconds", str(self.seconds)], capture_output=True, text=True,
+                          timeout=120 + 4 * self.seconds, check=False)
+    if done.returncode != 0:
+      raise RuntimeError(f"{program} {' '.join(map(str, arguments))}: {done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+  def _serve(self, case):
+    if self.server is not None and self.bdev == case.bdev:
+      return
+    self._stop()
+    self.bdev = case.bdev
+    self.server = Catnapd(self.bin / "catnapd", ["-m", f"[{self.server_cpu}]"], name=f"bench-{case.bdev}", log_folder=self.logs)
+    rpc = self.server.__enter__().rpc
+    self.port = free_port()
+    if case.bdev == "uring":
+      path = Path(self.folder.name) / "disk"
+      path.write_bytes(bytes(DISK_BYTES))
+      rpc.call("bdev_uring_create", name="disk", filename=str(path), block_size=BLOCK_SIZE)
+    else:
+      rpc.call(f"bdev_{case.bdev}_create", name="disk", num_blocks=DISK_BYTES // BLOCK_SIZE, block_size=BLOCK_SIZE)
+    rpc.call("nvmf_create_transport", trtype="TCP", max_io_size=1 << 20)
+    rpc.call("nvmf_create_subsystem", nqn=NQN, allow_any_host=True)
+    rpc.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "disk"})
+    rpc.call("nvmf_subsystem_add_listener", nqn=NQN, listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(self.port)})
+    # Memory that was never written is one shared page; both sides' copies should be of real ones.
+    self._run_once_over()
+
+  def _run_once_over(self):
+    if self.bdev == "null":
+      return
+    subprocess.run([self.bin / "catnap-perf", "--trsvcid", str(self.port), "--nqn", NQN, "--pattern", "write", "--size", "131072", "--depth", "16", "--seconds",
+                    "0.5", "--warm-up", "0"], check=True, capture_output=True, timeout=120)
+
+  def _stop(self):
+    if self.server is not None:
+      self.server.terminate()
+      self.server.__exit__(None, None, None)
+      self.server = None
