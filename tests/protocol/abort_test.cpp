@@ -59,21 +59,10 @@ class AbortTest : public testing::Test {
     call("bdev_delay_create", params + "}");
   }
   void connect() {
-    auto admin = Connection::open(port_);
-    ASSERT_TRUE(admin.has_value()) << admin.error().message;
-    admin_ = std::move(*admin);
-    ConnectParameters parameters{.subnqn = nqn};
-    const CommandResult connected = connect_queue(admin_, parameters);
-    ASSERT_TRUE(connected.ok()) << connected.note;
-    ASSERT_TRUE(enable(admin_));
-    parameters.cntlid = static_cast<std::uint16_t>(std::uint32_t{connected.cqe.dw0});
-    for (std::size_t i = 0; i < io_queues; ++i) {
-      ++parameters.qid;
-      auto io = Connection::open(port_);
-      ASSERT_TRUE(io.has_value()) << io.error().message;
-      io_.push_back(std::move(*io));
-      ASSERT_TRUE(connect_queue(io_.back(), parameters).ok());
-    }
+    HostQueues host = connect_host(port_, nqn, io_queues);
+    ASSERT_EQ(host.io.size(), io_queues);
+    admin_ = std::move(host.admin);
+    io_ = std::move(host.io);
   }
 
   // The answer's DW0 bit 0 turned round.

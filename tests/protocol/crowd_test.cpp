@@ -1,89 +1,30 @@
 // Many connections: storms of them that end at every stage, more than there are fds for, and hundreds that only exist.
 // Owner: the test, which starts a server of its own for each case. Left out: what single connections may do (live_fuzz_test.cpp).
-#include <gtest/gtest.h>
-#include <poll.h>
-#include <unistd.h>
+#include <sys/resource.h>
 
-#include <chrono>
-#include <filesystem>
 #include <fstream>
-#include <vector>
 
-#include "tests/protocol/client/host.h"
-#include "tests/protocol/client/server_process.h"
+#include "tests/protocol/own_server.h"
 
 namespace catnap::protocol {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-constexpr const char* nqn = "nqn.2026-11.io.catnap:crowd";
 constexpr int storm_rounds = 500;
 constexpr int few_fds = 64;
 
-struct Host {
-  Connection admin, io;
-};
-
-class CrowdTest : public testing::Test {
+class CrowdTest : public OwnServerTest {
  protected:
-  void TearDown() override {
-    if (HasFailure() && server_ != nullptr) printf("---- server log ----\n%s\n", server_->log().c_str());
-  }
-
-  void start(const std::string& program) {
-    port_ = free_port();
-    auto started = ServerProcess::start(program, {"-m", two_cpus()});
-    ASSERT_TRUE(started.has_value()) << started.error().message;
-    server_ = std::move(*started);
-    const std::string subsystem = std::string(R"({"nqn": ")") + nqn + "\"";
-    call("nvmf_create_transport", R"({"trtype": "TCP"})");
-    call("bdev_malloc_create", R"({"name": "Malloc0", "num_blocks": 65536, "block_size": 512})");
-    call("nvmf_create_subsystem", subsystem + R"(, "allow_any_host": true})");
-    call("nvmf_subsystem_add_ns", subsystem + R"(, "namespace": {"bdev_name": "Malloc0"}})");
-    call("nvmf_subsystem_add_listener", subsystem + R"(, "listen_address": {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": ")" +
-                                            std::to_string(port_) + R"("}})");
-  }
-  void call(const std::string& method, const std::string& params) {
-    const auto answer = server_->rpc().call(method, json(params));
-    ASSERT_TRUE(answer.has_value()) << method << ": " << answer.error().message;
-  }
-
-  Host connect() const {
-    Host host;
-    auto admin = Connection::open(port_);
-    if (!admin) return host;
-    host.admin = std::move(*admin);
-    const CommandResult connected = connect_queue(host.admin, {.subnqn = nqn});
-    if (!connected.ok() || !enable(host.admin)) return host;
-    auto io = Connection::open(port_);
-    if (!io) return host;
-    if (connect_queue(*io, {.subnqn = nqn, .cntlid = static_cast<std::uint16_t>(std::uint32_t{connected.cqe.dw0}), .qid = 1}).ok())
-      host.io = std::move(*io);
-    return host;
-  }
   static void expect_served(Host& host, std::uint32_t seed) {
-    const Bytes expected = pattern(8192, seed);
-    EXPECT_TRUE(write(host.io, 16, expected).ok());
-    const CommandResult back = read(host.io, 16, 8192);
-    EXPECT_TRUE(back.ok());
-    EXPECT_EQ(back.data, expected);
+    ASSERT_FALSE(host.io.empty());
+    OwnServerTest::expect_served(host.io[0], seed);
   }
-
-  std::size_t open_fds() const {
-    std::error_code error;
-    const std::filesystem::directory_iterator entries("/proc/" + std::to_string(server_->pid()) + "/fd", error);
-    return static_cast<std::size_t>(std::distance(begin(entries), end(entries)));
+  // Of the running server: from now on it has about `more` descriptors (gaps between open ones count too) beside those it has; 0: as many as before.
+  void leave_fds(std::size_t more) {
+    rlimit limit{};
+    ASSERT_EQ(prlimit(server_->pid(), RLIMIT_NOFILE, nullptr, &limit), 0);
+    limit.rlim_cur = more == 0 ? limit.rlim_max : open_fds() + more;
+    ASSERT_EQ(prlimit(server_->pid(), RLIMIT_NOFILE, &limit, nullptr), 0);
   }
-  // Connections end a moment after their hosts; there is nothing to wait on but the count itself.
-  std::size_t wait_for_fds(std::size_t wanted) const {
-    const auto deadline = Clock::now() + patience;
-    while (open_fds() > wanted && Clock::now() < deadline) ::poll(nullptr, 0, 10);
-    return open_fds();
-  }
-
-  std::uint16_t port_ = 0;
-  std::unique_ptr<ServerProcess> server_;
 };
 
 // Proves: transport | Closing | TCP 3.1
@@ -99,9 +40,9 @@ TEST_F(CrowdTest, AStormOfConnectionsThatEndAtEveryStageLeavesNothing) {
       ASSERT_TRUE(greeted.has_value());
     } else {
       Host host = connect();
-      ASSERT_TRUE(host.io.socket().is_open()) << "round " << round;
-      if (round % 5 == 2) host.io.submit(io_command(nvme::IoOpcode::read, 0, 256), Payload::to_host(131072));
-      if (round % 5 == 3) host.io.submit(io_command(nvme::IoOpcode::write, 0, 256), Payload::by_r2t(pattern(131072, 1)));
+      ASSERT_EQ(host.io.size(), 1u) << "round " << round;
+      if (round % 5 == 2) host.io[0].submit(io_command(nvme::IoOpcode::read, 0, 256), Payload::to_host(131072));
+      if (round % 5 == 3) host.io[0].submit(io_command(nvme::IoOpcode::write, 0, 256), Payload::by_r2t(pattern(131072, 1)));
       if (round % 5 == 4) expect_served(host, static_cast<std::uint32_t>(round));
     }
   }
@@ -145,6 +86,50 @@ TEST_F(CrowdTest, MoreConnectionsThanFdsAreRefusedAndLeaveRoomForRpcs) {
 }
 
 // Proves: transport | Limits on connections and handshakes | TCP 3.4
+TEST_F(CrowdTest, WithoutAnyFdLeftNewHostsAreRefusedAndTheOthersDoNotNotice) {
+  if (is_sanitized) GTEST_SKIP() << "sanitizers take descriptors themselves to look at memory, and report errors when there are none";
+  ASSERT_NO_FATAL_FAILURE(start(CATNAP_SERVER));
+  const std::size_t fds_before = open_fds();
+  Host early = connect();
+  const std::string file = server_->directory() + "/disk";
+  std::ofstream(file) << std::string(4096, 'x');
+  ASSERT_NO_FATAL_FAILURE(leave_fds(2));
+  std::vector<Connection> crowd;
+  for (int i = 0; i < 40; ++i) {
+    auto opened = Connection::open_bare(port_);
+    if (opened) crowd.push_back(std::move(*opened));
+  }
+  const auto refused = [this] {
+    const auto stats = server_->rpc().call("nvmf_get_stats");
+    return stats ? (*stats)["connections"]["refused_no_fds"].asUInt() : 0u;
+  };
+  EXPECT_TRUE(wait_for([&refused] { return refused() >= 30; })) << refused();
+  EXPECT_TRUE(crowd.back().receive_until_closed().has_value()) << "a refused host learns it at once";
+  expect_served(early, 1);
+  const auto made =
+      server_->rpc().call("bdev_aio_create", json(R"({"name": "A0", "filename": "/proc/self/exe", "readonly": true, "block_size": 512})"));
+  ASSERT_FALSE(made.has_value());
+  EXPECT_EQ(made.error().err, -EMFILE) << made.error().message;
+  auto late_client = RpcClient::open(server_->rpc_socket());
+  EXPECT_FALSE(late_client.has_value() && late_client->call("nvmf_get_stats").has_value());
+  const std::string log = server_->log();
+  std::size_t said = 0;
+  for (auto at = log.find("no file descriptors are left"); at != std::string::npos; at = log.find("no file descriptors are left", at + 1)) ++said;
+  EXPECT_GE(said, 1u);
+  EXPECT_LE(said, 3u) << "once in 10 s";
+  ASSERT_NO_FATAL_FAILURE(leave_fds(0));
+  crowd.clear();
+  late_client = fail(ENOTCONN, "closed");
+  Host late = connect();
+  expect_served(late, 2);
+  expect_served(early, 3);
+  early = Host();
+  late = Host();
+  EXPECT_LE(wait_for_fds(fds_before), fds_before);
+  EXPECT_EQ(server_->stop(), 0);
+}
+
+// Proves: transport | Limits on connections and handshakes | TCP 3.4
 TEST_F(CrowdTest, HundredsOfQuietConnectionsCostNothing) {
   constexpr int hosts = 100;
   constexpr std::uint64_t window_s = 3;
@@ -152,7 +137,7 @@ TEST_F(CrowdTest, HundredsOfQuietConnectionsCostNothing) {
   std::vector<Host> all;
   for (int i = 0; i < hosts; ++i) {
     all.push_back(connect());
-    ASSERT_TRUE(all.back().io.socket().is_open());
+    ASSERT_EQ(all.back().io.size(), 1u);
   }
   for (Host& host : all) expect_served(host, 3);
   // The last answers are out; what the server does from here on is its own doing. The window is the measurement itself.

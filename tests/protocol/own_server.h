@@ -62,30 +62,8 @@ class OwnServerTest : public testing::Test {
     }
   }
 
-  // An enabled controller with I/O queues. Not connected: io is empty.
-  struct Host {
-    Connection admin;
-    std::vector<Connection> io;
-    std::uint16_t cntlid = 0;
-  };
-  Host connect(unsigned queues = 1, std::uint16_t entries = 32) const {
-    Host host;
-    auto admin = Connection::open(port_);
-    if (!admin) return host;
-    host.admin = std::move(*admin);
-    const CommandResult connected = connect_queue(host.admin, {.subnqn = own_nqn});
-    if (!connected.ok() || !enable(host.admin)) return host;
-    host.cntlid = static_cast<std::uint16_t>(std::uint32_t{connected.cqe.dw0});
-    if (!set_feature(host.admin, nvme::Feature::number_of_queues, (queues - 1) | (queues - 1) << 16).ok()) return host;
-    for (unsigned qid = 1; qid <= queues; ++qid) {
-      auto io = Connection::open(port_);
-      if (!io) break;
-      const ConnectParameters parameters{.subnqn = own_nqn, .cntlid = host.cntlid, .qid = static_cast<std::uint16_t>(qid), .entries = entries};
-      if (!connect_queue(*io, parameters).ok()) break;
-      host.io.push_back(std::move(*io));
-    }
-    return host;
-  }
+  using Host = HostQueues;
+  Host connect(unsigned queues = 1, std::uint16_t entries = 32) const { return connect_host(port_, own_nqn, queues, entries); }
   static void expect_served(Connection& io, std::uint32_t seed, std::uint32_t bytes = 8192) {
     const Bytes expected = pattern(bytes, seed);
     EXPECT_TRUE(write(io, 16, expected).ok());
@@ -125,13 +103,15 @@ class OwnServerTest : public testing::Test {
   }
   static bool soak() { return std::getenv("CATNAP_SOAK") != nullptr; }
   // Sanitizers keep freed memory and shadow what is used: its size says nothing about us.
-  static constexpr bool memory_is_ours() {
+  static constexpr bool memory_is_ours() { return !is_sanitized; }
+  static constexpr bool is_sanitized =
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    return false;
+      true;
+#elif defined(__has_feature)
+      __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
 #else
-    return true;
+      false;
 #endif
-  }
 
   std::uint16_t port_ = 0;
   std::unique_ptr<ServerProcess> server_;

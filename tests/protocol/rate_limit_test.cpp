@@ -33,11 +33,15 @@ class RateLimitTest : public testing::Test {
     for (const std::string name : {"Limited", "Free"}) {
       call("bdev_malloc_create", R"({"name": ")" + name + R"(", "num_blocks": 65536, "block_size": 512})");
     }
+    call("bdev_wait_for_examine", "{}");  // which reads what stands on them
+    call("bdev_reset_iostat", "{}");
     call("nvmf_create_subsystem", R"({"nqn": ")" + std::string(nqn) + R"(", "allow_any_host": true})");
     call("nvmf_subsystem_add_ns", R"({"nqn": ")" + std::string(nqn) + R"(", "namespace": {"bdev_name": "Limited", "nsid": 1}})");
     call("nvmf_subsystem_add_ns", R"({"nqn": ")" + std::string(nqn) + R"(", "namespace": {"bdev_name": "Free", "nsid": 2}})");
     call("nvmf_subsystem_add_listener", R"({"nqn": ")" + std::string(nqn) + R"(", "listen_address": {"trtype": "TCP", "adrfam": "IPv4", )" +
                                             R"("traddr": "127.0.0.1", "trsvcid": ")" + std::to_string(port) + R"("}})");
+    call("bdev_wait_for_examine", "{}");
+    call("bdev_reset_iostat", "{}");  // modules that look for their disks have read
     ASSERT_NO_FATAL_FAILURE(connect(port));
   }
   void TearDown() override {
@@ -56,21 +60,10 @@ class RateLimitTest : public testing::Test {
   }
   void limit(const std::string& what) { call("bdev_set_qos_limit", R"({"name": "Limited", )" + what + "}"); }
   void connect(std::uint16_t port) {
-    auto admin = Connection::open(port);
-    ASSERT_TRUE(admin.has_value()) << admin.error().message;
-    admin_ = std::move(*admin);
-    ConnectParameters parameters{.subnqn = nqn};
-    const CommandResult connected = connect_queue(admin_, parameters);
-    ASSERT_TRUE(connected.ok()) << connected.note;
-    ASSERT_TRUE(enable(admin_));
-    parameters.cntlid = static_cast<std::uint16_t>(std::uint32_t{connected.cqe.dw0});
-    for (std::size_t i = 0; i < io_queues; ++i) {
-      ++parameters.qid;
-      auto io = Connection::open(port);
-      ASSERT_TRUE(io.has_value()) << io.error().message;
-      io_.push_back(std::move(*io));
-      ASSERT_TRUE(connect_queue(io_.back(), parameters).ok());
-    }
+    HostQueues host = connect_host(port, nqn, io_queues);
+    ASSERT_EQ(host.io.size(), io_queues);
+    admin_ = std::move(host.admin);
+    io_ = std::move(host.io);
   }
 
   // So many reads of the limited namespace on each queue.

@@ -85,6 +85,25 @@ bool configure_until_ready_is(Connection& admin, std::uint32_t cc, bool ready) {
 bool enable(Connection& admin) { return configure_until_ready_is(admin, cc_enabled, true); }
 bool disable(Connection& admin) { return configure_until_ready_is(admin, cc_disabled, false); }
 
+HostQueues connect_host(std::uint16_t port, const std::string& subnqn, unsigned io_queues, std::uint16_t entries) {
+  HostQueues host;
+  auto admin = Connection::open(port);
+  if (!admin) return host;
+  host.admin = std::move(*admin);
+  const CommandResult connected = connect_queue(host.admin, {.subnqn = subnqn});
+  if (!connected.ok() || !enable(host.admin)) return host;
+  host.cntlid = static_cast<std::uint16_t>(std::uint32_t{connected.cqe.dw0});
+  if (io_queues == 0 || !set_feature(host.admin, nvme::Feature::number_of_queues, (io_queues - 1) | (io_queues - 1) << 16).ok()) return host;
+  for (unsigned qid = 1; qid <= io_queues; ++qid) {
+    auto io = Connection::open(port);
+    if (!io) break;
+    const ConnectParameters parameters{.subnqn = subnqn, .cntlid = host.cntlid, .qid = static_cast<std::uint16_t>(qid), .entries = entries};
+    if (!connect_queue(*io, parameters).ok()) break;
+    host.io.push_back(std::move(*io));
+  }
+  return host;
+}
+
 nvme::SubmissionEntry admin_command(nvme::AdminOpcode opcode, std::uint32_t nsid) {
   nvme::SubmissionEntry sqe;
   sqe.opcode = static_cast<std::uint8_t>(opcode);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "tests/protocol/client/connection.h"
 #include "transport/nvme/dsm.h"
@@ -54,6 +55,14 @@ T data_as(const CommandResult& result, std::size_t offset = 0) {
   }
   return value;
 }
+
+// A host with an enabled controller and so many I/O queues (QID 1 and up). What failed leaves `io` shorter; not connected at all: empty.
+struct HostQueues {
+  Connection admin;
+  std::vector<Connection> io;
+  std::uint16_t cntlid = 0;
+};
+HostQueues connect_host(std::uint16_t port, const std::string& subnqn, unsigned io_queues = 1, std::uint16_t entries = 32);
 
 nvme::SubmissionEntry admin_command(nvme::AdminOpcode opcode, std::uint32_t nsid = 0);
 nvme::SubmissionEntry io_command(nvme::IoOpcode opcode, std::uint64_t slba, std::uint32_t blocks, std::uint32_t nsid = 1);
