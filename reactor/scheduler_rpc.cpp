@@ -200,14 +200,33 @@ void add_call(Json::Value& calls, const char* method, Json::Value params) {
   calls.append(std::move(call));
 }
 
-// "" when nobody has mapped any of the threads there are.
-std::string mappings_text(const Runtime& runtime, const KeptSettings& kept) {
-  std::string text;
+Task<RpcResult<Json::Value>> move_named_thread(Runtime* runtime, std::shared_ptr<Scheduler> scheduler, std::shared_ptr<KeptSettings> kept,
+                                               Params params) {
+  if (params.has("id") == params.has("name"))
+    co_return std::unexpected<RpcError>(std::in_place, rpc::invalid_params, "Invalid parameters: 'id' and 'name': give one of them, and only one");
+  const std::string which = params.has("id") ? std::to_string(params.integer("id")) : params.string("name");
+  if (scheduler->dynamic())
+    co_return std::unexpected<RpcError>(std::in_place, -EBUSY, "the dynamic scheduler places threads; framework_set_scheduler static first");
+  const auto mappings = parse_mappings(*runtime, fmt::format("{}:{}", which, params.integer("lcore")));
+  if (!mappings) co_return std::unexpected<RpcError>(std::in_place, mappings.error());
+  Thread* const thread = mappings->front().thread;
+  Reactor* const reactor = mappings->front().reactor;
+  Result<void> moved = co_await move_thread(thread, reactor);
+  if (!moved) co_return std::unexpected<RpcError>(std::in_place, moved.error());
+  kept->homes[thread->name()] = reactor->lcore();
+  co_return RpcResult<Json::Value>(Json::Value(true));
+}
+
+// Not as "mappings" of framework_set_scheduler: a configuration is loaded from before the threads are there.
+void add_home_calls(Json::Value& calls, const Runtime& runtime, const KeptSettings& kept) {
   for (const Thread* thread : runtime.threads()) {
     const auto home = kept.homes.find(thread->name());
-    if (home != kept.homes.end()) text += fmt::format("{}{}:{}", text.empty() ? "" : ",", thread->name(), home->second);
+    if (home == kept.homes.end()) continue;
+    Json::Value params(Json::objectValue);
+    params["name"] = thread->name();
+    params["lcore"] = home->second;
+    add_call(calls, "thread_move", std::move(params));
   }
-  return text;
 }
 
 Json::Value config_calls(const Runtime& runtime, const Scheduler& scheduler, const KeptSettings& kept) {
@@ -232,10 +251,8 @@ Json::Value config_calls(const Runtime& runtime, const Scheduler& scheduler, con
     params["move_gain"] = options.move_gain;
     params["settle_periods"] = options.settle_periods;
   }
-  const std::string mappings = scheduler.dynamic() ? std::string() : mappings_text(runtime, kept);
-  if (!mappings.empty()) params["mappings"] = mappings;
-  if (scheduler.dynamic() || !mappings.empty() || scheduler.period_us() != Scheduler::default_period_us)
-    add_call(calls, "framework_set_scheduler", std::move(params));
+  if (scheduler.dynamic() || scheduler.period_us() != Scheduler::default_period_us) add_call(calls, "framework_set_scheduler", std::move(params));
+  if (!scheduler.dynamic()) add_home_calls(calls, runtime, kept);
   return calls;
 }
 
@@ -283,6 +300,12 @@ void register_scheduler_methods(rpc::MethodTable& table, Runtime& runtime, rpc::
                        "THREAD:CPU pairs, separated by commas, of ids or names: moves these threads once (static only)")})
           .mutates()
           .coroutine([&runtime, scheduler, kept](Params params) { return set_scheduler(&runtime, scheduler, kept, std::move(params)); }));
+  table.add(Method("thread_move", "Moves a thread, with its live connections, to a reactor that it may run on")
+                .with({Param("lcore", ParamType::integer, "CPU of the reactor").required().range(0, CpuMask::max_cpus - 1),
+                       Param("id", ParamType::integer, "Id of the thread, as thread_get_stats shows it"),
+                       Param("name", ParamType::string, "Name of the thread instead")})
+                .mutates()
+                .coroutine([&runtime, scheduler, kept](Params params) { return move_named_thread(&runtime, scheduler, kept, std::move(params)); }));
   table.add(Method("scheduler_set_options", "Cores that the dynamic scheduler treats in a special way")
                 .alias("framework_scheduler_set_options")
                 .in_phase(rpc::Phase::always)

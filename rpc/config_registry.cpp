@@ -37,7 +37,8 @@ std::optional<Json::Value> ConfigRegistry::config(std::string_view subsystem) co
     if (one.name != subsystem) continue;
     Json::Value calls(Json::arrayValue);
     for (const Dump& dump : one.dumps) {
-      for (const Json::Value& call : dump()) calls.append(call);
+      Json::Value some = dump();
+      for (Json::Value& call : some) calls.append(std::move(call));
     }
     return calls;
   }

@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include <string>
+#include <unordered_map>
 #include <utility>
 
 #include "rpc/json.h"
@@ -23,10 +25,17 @@ void put_kept_values(const std::vector<rpc::Param>& declared, Json::Value& param
 }  // namespace
 
 Json::Value kept_state(const rpc::MethodTable& methods, Json::Value config) {
+  // Thousands of calls of a few methods.
+  std::unordered_map<std::string, const rpc::Method*> known;
+  const auto find = [&](const std::string& name) {
+    const auto [found, is_new] = known.try_emplace(name, nullptr);
+    if (is_new) found->second = methods.find(name);
+    return found->second;
+  };
   for (Json::Value& subsystem : config["subsystems"]) {
     Json::Value kept(Json::arrayValue);
     for (Json::Value& call : subsystem["config"]) {
-      const rpc::Method* method = methods.find(call["method"].asString());
+      const rpc::Method* method = find(call["method"].asString());
       if (method != nullptr && method->changes_state && !method->keeps(call.get("params", Json::Value()))) continue;
       if (method != nullptr && call.isMember("params")) put_kept_values(method->params, call["params"]);
       kept.append(std::move(call));

@@ -15,6 +15,7 @@ from server_process import ServerProcess, free_tcp_port
 
 NQN, PLAIN_NQN = "nqn.2026-11.io.catnap:config", "nqn.2026-11.io.catnap:plain"
 HOST = "nqn.2014-08.org.example:host"
+REMOTE, DISCOVERED = "nqn.2026-11.io.catnap:remote", "nqn.2026-11.io.catnap:discovered"
 DISCOVERY = "nqn.2014-08.org.nvmexpress.discovery"
 
 # Methods that make something be no more: what is left shows in the objects they leave alone.
@@ -30,9 +31,8 @@ ACTS = {
     "bdev_raid_add_base_bdev": "the array's superblock and its bdev_raid_create say who is a member",
     "bdev_raid_grow_base_bdev": "the array's size is that of its members",
     "bdev_raid_start": "starts an array without its missing members, once",
-    "bdev_nvme_reset_controller": "connects again",
-    "bdev_nvme_enable_controller": "connects again",
-    "bdev_nvme_disable_controller": "disconnects until it is enabled",
+    "bdev_nvme_set_preferred_path": "controller ids are new with each connection",
+    "bdev_nvme_set_multipath_policy": "of one bdev, while it is there; bdev_nvme_set_options has the policy that is saved",
     "nvmf_create_target": "there is one target, made at the start",
     "nvmf_subsystem_set_keys": "refused: hosts are not authenticated",
     "reactor_set_interrupt_mode": "reactor_set_mode in SPDK's spelling",
@@ -40,8 +40,8 @@ ACTS = {
 }
 
 
-def objects(folder, cpu, port):
-    """(method, params) in order; startup methods first."""
+def objects(folder, cpu, port, remote_port=4420):
+    """(method, params) in order; startup methods first. `remote_port`: where another target serves REMOTE and discovery."""
     key_file = os.path.join(folder, "key")
     with open(key_file, "w", encoding="utf-8") as file:
         file.write("1" * 64 + "\n" + "2" * 64 + "\n")
@@ -67,7 +67,8 @@ def objects(folder, cpu, port):
     yield "thread_set_mode", {"mode": "interrupt", "name": "nvmf_tgt_poll_group_000", "persist": True}
     yield "thread_set_cpumask", {"name": "nvmf_tgt_poll_group_000", "cpumask": f"[{cpu}]"}
     yield "scheduler_set_options", {"scheduling_core": cpu}
-    yield "framework_set_scheduler", {"name": "static", "period": 2000000, "mappings": f"nvmf_tgt_poll_group_000:{cpu}"}
+    yield "framework_set_scheduler", {"name": "static", "period": 2000000}
+    yield "thread_move", {"name": "nvmf_tgt_poll_group_000", "lcore": cpu}
     yield "bdev_null_create", {"name": "Null0", "num_blocks": 8192, "block_size": 4096, "physical_block_size": 4096}
     yield "bdev_null_resize", {"name": "Null0", "new_size": 64}
     yield "bdev_malloc_create", {"name": "Malloc0", "num_blocks": 8192, "block_size": 512, "physical_block_size": 4096, "optimal_io_boundary": 8}
@@ -86,6 +87,11 @@ def objects(folder, cpu, port):
     for number in range(2):
         yield "bdev_null_create", {"name": f"Member{number}", "num_blocks": 16384, "block_size": 512}
     yield "bdev_raid_create", {"name": "Raid0", "raid_level": "raid0", "strip_size_kb": 64, "base_bdevs": ["Member0", "Member1"]}
+    remote = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(remote_port)}
+    yield "bdev_nvme_set_options", {"keep_alive_timeout_ms": 7000, "bdev_retry_count": 4, "io_path_stat": True}
+    yield "bdev_nvme_attach_controller", {"name": "Nvme0", **remote, "subnqn": REMOTE, "hostnqn": HOST, "ctrlr_loss_timeout_sec": 30,
+                                          "reconnect_delay_sec": 3, "fast_io_fail_timeout_sec": 10}
+    yield "bdev_nvme_start_discovery", {"name": "Disc", **remote, "hostnqn": HOST + "2", "wait_for_attach": True}
     yield "bdev_examine", {"name": "Null0"}
     yield "bdev_set_qos_limit", {"name": "Pass0", "rw_ios_per_sec": 3000, "r_mbytes_per_sec": 7}
     yield "bdev_set_timeout", {"name": "Delay0", "timeout_us": 5000000}
@@ -115,19 +121,29 @@ def objects(folder, cpu, port):
 
 # Of listings, what says how it is configured.
 LISTINGS = ("nvmf_get_subsystems", "nvmf_get_transports", "nvmf_discovery_get_referrals", "accel_crypto_keys_get", "log_get_level", "log_get_print_level",
-            "framework_get_scheduler", "bdev_get_timeouts")
+            "framework_get_scheduler")
+
+
+def without(value, names):
+    """The same without members of these names, at any depth."""
+    if isinstance(value, dict):
+        return {name: without(member, names) for name, member in value.items() if name not in names}
+    return [without(each, names) for each in value] if isinstance(value, list) else value
 
 
 def whole_state(call):
     state = {name: call(name) for name in LISTINGS}
-    state["bdevs"] = sorted(call("bdev_get_bdevs"), key=lambda bdev: bdev["name"])
+    # Controller ids are new with each connection.
+    state["bdevs"] = sorted(without(call("bdev_get_bdevs"), ("cntlid",)), key=lambda bdev: bdev["name"])
+    state["timeouts"] = sorted(call("bdev_get_timeouts"), key=lambda bdev: bdev["name"])
+    state["controllers"] = without(call("bdev_nvme_get_controllers"), ("cntlid",))
+    state["discovery"] = call("bdev_nvme_get_discovery_info")
     state["flags"] = {name: on for name, on in call("log_get_flags").items() if on}
     state["config"] = {one["subsystem"]: call("framework_get_config", {"name": one["subsystem"]}) for one in call("framework_get_subsystems")}
     state["reactors"] = [{key: reactor[key] for key in ("lcore", "mode", "max_spin_us")} for reactor in call("framework_get_reactors")["reactors"]]
     state["threads"] = [{key: thread[key] for key in ("name", "cpumask", "mode", "reactor")} for thread in call("thread_get_stats")["threads"]]
     state["listeners"] = {nqn: call("nvmf_subsystem_get_listeners", {"nqn": nqn}) for nqn in (NQN, PLAIN_NQN, DISCOVERY)}
-    if "bdev_raid_get_bdevs" in call("rpc_get_methods"):
-        state["arrays"] = call("bdev_raid_get_bdevs", {"category": "all"})
+    state["arrays"] = call("bdev_raid_get_bdevs", {"category": "all"})
     state["scheduler"] = {key: value for key, value in state.pop("framework_get_scheduler").items() if key not in ("measuring", "moves")}
     return state
 
@@ -140,7 +156,26 @@ class Configuration(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = folder.name
         self.server = None
+        self.remote_port = free_tcp_port()
+        self.remote = self.serve_remote()
+        self.addCleanup(self.remote.clean)
+        self.addCleanup(lambda: self.assertEqual(self.remote.stop(), 0, self.remote.log_text()))
         self.addCleanup(lambda: self.server is not None and self.end())
+
+    def serve_remote(self):
+        """Another target, for our initiator."""
+        remote = ServerProcess()
+        call = remote.client.call
+        address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(self.remote_port)}
+        call("nvmf_create_transport", {"trtype": "TCP"})
+        for number, (nqn, host) in enumerate(((REMOTE, HOST), (DISCOVERED, HOST + "2"))):
+            call("bdev_null_create", {"name": f"N{number}", "num_blocks": 4096, "block_size": 512})
+            call("nvmf_create_subsystem", {"nqn": nqn})
+            call("nvmf_subsystem_add_host", {"nqn": nqn, "host": host})
+            call("nvmf_subsystem_add_ns", {"nqn": nqn, "namespace": {"bdev_name": f"N{number}"}})
+            call("nvmf_subsystem_add_listener", {"nqn": nqn, "listen_address": address})
+        call("nvmf_subsystem_add_listener", {"nqn": DISCOVERY, "listen_address": address})
+        return remote
 
     def start(self, *options, **more):
         self.server = ServerProcess(*options, **more)
@@ -154,9 +189,7 @@ class Configuration(unittest.TestCase):
     def configure(self, call):
         schema = {method["name"]: method for method in call("rpc_get_schema")["methods"]}
         started = False
-        for method, params in objects(self.folder, self.cpu(), free_tcp_port()):
-            if method.startswith("bdev_raid_") and method not in schema:
-                continue
+        for method, params in objects(self.folder, self.cpu(), free_tcp_port(), self.remote_port):
             if not started and schema[method]["phase"] == "runtime":
                 call("framework_start_init")
                 started = True
@@ -169,6 +202,7 @@ class Configuration(unittest.TestCase):
 
     def same(self, before, after, how):
         self.assertEqual(set(before), set(after))
+        self.assertEqual([bdev["name"] for bdev in before["bdevs"]], [bdev["name"] for bdev in after["bdevs"]])
         for name, value in before.items():
             if isinstance(value, dict):
                 for part in value:

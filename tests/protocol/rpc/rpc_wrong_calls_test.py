@@ -291,6 +291,11 @@ class Facts(WrongCalls):
         yield "framework_set_scheduler", {"name": "static", "mappings": "a:1"}, -errno.EINVAL, ["'mappings'", "a:1"]
         yield "framework_set_scheduler", {"name": "dynamic", "mappings": "1:1"}, -errno.EINVAL, ["'mappings'", "1:1"]
         yield "thread_set_cpumask", {"id": 4711, "cpumask": "1"}, -errno.ESRCH, ["'id'", "4711"]
+        yield "thread_set_cpumask", {"name": "nope", "cpumask": "1"}, -errno.ESRCH, ["'name'", "nope"]
+        yield "thread_set_cpumask", {"name": "nope", "id": 1, "cpumask": "1"}, INVALID_PARAMS, ["'id'", "'name'"]
+        yield "thread_set_cpumask", {"cpumask": "1"}, INVALID_PARAMS, ["'id'", "'name'"]
+        for name in ("vhost_create_blk_controller", "iscsi_get_portal_groups", "nbd_start_disk", "ublk_create_target", "bdev_lvol_create"):
+            yield name, {"anything": 1}, -errno.EOPNOTSUPP, ["Operation not supported", name]
         yield "thread_set_mode", {"name": "nobody", "mode": "poll"}, -errno.ESRCH, ["'name'", "nobody"]
         yield "scheduler_set_options", {"scheduling_core": 1000}, -errno.EINVAL, ["'scheduling_core'", "1000"]
         yield "poller_set_period", {"name": "nope", "period_us": 100}, -errno.ENODEV, ["'name'", "nope"]

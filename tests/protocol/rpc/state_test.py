@@ -130,7 +130,12 @@ class Model:
         try:
             while True:
                 method, params, self.in_flight = self.operation()
-                client.call(method, params)
+                try:
+                    client.call(method, params)
+                except RpcFailure as failure:
+                    # On a machine that is busy with other things a poll group may be late; then the answer says what holds.
+                    if failure.error is None or "the change is applied" not in failure.error["message"]:
+                        raise
                 self.state, self.in_flight = self.in_flight, None
                 counter()
         except RpcFailure as failure:
@@ -485,7 +490,7 @@ class NotBroughtBack(WithFolder):
         call("reactor_set_mode", {"mode": "poll", "lcore": lcore})
         call("thread_set_mode", {"name": thread, "mode": "interrupt", "persist": True})
         call("thread_set_cpumask", {"name": thread, "cpumask": f"[{lcore}]"})
-        call("framework_set_scheduler", {"name": "static", "mappings": f"{thread}:{lcore}"})
+        call("framework_set_scheduler", {"name": "static", "period": 5000000, "mappings": f"{thread}:{lcore}"})
         call = self.restart()
         flags = call("log_get_flags")
         self.assertEqual((flags["rpc"], flags["nvmf"]), (True, False))
@@ -495,7 +500,7 @@ class NotBroughtBack(WithFolder):
         self.assertEqual(reactor["lw_threads"][0]["mode"], "interrupt")
         self.assertEqual(call("framework_get_pending"), [])
         methods = [each["method"] for each in call("framework_get_config", {"name": "scheduler"})]
-        self.assertEqual(methods, ["reactor_set_mode", "thread_set_cpumask", "thread_set_mode", "framework_set_scheduler"])
+        self.assertEqual(methods, ["reactor_set_mode", "thread_set_cpumask", "thread_set_mode", "framework_set_scheduler", "thread_move"])
         call("log_clear_flag", {"flag": "all", "persist": True})
         call = self.restart()
         self.assertFalse(call("log_get_flags")["rpc"])
