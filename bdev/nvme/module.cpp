@@ -157,6 +157,11 @@ Task<Result<void>> NvmeModule::detach(std::string name, std::optional<TransportI
 
 // All at once, as each may take a moment to say goodbye.
 Task<void> NvmeModule::shut_down() {
+  // First, as it would attach anew.
+  if (DiscoveryServices::instance() != nullptr) {
+    co_await DiscoveryServices::instance()->stop_all();
+    DiscoveryServices::set_instance(nullptr);
+  }
   struct Round {
     std::size_t left = 1;
     Promise<bool> done;

@@ -66,6 +66,10 @@ RpcResult<void> check_opcode(bool admin, std::uint8_t opcode) {
   return {};
 }
 
+std::unexpected<RpcError> too_much(std::uint64_t bytes, const NvmeController& controller) {
+  return refuse(fmt::format("{} bytes of data are more than the controller takes at once, {}", bytes, controller.max_transfer_bytes()));
+}
+
 RpcResult<void> fill_data(const Params& params, const NvmeController& controller, AdminCommand& command) {
   const bool sends = params.string("data_direction") == "h2c";
   if (params.integer("metadata_len") != 0 || !params.string("metadata").empty()) {
@@ -73,6 +77,7 @@ RpcResult<void> fill_data(const Params& params, const NvmeController& controller
   }
   if (sends && params.integer("data_len") != 0) return refuse("data_len belongs to data_direction c2h");
   if (!sends && params.has("data")) return refuse("data belongs to data_direction h2c");
+  if (params.integer("data_len") > controller.max_transfer_bytes()) return too_much(params.integer("data_len"), controller);
   if (sends && params.has("data")) {
     auto data = decoded(params, "data");
     if (!data) return std::unexpected(data.error());
@@ -81,9 +86,7 @@ RpcResult<void> fill_data(const Params& params, const NvmeController& controller
     command.data.resize(params.integer("data_len"));
   }
   const std::size_t bytes = command.data.size();
-  if (bytes > controller.max_transfer_bytes()) {
-    return refuse(fmt::format("{} bytes of data are more than the controller takes at once, {}", bytes, controller.max_transfer_bytes()));
-  }
+  if (bytes > controller.max_transfer_bytes()) return too_much(bytes, controller);
   if (bytes % 4 != 0) return refuse(fmt::format("{} bytes of data are not a multiple of 4", bytes));
   if (bytes > 0) command.direction = sends ? transport::DataDirection::host_to_controller : transport::DataDirection::controller_to_host;
   return {};

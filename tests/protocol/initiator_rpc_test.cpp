@@ -116,8 +116,8 @@ TEST_F(InitiatorRpc, PoliciesShareIoAsTheySay) {
     const Json::Value paths = io_paths();
     return std::any_of(paths.begin(), paths.end(), [](const auto& path) { return !path["accessible"].asBool(); });
   }));
-  EXPECT_EQ(call("bdev_nvme_set_multipath_policy", json(R"({"name": "Nvme0n1", "policy": "active_passive", "rr_min_io": 2})")).error().message,
-            "rr_min_io 2 has a meaning only with policy active_active");
+  auto refused = call("bdev_nvme_set_multipath_policy", json(R"({"name": "Nvme0n1", "policy": "active_passive", "rr_min_io": 2})"));
+  EXPECT_NE(refused.error().message.find("rr_min_io 2 has a meaning only with policy active_active"), std::string::npos) << refused.error().message;
 }
 
 TEST_F(InitiatorRpc, PathStatisticsMustBeSwitchedOn) {

@@ -66,7 +66,7 @@ TEST_F(InterruptedConnect, AnAttachIntoTheVoidHoldsUpNobodyAndEndsWithItsDetach)
       too_long);
   EXPECT_LT(timed("end of the attach", [&] { attach.join(); }), too_long);
   ASSERT_FALSE(attached.has_value());
-  EXPECT_EQ(attached.error().message, "controller Void was detached while it was being attached");
+  EXPECT_NE(attached.error().message.find("controller Void was detached while it was being attached"), std::string::npos) << attached.error().message;
   EXPECT_EQ(must("bdev_nvme_get_controllers", "{}").size(), 1U);
 }
 
