@@ -14,10 +14,6 @@
 namespace catnap::server {
 namespace {
 
-// Calls that SPDK's save_config writes for options of modules that this build may be without: a configuration saved there loads here. Others are
-// declared (foreign_options_rpc.cpp).
-constexpr std::string_view calls_without_effect[] = {"bdev_nvme_set_hotplug", "bdev_nvme_set_options", "bdev_raid_set_options"};
-
 constexpr const char* demo_text = R"({"subsystems": [
   {"subsystem": "bdev", "config": [
     {"method": "bdev_malloc_create", "params": {"name": "Malloc0", "num_blocks": 2097152, "block_size": 512}}]},
@@ -50,10 +46,6 @@ std::string without_comments(std::string text) {
     at = end - 1;
   }
   return text;
-}
-
-bool is_without_effect(std::string_view method) {
-  return std::find(std::begin(calls_without_effect), std::end(calls_without_effect), method) != std::end(calls_without_effect);
 }
 
 // One entry of "config": a call, or an array of them.
@@ -133,10 +125,6 @@ Task<Result<void>> ConfigFile::replay(rpc::Dispatcher* dispatcher, Which which, 
     const rpc::Method* method = dispatcher->methods().find(call.method);
     const bool is_startup = method != nullptr && method->phase == rpc::Phase::startup_only;
     if (is_startup != (which == Which::startup)) continue;
-    if (method == nullptr && is_without_effect(call.method)) {
-      log_notice("{}: {} has no effect here", name_, call.method);
-      continue;
-    }
     rpc::RpcResult<Json::Value> reply = co_await dispatcher->call(call.method, call.params, rpc::Origin::config_file);
     if (reply) continue;
     std::string what = fmt::format("{}: subsystem '{}': {} failed: {} ({})", name_, call.subsystem, rpc::printable(call.method),

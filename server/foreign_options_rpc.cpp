@@ -27,6 +27,7 @@ std::vector<ForeignOptions> foreign_options() {
        "socket implementations; catnap has the kernel's",
        {"impl_name", "recv_buf_size", "send_buf_size", "enable_recv_pipe", "enable_quickack", "enable_placement_id", "enable_zerocopy_send_server",
         "enable_zerocopy_send_client", "zerocopy_threshold", "tls_version", "enable_ktls"}},
+      {"bdev_nvme_set_hotplug", "local NVMe devices; they are the kernel's", {"enable", "period_us"}},
       {"bdev_iscsi_set_options", "iSCSI initiators; catnap has none", {"timeout_sec"}},
       {"bdev_virtio_blk_set_hotplug", "virtio devices; catnap has none", {"enable", "period_us"}},
       {"vmd_enable", "local NVMe devices; they are the kernel's", {}},

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "server/foreign_options_rpc.h"
 #include "tests/unit/reactor/by_hand.h"
 
 namespace catnap::server {
@@ -115,9 +116,11 @@ TEST_F(Replay, UnknownMethodsAndParametersFail) {
   EXPECT_THAT(outcome.error().message, HasSubstr("surplus"));
 }
 
-TEST_F(Replay, OptionsOfSpdkWithoutEffectArePassedOver) {
-  EXPECT_TRUE(
-      replay(R"({"method": "iobuf_set_options", "params": {"small_pool_count": 8192}}, {"method": "two"})", ConfigFile::Which::runtime).has_value());
+TEST_F(Replay, OptionsOfSpdkWithoutMeaningAreAccepted) {
+  register_foreign_options(methods);
+  EXPECT_TRUE(replay(R"({"method": "accel_set_options", "params": {"task_count": 8192}}, {"method": "vmd_enable", "params": {}}, {"method": "two"})",
+                     ConfigFile::Which::runtime)
+                  .has_value());
   EXPECT_THAT(called, ElementsAre("two"));
 }
 
