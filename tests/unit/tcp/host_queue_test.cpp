@@ -2,10 +2,9 @@
 // about commands whose connection ended, deadlines. What a hostile controller may send as a whole is tests/protocol/hostile_controller_test.cpp.
 #include "transport/tcp/host_queue.h"
 
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -29,16 +28,17 @@ using transport::DataDirection;
 class HostQueueTest : public testing::Test, public HostQueueUser {
  protected:
   HostQueueTest() {
-    listener_ = socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in here{};
-    here.sin_family = AF_INET;
-    here.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(bind(listener_, reinterpret_cast<sockaddr*>(&here), sizeof here), 0);
+    // A Unix socket, whose bytes are there when send() returns: those of loopback come when the kernel finds time.
+    listener_ = socket(AF_UNIX, SOCK_STREAM, 0);
+    sockaddr_un here{};
+    here.sun_family = AF_UNIX;
+    socklen_t length = sizeof here.sun_family;  // a name of the kernel's choice
+    EXPECT_EQ(bind(listener_, reinterpret_cast<sockaddr*>(&here), length), 0);
     EXPECT_EQ(listen(listener_, 4), 0);
-    socklen_t length = sizeof here;
+    length = sizeof here;
     EXPECT_EQ(getsockname(listener_, reinterpret_cast<sockaddr*>(&here), &length), 0);
-    std::memcpy(&options_.address.storage, &here, sizeof here);
-    options_.address.length = sizeof here;
+    std::memcpy(&options_.address.storage, &here, length);
+    options_.address.length = length;
     options_.qid = 1;
     options_.entries = 4;
     options_.in_capsule_bytes = 4096;
