@@ -57,6 +57,8 @@ class Raid1Level final : public RaidLevel, public raid1::CoreListener {
   std::string bitmap_kind() const override;
   Result<std::string> bitmap_json(bool with_ranges) const override;
   std::string info_json() const override;
+  Result<void> start_scrub(const ScrubOptions& options) override;
+  Result<void> stop_scrub() override;
   void settings_changed() override;
 
   void slot_changed(std::uint32_t slot, SlotState state, const std::string& reason) override;

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "bdev/raid/raid1_marks.h"
+#include "bdev/raid/raid1_scrub.h"
 #include "bdev/raid/raid1_sync.h"
 #include "reactor/base/log.h"
 
@@ -23,7 +24,9 @@ Core::~Core() = default;
 
 void Core::abandon() {
   runner_.forget();
+  idle_alarm_.reset();
   changes_.clear();
+  scrub_.reset();
   sync_.reset();
   marks_.reset();
   const std::lock_guard lock(mutex_);
@@ -63,11 +66,15 @@ void Core::strike_off(Lane& lane) {
 }
 
 void Core::ask_marks(std::shared_ptr<Lane> lane, std::vector<std::uint64_t> regions) {
-  executor_->post([self = shared_from_this(), lane = std::move(lane), regions = std::move(regions)] { self->marks_->ask(lane, regions); });
+  executor_->post([self = shared_from_this(), lane = std::move(lane), regions = std::move(regions)] {
+    if (self->marks_ != nullptr) self->marks_->ask(lane, regions);
+  });
 }
 
 void Core::marks_made() {
-  executor_->post([self = shared_from_this()] { self->marks_->made_in_memory(); });
+  executor_->post([self = shared_from_this()] {
+    if (self->marks_ != nullptr) self->marks_->made_in_memory();
+  });
 }
 
 void Core::report_failure(FailureReport report, std::shared_ptr<Lane> lane, LaneOp& op) {
@@ -216,10 +223,11 @@ void Core::write_superblock(std::uint32_t slot, std::function<void(bool)> done) 
   const std::uint32_t copy = options_.steps.two_copies ? 1 - newest : newest;
   superblock_.this_slot = outside ? 0 : slot;
   const auto bytes = encode_superblock(superblock_);
-  runner_.write_copy(port, copy * (superblock_copy_bytes / options_.block_size), bytes, [&newest, copy, done = std::move(done)](Status status) {
-    if (status == Status::ok) newest = copy;
-    done(status == Status::ok);
-  });
+  runner_.write_copy(port, copy * (superblock_copy_bytes / options_.block_size), bytes, retries_for(slot),
+                     [&newest, copy, done = std::move(done)](Status status) {
+                       if (status == Status::ok) newest = copy;
+                       done(status == Status::ok);
+                     });
 }
 
 // Who could not record the change does not take part any more, which is a change itself.

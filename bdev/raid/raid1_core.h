@@ -21,6 +21,7 @@
 namespace catnap::bdev::raid1 {
 
 class Marks;
+class Scrub;
 class Sync;
 
 // Where write intents, and what is recorded about members, are kept.
@@ -110,6 +111,8 @@ class Core final : public std::enable_shared_from_this<Core> {
   void bring_in(std::uint32_t slot, bool full, bool joins, Done done);
   // Reads the superblock of a member that was left out and takes it in again as far as it deserves. Without superblocks: by marks.
   void take_back(std::uint32_t slot, Done done);
+  // How often a write of metadata to it is tried again: see MetaRunner.
+  std::uint32_t retries_for(std::uint32_t slot) const { return slot < slots_.size() && can_do_without(slot) ? 0 : MetaRunner::retries_for_the_last; }
   bool can_do_without(std::uint32_t slot) const { return slots_[slot].state != SlotState::in_sync || in_sync_count() > 1; }
 
   // --- for lanes; any thread ---
@@ -136,6 +139,7 @@ class Core final : public std::enable_shared_from_this<Core> {
   CoreListener& listener() const { return listener_; }
   Marks& marks() const { return *marks_; }
   Sync& sync() const { return *sync_; }
+  Scrub& scrub() const { return *scrub_; }
   const Superblock& superblock() const { return superblock_; }
   Port* external_port() const { return external_; }
   std::size_t in_sync_count() const;
@@ -181,6 +185,8 @@ class Core final : public std::enable_shared_from_this<Core> {
   void wipe_superblocks(Port& port, std::function<void(bool)> done);
   void wipe_all_then(std::function<void()> done);
   void loaded(bool must_write, Done done);
+  void stop_quietly(std::function<void()> done);
+  void when_idle(std::function<void()> done);
   void go_online(const Done& done);
   void take_back_all();
 
@@ -195,8 +201,10 @@ class Core final : public std::enable_shared_from_this<Core> {
   Superblock superblock_;
   std::unique_ptr<Marks> marks_;
   std::unique_ptr<Sync> sync_;
+  std::unique_ptr<Scrub> scrub_;
 
   bool online_ = false;
+  std::unique_ptr<Alarm> idle_alarm_;  // while stopping: looks whether all is over
   bool frozen_ = false;
   bool acks_held_ = false;
   bool changing_ = false;

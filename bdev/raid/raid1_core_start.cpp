@@ -5,6 +5,7 @@
 
 #include "bdev/raid/raid1_core.h"
 #include "bdev/raid/raid1_marks.h"
+#include "bdev/raid/raid1_scrub.h"
 #include "bdev/raid/raid1_sync.h"
 #include "reactor/base/log.h"
 
@@ -36,6 +37,7 @@ void Core::create(Superblock identity, bool clean, Done done) {
   external_copy_ = 1;
   marks_ = std::make_unique<Marks>(*this);
   sync_ = std::make_unique<Sync>(*this);
+  scrub_ = std::make_unique<Scrub>(*this);
   // What may stand there of an earlier array goes first, since its event count may be higher; then the bitmap before the superblock: who finds a
   // superblock finds the bitmap that belongs to it.
   const auto go_on = [this, clean, done = std::move(done)] {
@@ -50,9 +52,9 @@ void Core::create(Superblock identity, bool clean, Done done) {
 
 void Core::wipe_superblocks(Port& port, std::function<void(bool)> done) {
   const std::vector<std::byte> zeroes(options_.block_size);
-  runner_.write_copy(port, 0, zeroes, [this, &port, zeroes, done = std::move(done)](Status first) {
+  runner_.write_copy(port, 0, zeroes, 0, [this, &port, zeroes, done = std::move(done)](Status first) {
     if (first != Status::ok) return done(false);
-    runner_.write_copy(port, superblock_copy_bytes / options_.block_size, zeroes, [done](Status second) { done(second == Status::ok); });
+    runner_.write_copy(port, superblock_copy_bytes / options_.block_size, zeroes, 0, [done](Status second) { done(second == Status::ok); });
   });
 }
 
@@ -103,6 +105,7 @@ void Core::load(StartPlan plan, std::vector<std::uint32_t> copies, Done done) {
   }
   marks_ = std::make_unique<Marks>(*this);
   sync_ = std::make_unique<Sync>(*this);
+  scrub_ = std::make_unique<Scrub>(*this);
   const bool must_write = plan.must_write;
   marks_->load([this, must_write, done = std::move(done)] {
     // Which of the marked regions were being written when it stopped is not known: all of them may differ.
@@ -134,17 +137,33 @@ void Core::take_back_all() {
 
 void Core::stop(std::function<void()> done) {
   online_ = false;
-  sync_->stop([this, done = std::move(done)] {
-    const auto wait = [this, done] {
-      marks_->disarm();
-      done();
-    };
-    if (frozen_) return wait();
-    flush_members([this, wait](bool flushed) {
-      if (!flushed) return wait();
-      marks_->clear_all(wait);
-    });
+  scrub_->quit([this, done = std::move(done)] { sync_->stop([this, done] { stop_quietly(done); }); });
+}
+
+void Core::stop_quietly(std::function<void()> done) {
+  const auto end = [this, done = std::move(done)] {
+    marks_->disarm();
+    when_idle(done);
+  };
+  if (frozen_) return end();
+  flush_members([this, end](bool flushed) {
+    if (!flushed || !marks_->idle()) return end();
+    marks_->clear_all(end);
   });
+}
+
+// A change or a commit that somebody asked for shortly before: its I/O has to end before the core may die.
+void Core::when_idle(std::function<void()> done) {
+  constexpr std::uint64_t look_again_us = 1000;
+  if (!changing_ && runner_.idle() && marks_->idle()) {
+    if (idle_alarm_ != nullptr) idle_alarm_->disarm();
+    return done();
+  }
+  idle_alarm_ = executor_->make_alarm([this, done = std::move(done)] {
+    const auto call = done;  // the alarm that holds it may be replaced
+    when_idle(call);
+  });
+  idle_alarm_->arm_in_us(look_again_us);
 }
 
 void Core::read_superblock(Port& port, std::function<void(Result<FoundSuperblock>)> done) {

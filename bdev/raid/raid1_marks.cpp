@@ -91,6 +91,28 @@ void Marks::mark_all(std::function<void()> done) {
   if (!busy_) cycle();
 }
 
+void Marks::mark_then(std::uint64_t region, std::function<void()> done) {
+  maps_.touched.set(region);
+  if (pages_ == nullptr) {
+    maps_.marked.set(region);
+    watch();
+    return done();
+  }
+  if (committing_.test(region)) {
+    after_this_.push_back(std::move(done));
+    return;
+  }
+  if (clearing_.test(region) || (pages_->test(region) && !wanted_.test(region))) {
+    candidates_.clear(region);
+    clearing_.clear(region);
+    maps_.marked.set(region);
+    return done();
+  }
+  wanted_.set(region);
+  after_next_.push_back(std::move(done));
+  if (!busy_) cycle();
+}
+
 void Marks::write_everywhere(std::function<void()> done) {
   if (pages_ == nullptr) return done();
   CATNAP_CHECK(!busy_);
@@ -158,7 +180,7 @@ void Marks::write_cycle(std::set<std::uint64_t> pages, bool durable) {
   pending_ = 1;
   for (const std::uint32_t slot : targets()) {
     ++pending_;
-    core_.runner().write(*port_of(slot), pieces, durable && core_.options().steps.flush_marks, [this, slot](Status status) {
+    core_.runner().write(*port_of(slot), pieces, durable && core_.options().steps.flush_marks, core_.retries_for(slot), [this, slot](Status status) {
       if (status != Status::ok) failed_.push_back(slot);
       if (--pending_ == 0) cycle_written();
     });
@@ -208,7 +230,7 @@ void Marks::run_copy() {
   busy_ = true;
   std::vector<MetaRunner::Piece> all;
   all.emplace_back(offset_blocks(), pages_->sealed(0, pages_->pages()));
-  core_.runner().write(*port, std::move(all), true, [this, copy = std::move(copy)](Status status) {
+  core_.runner().write(*port, std::move(all), true, 0, [this, copy = std::move(copy)](Status status) {
     busy_ = false;
     if (status == Status::ok) core_.set_takes_marks(copy.slot);
     copy.done(status == Status::ok);

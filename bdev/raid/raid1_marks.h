@@ -31,6 +31,8 @@ class Marks {
   void made_in_memory() { watch(); }
   // Every region, durably, before `done`.
   void mark_all(std::function<void()> done);
+  // One region; its blocks are held by who asks, so that nobody clears it before it is used.
+  void mark_then(std::uint64_t region, std::function<void()> done);
   // All pages to one slot's bitmap, after which its commits count; false: it cannot be written.
   void copy_to(std::uint32_t slot, std::function<void(bool)> done);
   // Before the array is online: the pages of the slots that hold all data, merged; then everywhere where commits go.

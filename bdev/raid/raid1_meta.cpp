@@ -29,7 +29,9 @@ struct MetaRunner::Run {
   std::vector<iovec> iovs;
   std::unique_ptr<MetaBuffer> copy;
   std::size_t pending = 0;
+  bool durable = false;
   bool flush_after = false;
+  std::uint32_t retries = 0;
   Status status = Status::ok;
   Done done;
 };
@@ -72,6 +74,11 @@ void MetaRunner::submit(Run& run, std::size_t index, Op op, bool fua) {
 }
 
 void MetaRunner::ended(Run& run) {
+  if (run.status != Status::ok && run.retries > 0) {
+    --run.retries;
+    run.status = Status::ok;
+    return submit_all(run);
+  }
   if (run.flush_after && run.status == Status::ok) {
     run.flush_after = false;
     run.pending = 1;
@@ -81,27 +88,34 @@ void MetaRunner::ended(Run& run) {
   node.mapped()->done(run.status);
 }
 
-void MetaRunner::write(Port& port, std::vector<Piece> pieces, bool durable, Done done) {
+void MetaRunner::submit_all(Run& run) {
+  run.flush_after = run.durable && run.pieces.size() != 1;
+  run.pending = run.pieces.size() + 1;  // one for the loop
+  for (std::size_t i = 0; i < run.pieces.size(); ++i) submit(run, i, Op::write, run.durable && run.pieces.size() == 1);
+  if (--run.pending == 0) ended(run);
+}
+
+void MetaRunner::write(Port& port, std::vector<Piece> pieces, bool durable, std::uint32_t retries, Done done) {
   Run& run = make(port, std::move(done));
   run.pieces = std::move(pieces);
   const std::size_t count = std::max<std::size_t>(run.pieces.size(), 1);
   run.ios.resize(count);
   run.iovs.resize(count);
-  run.flush_after = durable && run.pieces.size() != 1;
-  run.pending = run.pieces.size() + 1;  // one for the loop
-  for (std::size_t i = 0; i < run.pieces.size(); ++i) submit(run, i, Op::write, durable && run.pieces.size() == 1);
-  if (--run.pending == 0) ended(run);
+  run.durable = durable;
+  run.retries = retries;
+  submit_all(run);
 }
 
-void MetaRunner::write_copy(Port& port, std::uint64_t offset_blocks, std::span<const std::byte> bytes, Done done) {
+void MetaRunner::write_copy(Port& port, std::uint64_t offset_blocks, std::span<const std::byte> bytes, std::uint32_t retries, Done done) {
   Run& run = make(port, std::move(done));
   run.copy = std::make_unique<MetaBuffer>(bytes.size());
   std::ranges::copy(bytes, run.copy->data());
   run.pieces.emplace_back(offset_blocks, run.copy->bytes());
   run.ios.resize(1);
   run.iovs.resize(1);
-  run.pending = 1;
-  submit(run, 0, Op::write, true);
+  run.durable = true;
+  run.retries = retries;
+  submit_all(run);
 }
 
 void MetaRunner::read(Port& port, Piece piece, Done done) {

@@ -44,11 +44,14 @@ class MetaRunner {
   MetaRunner(const MetaRunner&) = delete;
   MetaRunner& operator=(const MetaRunner&) = delete;
 
-  // `done` with the first error, or ok; within the call if the port answers at once. One piece with `durable` is one FUA write; several are written
-  // at once and then flushed.
-  void write(Port& port, std::vector<Piece> pieces, bool durable, Done done);
+  // What is tried again for a member that nothing can stand in for: one error of a write must not stop the array.
+  static constexpr std::uint32_t retries_for_the_last = 3;
+
+  // `done` with the first error (after so many `retries` of all of it), or ok; within the call if the port answers at once. One piece with `durable`
+  // is one FUA write; several are written at once and then flushed.
+  void write(Port& port, std::vector<Piece> pieces, bool durable, std::uint32_t retries, Done done);
   // The same with bytes of its own, for which it finds memory.
-  void write_copy(Port& port, std::uint64_t offset_blocks, std::span<const std::byte> bytes, Done done);
+  void write_copy(Port& port, std::uint64_t offset_blocks, std::span<const std::byte> bytes, std::uint32_t retries, Done done);
   void read(Port& port, Piece piece, Done done);
   void flush(Port& port, Done done);
   bool idle() const { return runs_.empty(); }
@@ -58,6 +61,7 @@ class MetaRunner {
   struct Run;
   Run& make(Port& port, Done done);
   void submit(Run& run, std::size_t index, Op op, bool fua);
+  void submit_all(Run& run);
   void ended(Run& run);
 
   std::uint32_t block_size_;

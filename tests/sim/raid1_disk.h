@@ -43,7 +43,10 @@ class SimDisk {
   // The next write fails and leaves anything behind; reads of the block fail until it is written.
   void fail_next_write() { fail_next_write_ = true; }
   void spoil(std::uint64_t block) { bad_.insert(block); }
-  bool spoiled() const { return !bad_.empty(); }
+  // Something of it would fail if it were asked now.
+  bool hurt() const { return dead_ || fail_next_write_ || !bad_.empty(); }
+  // The process has a new life: what fails once has failed.
+  void recover() { dead_ = fail_next_write_ = false; }
 
   // The I/O was given to the disk; `ticket` must come back with it.
   std::uint64_t begin() { return clock_++; }

@@ -41,6 +41,7 @@ Raid1World::Raid1World(Raid1Options options) : options_(options), random_(option
     }
   }
   absent_.resize(members);
+  erred_.resize(members);
   crash_operation_ = options_.crash_at != 0 ? options_.crash_at : 0;
 }
 
@@ -75,8 +76,10 @@ void Raid1World::live(bool last) {
   clock_ns_ += 1'000'000;
   // Not everybody is there at once.
   for (std::uint32_t slot = 0; slot < disks_.size(); ++slot) {
-    absent_[slot] = created_ && options_.faults && chance(15);
-    disks_[slot]->set_dead(false);
+    disks_[slot]->recover();
+    erred_[slot] = false;
+    const bool hurt = std::ranges::any_of(disks_, [](const auto& disk) { return disk->hurt(); });
+    absent_[slot] = created_ && options_.faults && !hurt && chance(15);
   }
   for (std::uint32_t attempt = 0; !start_array(attempt > 0 && anyone_blank()); ++attempt) {
     if (!outcome_.failure.empty()) return;
@@ -288,6 +291,9 @@ void Raid1World::end_one_io() {
   const InFlight ended = in_flight_[nth];
   in_flight_.erase(in_flight_.begin() + static_cast<std::ptrdiff_t>(nth));
   ended.io->status = ended.port->disk.end(*ended.io, ended.ticket, random_);
+  if (ended.io->status == Status::removed || ended.io->status == Status::write_error) {
+    for (std::uint32_t slot = 0; slot < disks_.size(); ++slot) erred_[slot] = erred_[slot] || disks_[slot].get() == &ended.port->disk;
+  }
   ended.io->done(*ended.io);
 }
 

@@ -64,6 +64,7 @@ class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreL
   void live(bool last);
   void crash();
   void quiet_end();
+  void scrub_finds_all();
   void tear_down();
 
   // Steps.
@@ -76,6 +77,7 @@ class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreL
   // Users and faults.
   void act();
   void start_user_io();
+  void abort_one();
   void complete_io(bdev::BdevIo& io, bdev::Status status) override;
   void fault();
   void revive(std::uint32_t slot);
@@ -116,6 +118,7 @@ class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreL
 
   std::vector<std::unique_ptr<SimDisk>> disks_;
   std::vector<bool> absent_;
+  std::vector<bool> erred_;  // it has answered with an error that the core has not dealt with yet
   BlockHistory history_;
   std::uint64_t next_content_ = 1;
 

@@ -93,6 +93,7 @@ struct Raid1World::UserIo {
   std::vector<std::byte> data;
   std::uint64_t write = 0;  // as the history knows it
   std::uint64_t began = 0;
+  std::size_t lane = 0;
 };
 
 }  // namespace catnap::sim

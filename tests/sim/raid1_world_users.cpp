@@ -5,6 +5,7 @@
 
 #include "bdev/raid/bitmap_pages.h"
 #include "bdev/raid/raid1_marks.h"
+#include "bdev/raid/raid1_scrub.h"
 #include "bdev/raid/raid1_sync.h"
 #include "tests/sim/raid1_world.h"
 #include "tests/sim/raid1_world_parts.h"
@@ -23,8 +24,16 @@ using bdev::raid1::Record;
 
 void Raid1World::act() {
   if (faults_allowed_ && chance(12)) return fault();
+  if (!users_.empty() && chance(6)) return abort_one();
   --actions_left_;
   start_user_io();
+}
+
+void Raid1World::abort_one() {
+  UserIo& user = *users_[draw(users_.size())];
+  const std::size_t before = users_.size();
+  const bool taken = lanes_[user.lane]->abort(user.io);
+  if (taken != (users_.size() < before)) fail("an I/O that was taken back has not ended, or one that was not has");
 }
 
 void Raid1World::start_user_io() {
@@ -59,7 +68,8 @@ void Raid1World::start_user_io() {
   io.done = [](BdevIo&) {};
   note(fmt::format("user {} {}+{}{}{}", bdev::op_name(io.op), io.offset_blocks, io.num_blocks, io.fua ? " fua" : "",
                    contents.empty() ? "" : fmt::format(" {:x}..", contents.front())));
-  lanes_[draw(lanes_.size())]->start(io);
+  user.lane = draw(lanes_.size());
+  lanes_[user.lane]->start(io);
 }
 
 void Raid1World::complete_io(BdevIo& io, Status status) {
@@ -67,9 +77,9 @@ void Raid1World::complete_io(BdevIo& io, Status status) {
   ++now_;
   note(fmt::format("done {} {}+{} {}", bdev::op_name(io.op), io.offset_blocks, io.num_blocks, bdev::status_name(status)));
   // One member that is well is always left, so nothing may fail.
-  if (status != Status::ok)
+  if (status != Status::ok && status != Status::aborted)
     fail(fmt::format("{} of {}+{} ends with {}", bdev::op_name(io.op), io.offset_blocks, io.num_blocks, bdev::status_name(status)));
-  if (io.op == Op::flush) history_.flushed(user.began);
+  if (io.op == Op::flush && status == Status::ok) history_.flushed(user.began);
   if (user.write != 0) history_.write_ends(user.write, status == Status::ok, io.fua, now_);
   for (std::uint64_t i = 0; io.op == Op::read && status == Status::ok && i < io.num_blocks; ++i) {
     std::uint64_t content;
@@ -86,7 +96,7 @@ void Raid1World::complete_io(BdevIo& io, Status status) {
 // One other member stays that holds all data and has not been hurt.
 bool Raid1World::may_fail(std::uint32_t slot) const {
   for (std::uint32_t i = 0; i < disks_.size(); ++i) {
-    if (i != slot && core_->slots()[i].state == SlotState::in_sync && !disks_[i]->dead() && !disks_[i]->spoiled() &&
+    if (i != slot && core_->slots()[i].state == SlotState::in_sync && !disks_[i]->hurt() && !erred_[i] &&
         disks_[i]->association() == core_->slots()[i].association) {
       return true;
     }
@@ -137,6 +147,7 @@ void Raid1World::revive(std::uint32_t slot) {
 
 void Raid1World::slot_changed(std::uint32_t slot, SlotState state, const std::string& reason) {
   note(fmt::format("slot {} is {} {}", slot, static_cast<int>(state), reason));
+  erred_[slot] = false;
   if (state == SlotState::rebuilding) ++outcome_.rebuilds;
 }
 
@@ -180,10 +191,29 @@ void Raid1World::check_equal() {
   }
 }
 
+// Bad blocks that nobody met yet, and a block that changed by itself.
+void Raid1World::scrub_finds_all() {
+  const std::uint64_t rotten = data_offset_ + window_first_ + draw(window_blocks_);
+  SimDisk& disk = *disks_.back();
+  const bool rots = chance(30) && !disk.hurt();
+  if (rots) disk.set_durable(rotten, fill(~next_content_));
+  const bool seen = rots && disk.view(rotten) == fill(~next_content_);
+  if (auto started = core_->scrub().start(true, 0); !started) return fail("scrub: " + started.error().message);
+  until([this] { return !core_->scrub().running(); }, "scrubbed");
+  const auto& report = core_->scrub().report();
+  if (!report.finished) return fail("the scrub does not finish");
+  if (report.blocks_different != (seen ? 1 : 0))
+    return fail(fmt::format("the scrub finds {} blocks that differ, not {}", report.blocks_different, seen ? 1 : 0));
+  while (step() && outcome_.failure.empty()) {
+  }
+  if (std::ranges::any_of(disks_, [](const auto& each) { return each->hurt(); })) fail("a bad block stays after the scrub");
+}
+
 void Raid1World::quiet_end() {
   note("quiet end");
   faults_allowed_ = false;
   actions_left_ = 0;
+  for (const auto& disk : disks_) disk->recover();
   crash_operation_ = 0;
   until([this] { return users_.empty(); }, "without I/O of users");
   const auto whole = [this] {
@@ -196,9 +226,10 @@ void Raid1World::quiet_end() {
   }
   if (!outcome_.failure.empty()) return;
   if (!whole()) return fail("with all members there and well it does not become whole");
-  // Bad blocks that nobody met yet are found by reading everything from everybody.
   while (step() && outcome_.failure.empty()) {
   }
+  scrub_finds_all();
+  if (!outcome_.failure.empty()) return;
   if (core_->marks().count() != 0) fail(fmt::format("{} marks stay although nothing is written", core_->marks().count()));
   if (!deadlines_.empty()) fail("an array at rest has a deadline");
   check_equal();
