@@ -36,7 +36,9 @@ class Wire:
     self.name = f"catnap-failover-{os.getpid()}"
     self.links = [f"cf{path}x{os.getpid() % 100000}" for path in range(2)]
     self.far = ["far0", "far1"]
-    self.addresses = ["192.0.2.1", "192.0.2.5"]  # reserved for examples (RFC 5737)
+    net = f"198.18.{os.getpid() % 256}"  # reserved for tests of networks (RFC 2544); of its own, as another run may be under way
+    self.own_addresses = [f"{net}.2", f"{net}.6"]
+    self.addresses = [f"{net}.1", f"{net}.5"]
     self.made = False
 
   @staticmethod
@@ -48,7 +50,7 @@ class Wire:
     if not shutil.which("ip"):
       return "ip (iproute2) is not there"
     steps = [("netns", "add", self.name)]
-    for link, far, own, there in zip(self.links, self.far, ("192.0.2.2", "192.0.2.6"), self.addresses):
+    for link, far, own, there in zip(self.links, self.far, self.own_addresses, self.addresses):
       steps += [("link", "add", link, "type", "veth", "peer", "name", far, "netns", self.name),
                 ("addr", "add", f"{own}/30", "dev", link),
                 ("link", "set", link, "up"),

@@ -83,9 +83,20 @@ class VerifiedIo:
     for block in range(place // BLOCK, (place + size) // BLOCK):
       self.written[block] = self.writes
 
+  @staticmethod
+  def _difference(place, found, expected):
+    """The first block that is wrong, and what it says of itself."""
+    for offset in range(0, len(expected), BLOCK):
+      if found[offset : offset + BLOCK] != expected[offset : offset + BLOCK]:
+        is_block, is_number = struct.unpack_from("<QQ", found, offset)
+        block, number = struct.unpack_from("<QQ", expected, offset)
+        return f"wrong data at {place + offset}: block {is_block} of write {is_number} instead of block {block} of write {number}"
+    return f"{len(found)} bytes instead of {len(expected)} at {place}"
+
   def _verify_all(self):
     for place in range(0, self.size, 65536):
-      assert self.host.read(1, place, 65536) == self._content(place, 65536), f"wrong data at {place}"
+      found, expected = self.host.read(1, place, 65536), self._content(place, 65536)
+      assert found == expected, self._difference(place, found, expected)
 
   def _run(self):
     try:
@@ -116,7 +127,7 @@ class VerifiedIo:
     place, size, expected = in_flight.pop(done.cid)
     done.check(f"{'Write' if expected is None else 'Read'} of {size} bytes at {place}")
     if expected is not None:
-      assert done.data == expected, f"wrong data at {place}"
+      assert done.data == expected, self._difference(place, done.data, expected)
     now = time.monotonic()
     self.longest_pause_s = max(self.longest_pause_s, now - self.last_done)
     self.last_done = now
