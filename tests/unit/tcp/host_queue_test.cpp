@@ -44,12 +44,16 @@ class HostQueueTest : public testing::Test, public HostQueueUser {
     options_.in_capsule_bytes = 4096;
   }
   ~HostQueueTest() override {
-    if (queue_ != nullptr && !ended_) {
-      hand_.on_thread([this] { queue_->close(Error(ESHUTDOWN, "the test is over")); });
-    }
+    close_queue();
     hand_.on_thread([this] { queue_.reset(); });
     if (peer_ >= 0) ::close(peer_);
     ::close(listener_);
+  }
+
+  // Before commands go that are outstanding.
+  void close_queue() {
+    if (queue_ == nullptr || ended_) return;
+    hand_.on_thread([this] { queue_->close(Error(ESHUTDOWN, "the test is over")); });
   }
 
   void queue_ready(HostQueue&, std::uint32_t dw0) override { connected_dw0_ = dw0; }
@@ -336,6 +340,7 @@ TEST_F(HostQueueTest, PairsStandNextToEachOther) {
   EXPECT_EQ(write.ended, 0);
   respond(second_half.sqe.cid);
   EXPECT_EQ(write.ended, 1);
+  close_queue();
 }
 
 TEST_F(HostQueueTest, ADeathIsToldApartByWhatTheControllerCanHaveSeen) {
@@ -411,6 +416,7 @@ TEST_F(HostQueueTest, ALateCommandIsReportedOnceAndNobodyElse) {
   hand_.advance_us(10'000'000);
   EXPECT_EQ(late_.size(), 2U);
   EXPECT_EQ(hand_.thread->nearest_deadline_ns(), TimerHeap::never_ns);
+  close_queue();
 }
 
 TEST_F(HostQueueTest, APolledQueueIsNotInTheEpollSet) {
@@ -436,10 +442,10 @@ TEST_F(HostQueueTest, APolledQueueIsNotInTheEpollSet) {
 // The rest of an H2CData is the user's memory: an answer that comes before it is out has to wait for it.
 TEST_F(HostQueueTest, AnEarlyAnswerWaitsForDataThatIsHalfSent) {
   connect(1 << 20);
-  Command write(DataDirection::host_to_controller, {std::size_t{16} << 20});
+  Command write(DataDirection::host_to_controller, {std::size_t{2} << 20});
   submit(write);
   const auto capsule = receive_pdu<CapsuleCmd>();
-  send_r2t(capsule.sqe.cid, 0, 16U << 20);
+  send_r2t(capsule.sqe.cid, 0, 2U << 20);
   respond(capsule.sqe.cid, nvme::Status(nvme::GenericStatus::internal_error).field());
   EXPECT_EQ(write.ended, 0);
   const auto pdu = receive_pdu<H2CData>();
