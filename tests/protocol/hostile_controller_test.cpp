@@ -63,9 +63,12 @@ TEST_F(HostileController, EveryStepOfTheConnectInEveryWrongWay) {
   const std::size_t fds = open_fds();
 
   std::size_t attempts = 0;
+  std::set<StepKind> half_done;
   for (const FakeController::Seen& seen : steps) {
     for (Deed deed : deeds_for(seen.kind)) {
       if (seen.step == "Asynchronous Event Request" && deed == Deed::silence) continue;  // is what it should do
+      // Takes its time each time, and differs from silence only in how the host reads: once per kind of step will do.
+      if (!soak && deed == Deed::half_pdu && !half_done.insert(seen.kind).second) continue;
       SCOPED_TRACE(seen.text() + ", " + std::string(deed_name(deed)));
       controller.forget();
       controller.misbehave(seen.step, seen.occurrence, deed);
@@ -330,14 +333,13 @@ TEST_F(HostileIo, AStormOfEventsHoldsUpNobody) {
   constexpr std::uint32_t namespace_changed = 0x00040002;
   const int events = soak ? 100'000 : 1'000;
   std::atomic<int> raised{0};
+  std::atomic<bool> over{false};
   std::thread storm([&] {
-    const auto deadline = Clock::now() + patience;
-    while (raised.load() < events && Clock::now() < deadline) {
-      if (controller_.raise_event(namespace_changed)) raised.fetch_add(1);
-    }
+    while (raised.load() < events && controller_.raise_event(namespace_changed)) raised.fetch_add(1);
+    over.store(true);
   });
   std::size_t ios = 0;
-  while (raised.load() < events / 2) {
+  while (raised.load() < events / 2 && !over.load()) {
     ASSERT_TRUE(read(host_.io, 0, 4096).ok());
     must("bdev_nvme_get_controllers", "{}");
     ++ios;
@@ -346,7 +348,7 @@ TEST_F(HostileIo, AStormOfEventsHoldsUpNobody) {
   storm.join();
   EXPECT_EQ(raised.load(), events);
   EXPECT_GT(ios, 0U);
-  EXPECT_TRUE(eventually([&] { return controller_.raise_event(namespace_changed); }));
+  EXPECT_TRUE(controller_.raise_event(namespace_changed));
   EXPECT_TRUE(eventually([&] { return must("bdev_get_bdevs", "{}")[0]["num_blocks"].asUInt64() == 8192; })) << "the last word counts";
 }
 

@@ -135,9 +135,12 @@ Deed FakeController::next_deed(const std::string& step, StepKind kind) {
   return found->second;
 }
 
-bool FakeController::raise_event(std::uint32_t dw0) {
-  const std::lock_guard lock(mutex_);
-  return std::ranges::any_of(running_, [dw0](const Running& running) { return !running.connection->over() && running.connection->raise_event(dw0); });
+bool FakeController::raise_event(std::uint32_t dw0, Milliseconds limit) {
+  std::unique_lock lock(mutex_);
+  return event_request_came_.wait_for(lock, limit, [&] {
+    return std::ranges::any_of(running_,
+                               [dw0](const Running& running) { return !running.connection->over() && running.connection->raise_event(dw0); });
+  });
 }
 
 unsigned FakeController::live_connections() const {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <list>
@@ -112,8 +113,8 @@ class FakeController {
   std::vector<Seen> seen() const;
   bool misbehaved() const { return misbehaved_.load(); }
 
-  // Completes one waiting Asynchronous Event Request with `dw0` on some live admin connection. False: none waits.
-  bool raise_event(std::uint32_t dw0);
+  // Completes an Asynchronous Event Request with `dw0` on some live admin connection, as soon as one waits. False: none did.
+  bool raise_event(std::uint32_t dw0, Milliseconds limit = patience);
   unsigned live_connections() const;
   // Ends all connections (FIN), and goes on listening.
   void drop_connections();
@@ -142,6 +143,7 @@ class FakeController {
     std::thread thread;
   };
   std::list<Running> running_;
+  std::condition_variable event_request_came_;
   bool stopping_ = false;
   std::thread acceptor_;
 };

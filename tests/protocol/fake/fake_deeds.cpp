@@ -29,8 +29,12 @@ bool FakeConnection::reset() {
 
 bool FakeConnection::answer_correctly(const FakeAnswer& answer) {
   if (answer.held) {
-    const std::lock_guard lock(events_mutex_);
-    waiting_events_.push_back(answer.cqe.cid);
+    {
+      const std::lock_guard lock(events_mutex_);
+      waiting_events_.push_back(answer.cqe.cid);
+    }
+    const std::lock_guard lock(controller_.mutex_);  // who is about to wait has looked before, or is woken
+    controller_.event_request_came_.notify_all();
     return true;
   }
   if (answer.wanted > 0) {
