@@ -6,6 +6,7 @@
 #include <random>
 #include <thread>
 
+#include "tests/protocol/fake/fake_controller.h"
 #include "tests/protocol/initiator_fixture.h"
 #include "transport/nvme/copy.h"
 
@@ -339,6 +340,27 @@ TEST_F(InitiatorChain, AnAttachToNowhereHoldsNobodyUp) {
   // The network here may also refuse at once, and then there is nothing to detach.
   if (detached) EXPECT_LT(Clock::now() - before, std::chrono::seconds(1));
   EXPECT_EQ(bdevs(), std::vector<std::string>{"Nvme0n1"});
+}
+
+// A write whose connection ends before it is answered is repeated at once, and a later write of its blocks waits until the first try can be carried
+// out no more: half a second where the controller had ended the connection and does not say how long it takes (CQT).
+TEST_F(InitiatorTest, AWriteBehindALostOneOfItsBlocksWaits) {
+  FakeController controller;
+  must("bdev_nvme_attach_controller",
+       path_to(controller.port(), controller.options().subnqn, R"({"ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 1})"));
+  Host host = connect_host(serve("Nvme0n1"));
+  ASSERT_TRUE(host.io.socket().is_open());
+  ASSERT_TRUE(write(host.io, 0, pattern(4096, 1)).ok());
+  controller.forget();
+  controller.misbehave("write", 1, Deed::reset);
+  const auto lost_after = Clock::now();
+  ASSERT_TRUE(write(host.io, 0, pattern(4096, 2)).ok());
+  ASSERT_TRUE(controller.misbehaved());
+  ASSERT_TRUE(write(host.io, 64, pattern(4096, 3)).ok());
+  EXPECT_EQ(read(host.io, 0, 4096).data, pattern(4096, 2)) << "the repeated write is there";
+  ASSERT_TRUE(write(host.io, 7, pattern(512, 4)).ok());
+  EXPECT_GE(Clock::now() - lost_after, Milliseconds(500));
+  EXPECT_EQ(read(host.io, 7, 512).data, pattern(512, 4));
 }
 
 }  // namespace
