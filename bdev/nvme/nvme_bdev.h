@@ -73,7 +73,9 @@ class NvmeBdev final : public Bdev, public Associated {
   void resized(const NamespaceData& data);
   // How often controllers that lead here were associated anew, told before any I/O goes there again: counts for who stands on this (Associated).
   void reassociated(std::uint64_t total) {
-    if (std::exchange(reassociations_, total) != total) count_association();
+    if (std::exchange(reassociations_, total) == total) return;
+    count_association();
+    tell_of_association();  // by message: the paths are published by then
   }
   // A write whose fate is unknown: every channel holds later ones of these blocks back when `done` runs, on the calling thread. Any lightweight
   // thread.

@@ -44,9 +44,12 @@ class Target:
     self.nqn = f"nqn.2026-11.io.catnap:member{number}"
     self.uuid = f"11111111-2222-4333-8444-00000000000{number}"
     self.port = free_port()
-    self.server = Catnapd(chosen.catnapd, name=f"raid-remote-member{number}", log_folder=chosen.logs)
+    self.server = Catnapd(chosen.catnapd, ["--wait-for-rpc"], name=f"raid-remote-member{number}", log_folder=chosen.logs)
 
   def configure(self):
+    # It serves the disk to others: what stands on it is none of its own affairs.
+    self.server.rpc.call("bdev_set_options", bdev_auto_examine=False)
+    self.server.rpc.call("framework_start_init")
     self.server.rpc.call("bdev_uring_create", name="disk", filename=str(self.path), block_size=BLOCK_SIZE, uuid=self.uuid)
     export(self.server, self.nqn, "disk", self.port)
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bdev/file/file_bdev.h"
+#include "bdev/raid/raid_arrays.h"
 #include "tests/unit/bdev/bench.h"
 #include "tests/unit/bdev/layers.h"
 
@@ -41,7 +42,12 @@ class Conformance : public testing::TestWithParam<Stack> {
     bench_.on_thread([&] { ASSERT_TRUE(Registry::instance().add(bottom_).has_value()); });
     bdev_ = bottom_;
     for (const Layer& layer : GetParam().layers) ASSERT_NO_FATAL_FAILURE(put_over(layer));
+    // Examination reads what stands on each.
+    bool examined = false;
+    bench_.on_thread([&examined] { Registry::instance().when_examined([&examined] { examined = true; }); });
+    bench_.until([&examined] { return examined; });
     bench_.on_thread([&] {
+      bdev_->reset_stats();
       auto channel = bdev_->get_channel();
       ASSERT_TRUE(channel.has_value());
       channel_ = std::move(*channel);
@@ -101,6 +107,12 @@ class Conformance : public testing::TestWithParam<Stack> {
     Bytes bytes(num_blocks * block_, std::byte{0xEE});
     EXPECT_EQ(run(Op::read, offset_blocks, num_blocks, {{bytes.data(), bytes.size()}}), Status::ok);
     return bytes;
+  }
+  static bool no_marks() {
+    return std::ranges::all_of(RaidArrays::instance().all(), [](const auto& array) {
+      const auto bitmap = array->level().bitmap_json(false);
+      return !bitmap || bitmap->find("\"marked_regions\":0,") != std::string::npos;
+    });
   }
   // What a module that keeps nothing gives back for it.
   Bytes expected(const Bytes& written) const { return GetParam().keeps_data() ? written : Bytes(written.size(), std::byte{0}); }

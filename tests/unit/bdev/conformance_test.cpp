@@ -319,6 +319,11 @@ TEST_P(Conformance, SleepsAfterWork) {
   ASSERT_EQ(run(Op::write_zeroes, 0, 64), Status::ok);
   ASSERT_EQ(run(Op::compare, 0, 1, {{read(0, 1).data(), block_}}), Status::ok);
   bench_.settle();
+  // Marks are cleared a while after the last write; then nothing is left to do.
+  if (GetParam().has("raid1")) {
+    bench_.leap_over_waits();
+    bench_.until([this] { return bench_.idle() && no_marks(); });
+  }
   EXPECT_TRUE(bench_.idle());
   const auto before = bench_.reactor.stats();
   EXPECT_EQ(bench_.reactor.turn(0), 0u);  // nor is any fd ready

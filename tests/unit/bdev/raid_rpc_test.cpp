@@ -58,7 +58,7 @@ TEST_F(RaidRpcTest, CreateShowDelete) {
   EXPECT_TRUE(answers[4]->empty());
   EXPECT_EQ((*answers[5])[0]["product_name"], "Raid Volume");
   EXPECT_EQ((*answers[5])[0]["driver_specific"]["raid"], array);
-  EXPECT_EQ((*answers[5])[0]["num_blocks"], 128);
+  EXPECT_EQ((*answers[5])[0]["num_blocks"].asUInt64(), 128u);
   EXPECT_EQ(answers[6].error().code, -EEXIST);
   EXPECT_TRUE(answers[7].has_value());
   EXPECT_TRUE(answers[8]->empty());
