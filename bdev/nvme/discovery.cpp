@@ -288,7 +288,7 @@ std::vector<TransportId> DiscoveryService::wanted() const {
 }
 
 std::string DiscoveryService::name_for(const std::string& subnqn) {
-  const std::string known = DiscoveryServices::instance() != nullptr ? DiscoveryServices::instance()->name_of(subnqn) : std::string();
+  std::string known = DiscoveryServices::instance() != nullptr ? DiscoveryServices::instance()->name_of(subnqn) : std::string();
   if (!known.empty()) return known;
   for (const Entry& entry : entries_) {
     if (entry.id.subnqn == subnqn) return entry.name;
