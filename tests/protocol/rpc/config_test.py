@@ -132,6 +132,7 @@ def without(value, names):
 
 
 def whole_state(call):
+    call("bdev_get_bdevs", {"name": "Disc0n1", "timeout": 60000})  # discovery goes on beside the start
     state = {name: call(name) for name in LISTINGS}
     # Controller ids are new with each connection.
     state["bdevs"] = sorted(without(call("bdev_get_bdevs"), ("cntlid",)), key=lambda bdev: bdev["name"])
