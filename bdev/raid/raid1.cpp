@@ -194,7 +194,7 @@ Task<Result<void>> Raid1Level::read_superblocks() {
     const auto port = std::make_shared<ChannelPort>();
     port->open(std::move(*channel));
     std::optional<FoundSuperblock> newest = co_await read_area(port, member->bdev().block_size());
-    if (!newest || newest->superblock.array_uuid != uuid_from_text(array().uuid())) continue;
+    if (!newest || newest->other_is_blank || newest->superblock.array_uuid != uuid_from_text(array().uuid())) continue;
     copies_[member->slot] = newest->copy;
     found_[member->slot].superblock = std::move(newest->superblock);
   }
@@ -284,6 +284,7 @@ Task<Result<void>> Raid1Level::start(bool) {
   options.record = record();
   options.block_size = info.block_size;
   options.num_blocks = info.num_blocks;
+  options.capacity_blocks = capacity_blocks();
   options.data_offset_blocks = layout_.data_offset_blocks;
   options.region_blocks = layout_.region_blocks;
   options.blocks_per_unit = std::max<std::uint32_t>(overlap_unit_bytes / info.block_size, 1);
@@ -382,9 +383,32 @@ Task<Result<void>> Raid1Level::remove_member(std::uint32_t slot) {
   co_return outcome;
 }
 
+// By the room that its bitmap has; without one, as much as with one.
+std::uint64_t Raid1Level::capacity_blocks() const {
+  if (layout_.bitmap_blocks == 0) return 2 * num_blocks_;
+  return layout_.bitmap_blocks * BitmapPages::regions_per_page(block_size_) * layout_.region_blocks;
+}
+
 Task<Result<std::uint64_t>> Raid1Level::grow() {
-  co_return fail(ENOTSUP,
-                 fmt::format("Operation not supported: raid bdev '{}' is raid1, which keeps the size that it was created with", array().name()));
+  std::uint64_t least = ~std::uint64_t{0};
+  for (const auto& member : array().members()) {
+    if (!member->present() || member->state == MemberState::failed) {
+      co_return fail(EBUSY, fmt::format("Device or resource busy: raid bdev '{}' grows when all its members are there; slot {} is {}", array().name(),
+                                        member->slot, member_state_name(member->state)));
+    }
+    least = std::min(least, member->bdev().num_blocks());
+  }
+  const std::uint64_t blocks = least - std::min(least, layout_.data_offset_blocks);
+  if (blocks <= num_blocks_) co_return num_blocks_;
+  const Promise<Result<void>> grown;
+  const raid1::Core::Done when_grown = [grown](Result<void> outcome) { grown.set(std::move(outcome)); };
+  core_->grow(blocks, when_grown);
+  Result<void> outcome = co_await grown;
+  if (!outcome)
+    co_return fail(outcome.error().err, fmt::format("No space left on device: raid bdev '{}': {}", array().name(), outcome.error().message));
+  num_blocks_ = blocks;
+  for (const auto& member : array().members()) member->data_blocks = blocks;
+  co_return num_blocks_;
 }
 
 Task<void> Raid1Level::bitmap_lost() {

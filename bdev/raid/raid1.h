@@ -74,6 +74,7 @@ class Raid1Level final : public RaidLevel, public raid1::CoreListener {
     std::uint64_t data_offset_blocks = 0;
   };
   Layout lay_out(std::uint64_t member_blocks, std::uint32_t block_size) const;
+  std::uint64_t capacity_blocks() const;
   Superblock identity(const BdevInfo& info) const;
   Result<void> check_members(BdevInfo& info) const;
   Result<raid1::ChannelPort*> open_port(std::uint32_t slot);

@@ -16,7 +16,8 @@ Core::Core(std::shared_ptr<Executor> executor, CoreOptions options, std::size_t 
     : executor_(std::move(executor)),
       options_(std::move(options)),
       listener_(listener),
-      maps_(std::make_unique<RegionMaps>(options_.num_blocks, options_.region_blocks, options_.blocks_per_unit)),
+      maps_(std::make_unique<RegionMaps>(options_.num_blocks, std::max(options_.capacity_blocks, options_.num_blocks), options_.region_blocks,
+                                         options_.blocks_per_unit)),
       runner_(options_.block_size),
       slots_(slots) {}
 
@@ -145,34 +146,45 @@ void Core::next_change() {
       if (next.done) next.done();
       continue;
     }
-    make_durable([this, done = std::move(next.done)] {
-      if (done) done();
-      next_change();
-    });
+    make_durable(
+        [done = std::move(next.done)] {
+          if (done) done();
+        },
+        [this] { next_change(); });
     return;
   }
   changing_ = false;
   sync_->look();
   marks_->watch();
+  if (online_) take_back_all();
 }
 
 // Lanes stop using who is left out, then it is recorded, then what waits for that is answered.
-void Core::make_durable(std::function<void()> done) {
+void Core::make_durable(std::function<void()> done, std::function<void()> next) {
   if (!options_.steps.durable_drop) {
-    publish([this, done = std::move(done)] {
+    publish([this, done = std::move(done), next = std::move(next)] {
       done();
-      write_superblocks([] {});
+      write_superblocks([this, next] {
+        publish({});
+        next();
+      });
     });
     return;
   }
   acks_held_ = true;
-  publish([this, done = std::move(done)] {
-    write_superblocks([this, done] {
+  publish([this, done = std::move(done), next = std::move(next)] {
+    write_superblocks([this, done, next] {
       acks_held_ = false;
       publish({});
       done();
+      next();
     });
   });
+}
+
+bool Core::same_association(std::uint32_t slot) const {
+  const CoreSlot& member = slots_[slot];
+  return member.port == nullptr || member.port->association() == member.association || !options_.steps.check_association;
 }
 
 void Core::write_superblocks(std::function<void()> done) {
@@ -224,8 +236,16 @@ void Core::write_superblock(std::uint32_t slot, std::function<void(bool)> done) 
   superblock_.this_slot = outside ? 0 : slot;
   const auto bytes = encode_superblock(superblock_);
   runner_.write_copy(port, copy * (superblock_copy_bytes / options_.block_size), bytes, retries_for(slot),
-                     [&newest, copy, done = std::move(done)](Status status) {
+                     [this, &newest, copy, slot, outside, done = std::move(done)](Status status) {
                        if (status == Status::ok) newest = copy;
+                       // Written on another association: what it stands on now may be an empty disk. The last one has nobody to judge it by.
+                       if (status == Status::ok && !outside && !same_association(slot)) {
+                         if (can_do_without(slot)) {
+                           take_back_later_.push_back(slot);
+                           return done(false);
+                         }
+                         slots_[slot].association = slots_[slot].port->association();
+                       }
                        done(status == Status::ok);
                      });
 }
@@ -343,8 +363,7 @@ void Core::flush_members(std::function<void(bool)> done) {
     if (!slots_[i].active() || slots_[i].port == nullptr) continue;
     ++flushing->pending;
     runner_.flush(*slots_[i].port, [this, i, flushing, one_less](Status status) {
-      const bool same = slots_[i].port == nullptr || slots_[i].port->association() == slots_[i].association || !options_.steps.check_association;
-      if (status == Status::ok && same) return one_less();
+      if (status == Status::ok && same_association(i)) return one_less();
       if (status != Status::ok || in_sync_count() == 1) flushing->good = false;
       FailureReport report;
       report.slot = i;

@@ -36,6 +36,7 @@ struct CoreOptions {
   Record record = Record::memory;
   std::uint32_t block_size = 512;
   std::uint64_t num_blocks = 0;
+  std::uint64_t capacity_blocks = 0;  // what it may grow to, by the room for its bitmap; 0: num_blocks
   std::uint64_t data_offset_blocks = 0;
   std::uint64_t region_blocks = 0;    // power of two
   std::uint32_t blocks_per_unit = 1;  // of overlaps
@@ -113,6 +114,8 @@ class Core final : public std::enable_shared_from_this<Core> {
   void take_back(std::uint32_t slot, Done done);
   // How often a write of metadata to it is tried again: see MetaRunner.
   std::uint32_t retries_for(std::uint32_t slot) const { return slot < slots_.size() && can_do_without(slot) ? 0 : MetaRunner::retries_for_the_last; }
+  // Members have more blocks now. What is new counts as different and is copied. Errors: ENOSPC, naming the capacity.
+  void grow(std::uint64_t num_blocks, Done done);
   bool can_do_without(std::uint32_t slot) const { return slots_[slot].state != SlotState::in_sync || in_sync_count() > 1; }
 
   // --- for lanes; any thread ---
@@ -153,6 +156,8 @@ class Core final : public std::enable_shared_from_this<Core> {
   // Leaves the member out for what it did, or, as the last one, keeps it; one that only was away is taken back then.
   void handle_failure(const FailureReport& report, std::function<void()> dealt);
   bool online() const { return online_; }
+  // It has the association that we know: what it answered counts.
+  bool same_association(std::uint32_t slot) const;
   // Flushes every active member; those that fail, or have a new association, are left out first. False: the last one failed.
   void flush_members(std::function<void(bool)> done);
   // All rebuilding members hold all data now, durably.
@@ -173,7 +178,7 @@ class Core final : public std::enable_shared_from_this<Core> {
   };
   void change(std::function<bool()> apply, std::function<void()> done);
   void next_change();
-  void make_durable(std::function<void()> done);
+  void make_durable(std::function<void()> done, std::function<void()> next);
   void write_superblocks(std::function<void()> done);
   void write_phase(bool first, std::function<void()> done);
   void write_superblock(std::uint32_t slot, std::function<void(bool)> done);
@@ -182,16 +187,17 @@ class Core final : public std::enable_shared_from_this<Core> {
   void set_state(std::uint32_t slot, SlotState state, const std::string& reason);
   bool apply_leave_out(std::uint32_t slot, SlotState state, const std::string& reason);
   void last_failed(const FailureReport& report);
-  void wipe_superblocks(Port& port, std::function<void(bool)> done);
+  void write_both_copies(Port& port, std::vector<std::byte> bytes, std::function<void(bool)> done);
   void wipe_all_then(std::function<void()> done);
   void loaded(bool must_write, Done done);
   void stop_quietly(std::function<void()> done);
   void when_idle(std::function<void()> done);
   void go_online(const Done& done);
   void take_back_all();
+  void join(std::uint32_t slot, std::function<void()> done);
 
   const std::shared_ptr<Executor> executor_;
-  const CoreOptions options_;
+  CoreOptions options_;  // but for num_blocks as they were given
   CoreListener& listener_;
   std::unique_ptr<RegionMaps> maps_;
   MetaRunner runner_;
@@ -210,7 +216,7 @@ class Core final : public std::enable_shared_from_this<Core> {
   bool changing_ = false;
   std::deque<Change> changes_;
   std::vector<std::uint32_t> failed_to_record_;
-  std::vector<std::uint32_t> take_back_at_start_;
+  std::vector<std::uint32_t> take_back_later_;  // when no change is under way
   std::atomic<std::uint64_t> repaired_reads_{0};
 
   mutable std::mutex mutex_;  // the two below: lanes come and go on their threads

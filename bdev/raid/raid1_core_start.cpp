@@ -42,6 +42,8 @@ void Core::create(Superblock identity, bool clean, Done done) {
   // superblock finds the bitmap that belongs to it.
   const auto go_on = [this, clean, done = std::move(done)] {
     if (!clean) suspect(0, maps_->regions - 1);
+    // Twice, so that both copies are there.
+    change([] { return true; }, {});
     loaded(true, done);
   };
   wipe_all_then([this, clean, go_on] {
@@ -50,12 +52,21 @@ void Core::create(Superblock identity, bool clean, Done done) {
   });
 }
 
-void Core::wipe_superblocks(Port& port, std::function<void(bool)> done) {
-  const std::vector<std::byte> zeroes(options_.block_size);
-  runner_.write_copy(port, 0, zeroes, 0, [this, &port, zeroes, done = std::move(done)](Status first) {
+void Core::write_both_copies(Port& port, std::vector<std::byte> bytes, std::function<void(bool)> done) {
+  runner_.write_copy(port, 0, bytes, 0, [this, &port, bytes, done = std::move(done)](Status first) {
     if (first != Status::ok) return done(false);
-    runner_.write_copy(port, superblock_copy_bytes / options_.block_size, zeroes, 0, [done](Status second) { done(second == Status::ok); });
+    runner_.write_copy(port, superblock_copy_bytes / options_.block_size, bytes, 0, [done](Status second) { done(second == Status::ok); });
   });
+}
+
+// Both copies on a new member, before it is recorded anywhere: they claim nothing.
+void Core::join(std::uint32_t slot, std::function<void()> done) {
+  slots_[slot].superblock_copy = 0;
+  superblock_.slots[slot].member_uuid = slots_[slot].uuid;
+  superblock_.slots[slot].state = SlotState::blank;
+  superblock_.this_slot = slot;
+  // Who cannot be written here cannot be written later either, which is dealt with there.
+  write_both_copies(*slots_[slot].port, encode_superblock(superblock_), [done = std::move(done)](bool) { done(); });
 }
 
 void Core::wipe_all_then(std::function<void()> done) {
@@ -64,14 +75,15 @@ void Core::wipe_all_then(std::function<void()> done) {
   const auto one_less = [pending, done = std::move(done)](bool) {
     if (--*pending == 0) done();
   };
+  const std::vector<std::byte> zeroes(options_.block_size);
   if (options_.record == Record::external) {
     ++*pending;
-    wipe_superblocks(*external_, one_less);
+    write_both_copies(*external_, zeroes, one_less);
   }
   for (const CoreSlot& slot : slots_) {
     if (options_.record != Record::members || slot.port == nullptr) continue;
     ++*pending;
-    wipe_superblocks(*slot.port, one_less);
+    write_both_copies(*slot.port, zeroes, one_less);
   }
   one_less(true);
 }
@@ -91,7 +103,7 @@ void Core::load(StartPlan plan, std::vector<std::uint32_t> copies, Done done) {
     const bool was_active = recorded.state == SlotState::in_sync || recorded.state == SlotState::rebuilding;
     if (!slot.active() && was_active) slot.left_events = superblock_.events + 1;
     const bool usable = slot.port != nullptr && std::ranges::find(plan.diverged, i) == plan.diverged.end();
-    if (!slot.active() && usable) take_back_at_start_.push_back(i);
+    if (!slot.active() && usable) take_back_later_.push_back(i);
     if (slot.port != nullptr || slot.state != SlotState::empty) listener_.slot_changed(i, slot.state, "");
   }
   if (options_.record == Record::external) external_copy_ = copies.back();
@@ -132,7 +144,7 @@ void Core::go_online(const Done& done) {
 }
 
 void Core::take_back_all() {
-  for (const std::uint32_t slot : std::exchange(take_back_at_start_, {})) take_back(slot, {});
+  for (const std::uint32_t slot : std::exchange(take_back_later_, {})) take_back(slot, {});
 }
 
 void Core::stop(std::function<void()> done) {
@@ -185,7 +197,7 @@ void Core::take_back(std::uint32_t slot, Done done) {
   if (options_.record != Record::members) return bring_in(slot, member.state != SlotState::failed, false, std::move(done));
   read_superblock(*member.port, [this, slot, done = std::move(done)](Result<FoundSuperblock> found) {
     std::optional<Superblock> superblock;
-    if (found) superblock = found->superblock;
+    if (found && !found->other_is_blank) superblock = found->superblock;
     const Returning returning = judge_return(superblock_, slot, superblock);
     if (found) slots_[slot].superblock_copy = found->copy;
     const auto refuse = [&](const char* why) {
@@ -243,8 +255,28 @@ void Core::bring_in(std::uint32_t slot, bool full, bool joins, Done done) {
     marked();
   };
   if (!joins || options_.record != Record::members) return prepared();
-  member.superblock_copy = 1;
-  wipe_superblocks(*member.port, [prepared](bool) { prepared(); });
+  join(slot, prepared);
+}
+
+void Core::grow(std::uint64_t num_blocks, Done done) {
+  const std::uint64_t capacity = maps_->capacity * maps_->region_blocks;
+  if (num_blocks > capacity) return done(fail(ENOSPC, fmt::format("its bitmap has room for {} blocks, not {}", capacity, num_blocks)));
+  if (num_blocks <= options_.num_blocks) return done({});
+  const std::uint64_t first = maps_->region_of(options_.num_blocks - 1);
+  maps_->regions = maps_->region_of(num_blocks - 1) + 1;
+  // Marked before the superblocks name the new size, as when an array is created.
+  marks_->mark_range(first, maps_->regions - 1, [this, num_blocks, first, done = std::move(done)] {
+    change(
+        [this, num_blocks] {
+          options_.num_blocks = superblock_.num_blocks = num_blocks;
+          return true;
+        },
+        [this, first, done] {
+          if (frozen_) return done(fail(EIO, "its new size cannot be recorded"));
+          suspect(first, maps_->regions - 1);
+          done({});
+        });
+  });
 }
 
 }  // namespace catnap::bdev::raid1

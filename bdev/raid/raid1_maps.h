@@ -195,24 +195,27 @@ class OverlapTable {
 // the mark; who clears takes the mark away and then looks whether blocks are taken. All four are sequentially consistent, so at least one of the two
 // sees the other: the write asks for the mark anew, or the mark stays.
 struct RegionMaps {
-  RegionMaps(std::uint64_t num_blocks, std::uint64_t region_blocks_wanted, std::uint32_t blocks_per_unit)
+  // `capacity_blocks`: what the array may grow to.
+  RegionMaps(std::uint64_t num_blocks, std::uint64_t capacity_blocks, std::uint64_t region_blocks_wanted, std::uint32_t blocks_per_unit)
       : region_blocks(region_blocks_wanted),
         shift(static_cast<std::uint32_t>(std::countr_zero(region_blocks_wanted))),
+        capacity((capacity_blocks + region_blocks_wanted - 1) / region_blocks_wanted),
         regions((num_blocks + region_blocks_wanted - 1) / region_blocks_wanted),
-        marked(regions),
-        touched(regions),
-        suspect(regions),
-        overlaps(num_blocks, blocks_per_unit) {
+        marked(capacity),
+        touched(capacity),
+        suspect(capacity),
+        overlaps(capacity_blocks, blocks_per_unit) {
     CATNAP_CHECK(std::has_single_bit(region_blocks_wanted));
   }
   std::uint64_t region_of(std::uint64_t block) const { return block >> shift; }
 
   const std::uint64_t region_blocks;  // power of two
   const std::uint32_t shift;
-  const std::uint64_t regions;
-  AtomicBits marked;   // set and cleared by the core; where marks live in memory only, set by lanes
-  AtomicBits touched;  // set by lanes, cleared by the core: written since it last looked (it clears marks of quiet regions only)
-  AtomicBits suspect;  // set and cleared by the core: in-sync members may differ there since an unclean stop
+  const std::uint64_t capacity;  // in regions
+  std::uint64_t regions;         // of the array as it is; the core's thread only
+  AtomicBits marked;             // set and cleared by the core; where marks live in memory only, set by lanes
+  AtomicBits touched;            // set by lanes, cleared by the core: written since it last looked (it clears marks of quiet regions only)
+  AtomicBits suspect;            // set and cleared by the core: in-sync members may differ there since an unclean stop
   std::atomic<bool> any_suspect{false};
   OverlapTable overlaps;
 };

@@ -26,12 +26,12 @@ std::uint64_t tag_of(const Superblock& superblock) {
 Marks::Marks(Core& core)
     : core_(core),
       maps_(core.maps()),
-      wanted_(maps_.regions),
-      committing_(maps_.regions),
-      candidates_(maps_.regions),
-      clearing_(maps_.regions),
+      wanted_(maps_.capacity),
+      committing_(maps_.capacity),
+      candidates_(maps_.capacity),
+      clearing_(maps_.capacity),
       alarm_(core.executor().make_alarm([this] { look_for_quiet(); })) {
-  if (!in_memory()) pages_ = std::make_unique<BitmapPages>(maps_.regions, core.options().block_size, tag_of(core.superblock()));
+  if (!in_memory()) pages_ = std::make_unique<BitmapPages>(maps_.capacity, core.options().block_size, tag_of(core.superblock()));
 }
 
 Marks::~Marks() = default;
@@ -77,12 +77,14 @@ void Marks::ask(std::shared_ptr<Lane> lane, const std::vector<std::uint64_t>& re
   if (!busy_) cycle();
 }
 
-void Marks::mark_all(std::function<void()> done) {
+void Marks::mark_all(std::function<void()> done) { mark_range(0, maps_.regions - 1, std::move(done)); }
+
+void Marks::mark_range(std::uint64_t first_region, std::uint64_t last_region, std::function<void()> done) {
   if (pages_ == nullptr) {
-    for (std::uint64_t region = 0; region < maps_.regions; ++region) maps_.marked.set(region);
+    for (std::uint64_t region = first_region; region <= last_region; ++region) maps_.marked.set(region);
     return done();
   }
-  for (std::uint64_t region = 0; region < maps_.regions; ++region) {
+  for (std::uint64_t region = first_region; region <= last_region; ++region) {
     candidates_.clear(region);
     clearing_.clear(region);
     if (!committing_.test(region)) wanted_.set(region);
@@ -182,6 +184,7 @@ void Marks::write_cycle(std::set<std::uint64_t> pages, bool durable) {
     ++pending_;
     core_.runner().write(*port_of(slot), pieces, durable && core_.options().steps.flush_marks, core_.retries_for(slot), [this, slot](Status status) {
       if (status != Status::ok) failed_.push_back(slot);
+      if (status == Status::ok && slot < core_.slots().size() && !core_.same_association(slot)) stale_.push_back(slot);
       if (--pending_ == 0) cycle_written();
     });
   }
@@ -190,13 +193,17 @@ void Marks::write_cycle(std::set<std::uint64_t> pages, bool durable) {
 
 // A member that does not have the marks is left out before anybody relies on them.
 void Marks::cycle_written() {
-  if (failed_.empty()) return cycle_over();
-  pending_ = failed_.size();
-  for (const std::uint32_t slot : std::exchange(failed_, {})) {
-    core_.record_failed(slot, [this] {
-      if (--pending_ == 0) cycle_over();
-    });
+  if (failed_.empty() && stale_.empty()) return cycle_over();
+  pending_ = failed_.size() + stale_.size();
+  const auto one_less = [this] {
+    if (--pending_ == 0) cycle_over();
+  };
+  for (const std::uint32_t slot : std::exchange(stale_, {})) {
+    FailureReport report;
+    report.slot = slot;
+    core_.handle_failure(report, one_less);
   }
+  for (const std::uint32_t slot : std::exchange(failed_, {})) core_.record_failed(slot, one_less);
 }
 
 void Marks::cycle_over() {

@@ -31,6 +31,7 @@ class Marks {
   void made_in_memory() { watch(); }
   // Every region, durably, before `done`.
   void mark_all(std::function<void()> done);
+  void mark_range(std::uint64_t first_region, std::uint64_t last_region, std::function<void()> done);
   // One region; its blocks are held by who asks, so that nobody clears it before it is used.
   void mark_then(std::uint64_t region, std::function<void()> done);
   // All pages to one slot's bitmap, after which its commits count; false: it cannot be written.
@@ -90,6 +91,7 @@ class Marks {
   std::vector<std::function<void()>> after_this_;
   std::vector<Copy> copies_;
   std::vector<std::uint32_t> failed_;  // slots whose pages could not be written
+  std::vector<std::uint32_t> stale_;   // or were written on another association
   std::size_t pending_ = 0;
   bool busy_ = false;
   bool flushing_ = false;

@@ -41,9 +41,9 @@ struct Sync::Copy {
 Sync::Sync(Core& core)
     : core_(core),
       maps_(core.maps()),
-      todo_(maps_.regions),
-      copied_(maps_.regions),
-      started_(maps_.regions),
+      todo_(maps_.capacity),
+      copied_(maps_.capacity),
+      started_(maps_.capacity),
       alarm_(core.executor().make_alarm([this] { start_copies(); })) {}
 
 Sync::~Sync() {

@@ -194,9 +194,11 @@ Result<Superblock> decode_superblock(std::span<const std::byte> copy) {
 Result<FoundSuperblock> newest_superblock(std::span<const std::byte> area) {
   std::optional<FoundSuperblock> newest;
   std::optional<Error> error;
+  bool blank = false;
   for (std::uint32_t copy = 0; copy < 2 && (copy + 1) * std::size_t{superblock_copy_bytes} <= area.size(); ++copy) {
     auto read = decode_superblock(area.subspan(copy * std::size_t{superblock_copy_bytes}, superblock_copy_bytes));
     if (!read) {
+      blank |= read.error().err == ENOENT;
       if (!error || error->err == ENOENT) error = read.error();
       continue;
     }
@@ -205,6 +207,7 @@ Result<FoundSuperblock> newest_superblock(std::span<const std::byte> area) {
     newest->superblock = std::move(*read);
     newest->copy = copy;
   }
+  if (newest) newest->other_is_blank = blank;
   if (newest) return std::move(*newest);
   if (!error) error.emplace(ENOENT, "no superblock");
   return std::unexpected(*error);

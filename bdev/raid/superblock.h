@@ -84,6 +84,9 @@ struct FoundSuperblock {
   FoundSuperblock() = default;
   Superblock superblock;
   std::uint32_t copy = 0;  // 0 or 1: where it stands
+  // Nothing ever stood in the place of the other copy. raid1 always writes both when a member joins, so on a raid1 this is a disk that was replaced
+  // under our hands, and got one superblock before we knew.
+  bool other_is_blank = false;
 };
 // The newer one of both copies; `area`: the first superblock_area_bytes. Errors: those of copy 0 when neither is good (ENOENT only if both say so).
 Result<FoundSuperblock> newest_superblock(std::span<const std::byte> area);

@@ -107,7 +107,9 @@ Result<bdev::FoundSuperblock> superblock_of(const SimDisk& disk) {
     const SimDisk::Block data = disk.view(block);
     area.insert(area.end(), data.begin(), data.end());
   }
-  return bdev::newest_superblock(area);
+  auto newest = bdev::newest_superblock(area);
+  if (newest && newest->other_is_blank) return catnap::fail(ENOENT, "a disk that was replaced");
+  return newest;
 }
 
 }  // namespace

@@ -133,6 +133,37 @@ TEST_F(Raid1Test, ANewMemberIsCopiedWholeAndTheLastOneStays) {
   EXPECT_EQ(value_of(2047), 32);
 }
 
+TEST_F(Raid1Test, ItGrowsWhenAllItsMembersHaveGrown) {
+  TestFile f1(4 << 20), f2(4 << 20);
+  add_file("F1", f1);
+  add_file("F2", f2);
+  ASSERT_TRUE(create_array(mirror({"F1", "F2"}, true)).has_value());
+  const std::uint64_t before = array("R")->bdev()->num_blocks();
+  const auto resize = [this](const std::string& name, const TestFile& of) {
+    of.resize(8 << 20);
+    bench_.on_thread([&] { static_cast<FileBdev&>(*Registry::instance().find(name)).take_size((8 << 20) / 512); });
+    bench_.settle();
+  };
+  resize("F1", f1);
+  EXPECT_TRUE(wait_for([] { return array("R")->grow(); }).has_value());
+  EXPECT_EQ(array("R")->bdev()->num_blocks(), before);
+  resize("F2", f2);
+  EXPECT_TRUE(wait_for([] { return array("R")->grow(); }).has_value());
+  EXPECT_EQ(array("R")->bdev()->num_blocks(), before + (4 << 20) / 512);
+  until_whole();
+  open_top("R");
+  EXPECT_EQ(run(Op::write, before + 100, 8, 5), Status::ok);
+  close_top();
+  // The superblocks say so too.
+  ASSERT_TRUE(remove_array("R").has_value());
+  bench_.on_thread([] { ASSERT_TRUE(Registry::instance().examine("F1").has_value()); });
+  bench_.on_thread([] { ASSERT_TRUE(Registry::instance().examine("F2").has_value()); });
+  until_state("R", RaidState::online);
+  EXPECT_EQ(array("R")->bdev()->num_blocks(), before + (4 << 20) / 512);
+  open_top("R");
+  EXPECT_EQ(value_of(before + 101), 5);
+}
+
 TEST_F(Raid1Test, ABlockThatOneMemberCannotReadComesFromTheOtherAndIsRewritten) {
   add_disk("A", 1024);
   add_disk("B", 1024);
