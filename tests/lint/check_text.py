@@ -11,7 +11,7 @@ from lintlib import Finding, Sample, is_python, is_shell, line_of, run
 ALLOWED_HOSTS = {
     "localhost", "127.0.0.1", "0.0.0.0", "[::1]",
     "nvmexpress.org", "www.nvmexpress.org", "spdk.io", "www.apache.org", "www.kernel.org", "docs.kernel.org",
-    "www.rfc-editor.org", "datatracker.ietf.org", "www.jsonrpc.org", "www.debian.org",
+    "www.rfc-editor.org", "datatracker.ietf.org", "www.jsonrpc.org", "www.debian.org", "www.w3.org",
 }
 # Written in halves, so that this file passes its own check.
 NOTES_TO_SELF = ["TO" "DO", "FIX" "ME", "XX" "X", "HA" "CK"]
