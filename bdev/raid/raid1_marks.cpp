@@ -56,9 +56,12 @@ std::uint64_t Marks::count() const {
 // --- marking ---
 
 void Marks::ask(std::shared_ptr<Lane> lane, const std::vector<std::uint64_t>& regions) {
-  bool this_commit = true;
+  bool this_commit = false, next_commit = false;
   for (const std::uint64_t region : regions) {
-    if (committing_.test(region)) continue;
+    if (committing_.test(region)) {
+      this_commit = true;
+      continue;
+    }
     if (clearing_.test(region) || (pages_->test(region) && !wanted_.test(region))) {
       // It still stands on all members: it was about to be cleared, or another lane was faster.
       candidates_.clear(region);
@@ -67,13 +70,13 @@ void Marks::ask(std::shared_ptr<Lane> lane, const std::vector<std::uint64_t>& re
       continue;
     }
     wanted_.set(region);
-    this_commit = false;
+    next_commit = true;
   }
-  if (this_commit && !busy_) {
+  if (!this_commit && !next_commit) {
     lane->executor().post([lane] { lane->marks_changed(); });
     return;
   }
-  add(this_commit ? asking_now_ : asking_, std::move(lane));
+  add(next_commit ? asking_ : asking_now_, std::move(lane));
   if (!busy_) cycle();
 }
 
@@ -287,6 +290,8 @@ bool Marks::may_clear() const {
 // A deadline exists only while there are marks that could be cleared.
 void Marks::watch() {
   if (alarm_->armed() || flushing_ || !may_clear()) return;
+  // While copies run there will be something to clear, and which regions are copied is not worth a look at all of them each time.
+  if (core_.sync().running() && maps_.marked.next(0) < maps_.regions) return alarm_->arm_in_us(core_.options().clear_after_us);
   for (std::uint64_t region = maps_.marked.next(0); region < maps_.regions; region = maps_.marked.next(region + 1)) {
     if (core_.sync().pending(region)) continue;
     alarm_->arm_in_us(core_.options().clear_after_us);

@@ -13,9 +13,6 @@
 namespace catnap::sim {
 namespace {
 
-constexpr std::uint64_t runs_in_ci = 150;
-constexpr std::uint64_t runs_in_soak = 60'000;
-
 bool soak() { return std::getenv("CATNAP_SOAK") != nullptr; }
 
 struct Totals {
@@ -40,21 +37,32 @@ class Raid1Sim : public testing::Test {
   void SetUp() override { log_set_level(LogLevel::disabled), log_set_print_level(LogLevel::disabled); }
 };
 
-TEST_F(Raid1Sim, LongRunsWithCrashesAnywhereAndMembersThatFailAndReturn) {
-  Totals totals;
-  const char* chosen = std::getenv("CATNAP_SIM_SEED");
-  const std::uint64_t first = chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : 1;
-  const std::uint64_t last = chosen != nullptr ? first : soak() ? runs_in_soak : runs_in_ci;
-  for (std::uint64_t seed = first; seed <= last; ++seed) {
-    Raid1Options options;
-    options.seed = seed;
-    const Raid1Outcome outcome = Raid1World(options).run();
-    totals.add(outcome);
-    if (chosen != nullptr) fmt::print("{}", outcome.log);
-    ASSERT_EQ(outcome.failure, "") << "CATNAP_SIM_SEED=" << seed << " replays it; the last events:\n" << outcome.log;
+class LongRuns : public Raid1Sim {
+ protected:
+  static void run(const char* what, bdev::raid1::Record record, std::uint64_t in_ci, std::uint64_t in_soak) {
+    Totals totals;
+    const char* chosen = std::getenv("CATNAP_SIM_SEED");
+    const std::uint64_t first = chosen != nullptr ? std::strtoull(chosen, nullptr, 10) : 1;
+    const std::uint64_t last = chosen != nullptr ? first : soak() ? in_soak : in_ci;
+    for (std::uint64_t seed = first; seed <= last; ++seed) {
+      Raid1Options options;
+      options.seed = seed;
+      options.record = record;
+      if (record == bdev::raid1::Record::memory) options.lives = 1;  // it knows nothing of earlier ones
+      const Raid1Outcome outcome = Raid1World(options).run();
+      totals.add(outcome);
+      if (chosen != nullptr) fmt::print("{}", outcome.log);
+      ASSERT_EQ(outcome.failure, "") << "CATNAP_SIM_SEED=" << seed << " replays it; the last events:\n" << outcome.log;
+    }
+    totals.print(what);
   }
-  totals.print("long runs");
-}
+};
+
+TEST_F(LongRuns, CrashesAnywhereAndMembersThatFailAndReturn) { run("long runs", bdev::raid1::Record::members, 150, 60'000); }
+
+TEST_F(LongRuns, WithTheBitmapOnAnotherDevice) { run("external bitmap", bdev::raid1::Record::external, 60, 20'000); }
+
+TEST_F(LongRuns, MarksInMemoryServeMembersThatComeAndGo) { run("marks in memory", bdev::raid1::Record::memory, 60, 20'000); }
 
 TEST_F(Raid1Sim, ShortRunsWithACrashAtEveryDeviceOperation) {
   Totals totals;
@@ -74,20 +82,6 @@ TEST_F(Raid1Sim, ShortRunsWithACrashAtEveryDeviceOperation) {
     }
   }
   totals.print("short runs");
-}
-
-TEST_F(Raid1Sim, MarksInMemoryServeMembersThatComeAndGo) {
-  Totals totals;
-  for (std::uint64_t seed = 1; seed <= (soak() ? 20'000 : 150); ++seed) {
-    Raid1Options options;
-    options.seed = seed;
-    options.lives = 1;
-    options.record = bdev::raid1::Record::memory;
-    const Raid1Outcome outcome = Raid1World(options).run();
-    totals.add(outcome);
-    ASSERT_EQ(outcome.failure, "") << "seed " << seed << ":\n" << outcome.log;
-  }
-  totals.print("in memory");
 }
 
 TEST_F(Raid1Sim, ASeedGivesTheSameEventsAgain) {

@@ -138,6 +138,15 @@ std::vector<FoundMember> Raid1World::read_superblocks(std::vector<std::uint32_t>
   return found;
 }
 
+StartPlan Raid1World::plan(bool forced, std::vector<std::uint32_t>* copies) const {
+  const auto found = read_superblocks(copies);
+  if (options_.record != Record::external) return bdev::plan_start(found, forced);
+  const auto newest = superblock_of(marks_disk_);
+  if (!newest) return {};
+  if (copies != nullptr) copies->push_back(newest->copy);
+  return bdev::plan_start_external(newest->superblock, found, forced);
+}
+
 bdev::Superblock Raid1World::identity() const {
   bdev::Superblock superblock;
   superblock.name = "sim";
@@ -172,10 +181,11 @@ bool Raid1World::start_array(bool forced) {
   core_ = std::make_shared<Core>(threads_[0], core, disks_.size(), *this);
 
   std::vector<std::uint32_t> copies;
-  const auto found = read_superblocks(&copies);
   for (std::uint32_t slot = 0; slot < disks_.size(); ++slot) {
     if (!absent_[slot]) core_->set_port(slot, ports_[slot].get(), false, true);
   }
+  marks_port_ = std::make_unique<Port>(*this, *threads_[0], marks_disk_);
+  if (options_.record == Record::external) core_->set_external_port(marks_port_.get());
   bool started = false;
   const auto done = [this, &started](const Result<void>& result) {
     if (!result) fail("start: " + result.error().message);
@@ -185,11 +195,11 @@ bool Raid1World::start_array(bool forced) {
     note("create");
     core_->create(identity(), false, done);
   } else {
-    StartPlan plan = bdev::plan_start(found, forced || !options_.steps.wait_for_members);
-    note(fmt::format("start: verdict {} {}", static_cast<int>(plan.verdict), plan.reason));
-    if (plan.verdict == StartPlan::Verdict::refuse) fail("start is refused: " + plan.reason);
-    if (plan.verdict != StartPlan::Verdict::start) return false;
-    core_->load(plan, copies, done);
+    StartPlan begin = plan(forced || !options_.steps.wait_for_members, &copies);
+    note(fmt::format("start: verdict {} {}", static_cast<int>(begin.verdict), begin.reason));
+    if (begin.verdict == StartPlan::Verdict::refuse) fail("start is refused: " + begin.reason);
+    if (begin.verdict != StartPlan::Verdict::start) return false;
+    core_->load(begin, copies, done);
   }
   while (!started && !power_gone_ && outcome_.failure.empty() && step()) {
   }
@@ -218,6 +228,7 @@ void Raid1World::tear_down() {
   threads_.clear();
   users_.clear();
   ports_.clear();
+  marks_port_.reset();
   online_ = false;
 }
 
@@ -226,6 +237,7 @@ void Raid1World::crash() {
   ++outcome_.crashes;
   for (const InFlight& io : in_flight_) io.port->disk.tear(*io.io, random_);
   for (const auto& disk : disks_) disk->lose_unflushed(random_);
+  marks_disk_.lose_unflushed(random_);
   tear_down();
   history_.crashed(++now_);
   std::fill(absent_.begin(), absent_.end(), false);
@@ -320,7 +332,8 @@ void Raid1World::until(const std::function<bool()>& done, const char* what) {
 
 void Raid1World::Port::submit(BdevIo& io) {
   if (++world.outcome_.device_operations == world.crash_operation_) world.power_gone_ = true;
-  if (io.num_blocks > 0 && io.offset_blocks + io.num_blocks > world.data_offset_ + world.num_blocks_) world.fail("I/O beyond the end");
+  if (&disk != &world.marks_disk_ && io.num_blocks > 0 && io.offset_blocks + io.num_blocks > world.data_offset_ + world.num_blocks_)
+    world.fail("I/O beyond the end");
   world.in_flight_.push_back({this, &io, disk.begin()});
 }
 

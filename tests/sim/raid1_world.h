@@ -98,6 +98,7 @@ class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreL
   bool anyone_blank() const;
   bdev::Superblock identity() const;
   std::vector<bdev::FoundMember> read_superblocks(std::vector<std::uint32_t>* copies) const;
+  bdev::StartPlan plan(bool forced, std::vector<std::uint32_t>* copies) const;
 
   Raid1Options options_;
   Random random_;
@@ -117,6 +118,7 @@ class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreL
   bool created_ = false;
 
   std::vector<std::unique_ptr<SimDisk>> disks_;
+  SimDisk marks_disk_;  // with Record::external: superblock and bitmap; never fails, but for the power
   std::vector<bool> absent_;
   std::vector<bool> erred_;  // it has answered with an error that the core has not dealt with yet
   BlockHistory history_;
@@ -124,6 +126,7 @@ class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreL
 
   std::vector<std::shared_ptr<Thread>> threads_;  // 0: the core's
   std::vector<std::unique_ptr<Port>> ports_;      // by thread and slot
+  std::unique_ptr<Port> marks_port_;
   std::vector<InFlight> in_flight_;
   std::vector<Deadline*> deadlines_;
   std::shared_ptr<bdev::raid1::Core> core_;

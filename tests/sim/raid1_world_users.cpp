@@ -159,19 +159,20 @@ void Raid1World::process_changed(const char* type, bool running, const std::stri
 
 // On the media, with nobody at work: whoever takes part or could come back by a delta differs from the others only where it is marked.
 void Raid1World::check_media() {
-  if (options_.record != Record::members) return;
-  const StartPlan plan = bdev::plan_start(read_superblocks(nullptr), anyone_blank());
-  if (plan.verdict == StartPlan::Verdict::refuse) return fail("members have diverged: " + plan.reason);
-  if (plan.verdict != StartPlan::Verdict::start) return fail("with all members there it would wait: " + plan.reason);
+  if (options_.record == Record::memory) return;
+  const StartPlan found = plan(anyone_blank(), nullptr);
+  if (found.verdict == StartPlan::Verdict::refuse) return fail("members have diverged: " + found.reason);
+  if (found.verdict != StartPlan::Verdict::start) return fail("with all members there it would wait: " + found.reason);
   BitmapPages marks((num_blocks_ + region_blocks_ - 1) / region_blocks_, SimDisk::block_size, 0x0807060504030201);
   std::uint32_t reference = 0;
   for (std::uint32_t slot = 0; slot < disks_.size(); ++slot) {
-    if (plan.states[slot] != SlotState::in_sync) continue;
+    if (found.states[slot] != SlotState::in_sync) continue;
     reference = slot;
-    for (std::uint64_t page = 0; page < marks.pages(); ++page) marks.merge(page, disks_[slot]->durable(bitmap_offset_ + page));
+    const SimDisk& bitmap = options_.record == Record::external ? marks_disk_ : *disks_[slot];
+    for (std::uint64_t page = 0; page < marks.pages(); ++page) marks.merge(page, bitmap.durable(bitmap_offset_ + page));
   }
   for (std::uint32_t slot = 0; slot < disks_.size(); ++slot) {
-    const SlotState state = plan.states[slot];
+    const SlotState state = found.states[slot];
     if (state == SlotState::blank || state == SlotState::empty || blank(slot)) continue;
     for (std::uint64_t block = 0; block < num_blocks_; ++block) {
       if (block < window_first_ || block >= window_first_ + window_blocks_) continue;
