@@ -80,7 +80,7 @@ void Raid1World::complete_io(BdevIo& io, Status status) {
   if (status != Status::ok && status != Status::aborted)
     fail(fmt::format("{} of {}+{} ends with {}", bdev::op_name(io.op), io.offset_blocks, io.num_blocks, bdev::status_name(status)));
   if (io.op == Op::flush && status == Status::ok) history_.flushed(user.began);
-  if (user.write != 0) history_.write_ends(user.write, status == Status::ok, io.fua, now_);
+  if (user.write != 0) history_.write_ends(user.write, status == Status::ok, io.fua && status == Status::ok, now_);
   for (std::uint64_t i = 0; io.op == Op::read && status == Status::ok && i < io.num_blocks; ++i) {
     std::uint64_t content;
     std::memcpy(&content, user.data.data() + i * SimDisk::block_size, sizeof content);
