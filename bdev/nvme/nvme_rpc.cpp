@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "bdev/nvme/module.h"
 #include "bdev/nvme/nvme_command_rpc.h"
@@ -66,7 +67,11 @@ Result<AttachRequest> attach_request(const Params& params) {
   options.num_io_queues = static_cast<std::uint32_t>(params.integer("num_io_queues"));
   options.fabrics_connect_timeout_us = params.integer("fabrics_connect_timeout_us");
   options.disable_sq_flow_control = params.boolean("disable_sq_flow_control");
-  if (params.has("priority")) options.priority = static_cast<std::uint32_t>(std::strtoul(params.string("priority").c_str(), nullptr, 10));
+  if (params.has("priority")) {
+    const std::string text = params.string("priority");
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), options.priority);
+    if (error != std::errc{} || end != text.data() + text.size()) return fail(EINVAL, fmt::format("priority '{}' is no number", text));
+  }
   if (has_reconnect(params)) options.reconnect = reconnect_of(params, NvmeModule::instance()->options().reconnect);
   if (params.has("multipath_opts")) {
     auto multipath = multipath_opts_of(params.object("multipath_opts"));

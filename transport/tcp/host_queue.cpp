@@ -265,6 +265,12 @@ bool HostQueue::controller_hung_up() const {
   return getsockopt(fd_, SOL_SOCKET, SO_ERROR, &err, &length) == 0 && (err == 0 || err == ECONNRESET || err == EPIPE);
 }
 
+// What the system has not sent yet, it would go on sending after close(), for as long as it takes: commands that were given up must not arrive then.
+void HostQueue::forget_unsent() const {
+  const linger at_once{1, 0};
+  (void)setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
 void HostQueue::close(Error why) {
   if (state_ == State::closed) return;
   ended_by_controller_ = why.err == ECONNRESET || why.err == EPIPE || why.err == EPROTO || (why.err != ETIMEDOUT && controller_hung_up());
@@ -276,6 +282,7 @@ void HostQueue::close(Error why) {
   flush_.cancel();
   if (poller_ != nullptr) thread_.remove_poller(*std::exchange(poller_, nullptr));
   if (std::exchange(in_fd_group_, false)) (void)thread_.fds().remove(fd_);
+  if (fd_ >= 0 && !ended_by_controller_ && why_.err != ESHUTDOWN) forget_unsent();
   if (fd_ >= 0) ::close(std::exchange(fd_, -1));
   thread_.make_ready(ended_);
 }

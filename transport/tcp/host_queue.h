@@ -172,6 +172,7 @@ class HostQueue {
   void watch_deadlines();
   void report_late(std::uint64_t now_ns);
   bool controller_hung_up() const;
+  void forget_unsent() const;
   void end();
   void give_back_all();
   void fail_protocol(const Fault& fault, const std::byte* header, std::size_t header_bytes);
