@@ -93,7 +93,8 @@ tcp::HostQueueOptions NvmeController::io_queue_options(std::uint16_t qid) const 
   tcp::HostQueueOptions queue = made ? std::move(*made) : tcp::HostQueueOptions();  // the admin queue came about with the same
   const NvmeOptions& options = module_.options();
   const std::uint32_t wanted = options.io_queue_requests != 0 ? options.io_queue_requests : default_io_queue_entries;
-  const std::uint32_t most = std::min<std::uint32_t>(nvme::Cap::from_value(cap_).mqes + 1U, tcp::HostQueue::max_entries);
+  const std::uint32_t of_commands = data_->maxcmd != 0 ? data_->maxcmd + 1U : tcp::HostQueue::max_entries;
+  const std::uint32_t most = std::min({nvme::Cap::from_value(cap_).mqes + 1U, of_commands, std::uint32_t{tcp::HostQueue::max_entries}});
   queue.qid = qid;
   queue.entries = static_cast<std::uint16_t>(std::clamp<std::uint32_t>(wanted, 2, std::max<std::uint32_t>(most, 2)));
   const std::uint32_t capsule_bytes = std::uint32_t{data_->ioccsz} * 16;

@@ -199,6 +199,42 @@ TEST_F(InitiatorChain, ResetDisableAndEnableUnderIo) {
   EXPECT_TRUE(must("bdev_nvme_get_controllers").empty());
 }
 
+// multipath failover: one connection, and the second address takes over when the first ends.
+TEST_F(InitiatorChain, AReserveAddressTakesOver) {
+  export_back();
+  const std::uint16_t first = back_port_, second = free_port();
+  const auto listener = [](std::uint16_t port) {
+    return std::string(R"({"nqn": ")") + back_nqn +
+           R"(", "listen_address": {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": ")" + std::to_string(port) + R"("}})";
+  };
+  back("nvmf_subsystem_add_listener", listener(second));
+  const std::string options = R"({"multipath": "failover", "ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 1})";
+  attach(options);
+  must("bdev_nvme_attach_controller", path_to(second, back_nqn, options));
+  const auto controller = [this] { return must("bdev_nvme_get_controllers")[0]["ctrlrs"][0]; };
+  EXPECT_EQ(controller()["trid"]["trsvcid"].asString(), std::to_string(first));
+  EXPECT_EQ(controller()["alternate_trids"][0]["trsvcid"].asString(), std::to_string(second));
+  Host host = connect_host(serve("Nvme0n1"));
+  ASSERT_TRUE(host.io.socket().is_open());
+  Bytes content = pattern(4096, 1);
+  ASSERT_TRUE(write(host.io, 0, content).ok());
+  for (const auto& [gone, stays] : {std::pair(first, second), std::pair(second, first)}) {
+    back("nvmf_subsystem_remove_listener", listener(gone));
+    ASSERT_EQ(read(host.io, 0, 4096).data, content);
+    content = pattern(4096, stays);
+    ASSERT_TRUE(write(host.io, 0, content).ok());
+    EXPECT_EQ(controller()["trid"]["trsvcid"].asString(), std::to_string(stays));
+    back("nvmf_subsystem_add_listener", listener(gone));
+  }
+  // The address in use is taken away: the other one is taken.
+  auto detach = path_to(first, back_nqn);
+  must("bdev_nvme_detach_controller", detach);
+  EXPECT_TRUE(eventually(
+      [&] { return controller()["state"].asString() == "enabled" && controller()["trid"]["trsvcid"].asString() != std::to_string(first); }));
+  EXPECT_EQ(read(host.io, 0, 4096).data, content);
+  EXPECT_FALSE(controller().isMember("alternate_trids"));
+}
+
 // Poll periods on and off while I/O runs; what is in effect is shown.
 TEST_F(InitiatorChain, PollPeriodsChangeOnLiveControllers) {
   export_back();
