@@ -182,9 +182,9 @@ void Core::make_durable(std::function<void()> done, std::function<void()> next) 
   });
 }
 
-bool Core::same_association(std::uint32_t slot) const {
-  const CoreSlot& member = slots_[slot];
-  return member.port == nullptr || member.port->association() == member.association || !options_.steps.check_association;
+bool Core::same_association(std::uint32_t slot, std::uint64_t when_asked) const {
+  const Port* port = slots_[slot].port;
+  return port == nullptr || port->association() == when_asked || !options_.steps.check_association;
 }
 
 void Core::write_superblocks(std::function<void()> done) {
@@ -234,12 +234,13 @@ void Core::write_superblock(std::uint32_t slot, std::function<void(bool)> done) 
   std::uint32_t& newest = outside ? external_copy_ : slots_[slot].superblock_copy;
   const std::uint32_t copy = options_.steps.two_copies ? 1 - newest : newest;
   superblock_.this_slot = outside ? 0 : slot;
+  const std::uint64_t association = outside ? 0 : slots_[slot].association;
   const auto bytes = encode_superblock(superblock_);
   runner_.write_copy(port, copy * (superblock_copy_bytes / options_.block_size), bytes, retries_for(slot),
-                     [this, &newest, copy, slot, outside, done = std::move(done)](Status status) {
+                     [this, &newest, copy, slot, outside, association, done = std::move(done)](Status status) {
                        if (status == Status::ok) newest = copy;
                        // Written on another association: what it stands on now may be an empty disk. The last one has nobody to judge it by.
-                       if (status == Status::ok && !outside && !same_association(slot)) {
+                       if (status == Status::ok && !outside && !same_association(slot, association)) {
                          if (can_do_without(slot)) {
                            take_back_later_.push_back(slot);
                            return done(false);
@@ -313,6 +314,8 @@ void Core::handle_failure(const FailureReport& report, std::function<void()> dea
   const std::uint32_t slot = report.slot;
   if (!slots_[slot].active()) return dealt();
   const bool again = report.status == Status::ok;
+  // Of an association whose end has been dealt with already.
+  if (again && same_association(slot, slots_[slot].association)) return dealt();
   std::string reason = again ? "it was away for a moment" : fmt::format("{} failed", report.write ? "a write" : "an I/O");
   change([this, slot, reason] { return apply_leave_out(slot, SlotState::failed, reason); },
          [this, report, slot, again, dealt = std::move(dealt)] {
@@ -362,8 +365,9 @@ void Core::flush_members(std::function<void(bool)> done) {
   for (std::uint32_t i = 0; i < slots_.size(); ++i) {
     if (!slots_[i].active() || slots_[i].port == nullptr) continue;
     ++flushing->pending;
-    runner_.flush(*slots_[i].port, [this, i, flushing, one_less](Status status) {
-      if (status == Status::ok && same_association(i)) return one_less();
+    runner_.flush(*slots_[i].port, [this, i, association = slots_[i].association, flushing, one_less](Status status) {
+      if (status == Status::ok && same_association(i, association)) return one_less();
+      if (association != slots_[i].association) flushing->good = false;  // it was away and is back already: this flush says nothing
       if (status != Status::ok || in_sync_count() == 1) flushing->good = false;
       FailureReport report;
       report.slot = i;

@@ -156,8 +156,8 @@ class Core final : public std::enable_shared_from_this<Core> {
   // Leaves the member out for what it did, or, as the last one, keeps it; one that only was away is taken back then.
   void handle_failure(const FailureReport& report, std::function<void()> dealt);
   bool online() const { return online_; }
-  // It has the association that we know: what it answered counts.
-  bool same_association(std::uint32_t slot) const;
+  // It still has the association that it had when it was asked: what it answered counts.
+  bool same_association(std::uint32_t slot, std::uint64_t when_asked) const;
   // Flushes every active member; those that fail, or have a new association, are left out first. False: the last one failed.
   void flush_members(std::function<void(bool)> done);
   // All rebuilding members hold all data now, durably.

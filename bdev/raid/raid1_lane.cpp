@@ -38,6 +38,7 @@ LaneOp& Lane::take(BdevIo& io) {
     made->lane = this;
     made->parts.resize(ports_.size());
     made->outcome.resize(ports_.size());
+    made->associations.resize(ports_.size());
     free_ops_.reserve(ops_.size());
     free_ops_.push_back(made.get());
   }
@@ -177,6 +178,7 @@ void Lane::send(LaneOp& op, std::uint32_t slot, Op what, bool fua) {
   part.done = part_done;
   part.context = &op;
   op.outcome[slot] = Part::sent;
+  op.associations[slot] = roles_->slots[slot].association;
   ++op.pending;
   if (ports_[slot] == nullptr) [[unlikely]] {
     part.status = Status::removed;
@@ -204,7 +206,7 @@ void Lane::part_ended(LaneOp& op, std::uint32_t slot, Status status) {
   if (op.parts[slot].op == Op::read) --reading_[slot];
   op.last_slot = slot;
   if (status == Status::ok) {
-    const bool same = ports_[slot] == nullptr || ports_[slot]->association() == roles_->slots[slot].association || !steps_.check_association;
+    const bool same = ports_[slot] == nullptr || ports_[slot]->association() == op.associations[slot] || !steps_.check_association;
     op.outcome[slot] = same ? Part::done : Part::stale;
   } else {
     op.outcome[slot] = Part::failed;

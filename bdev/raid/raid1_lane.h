@@ -61,6 +61,7 @@ struct LaneOp {
   std::uint32_t last_slot = 0;  // whose part ended last
   std::vector<BdevIo> parts;    // by slot
   std::vector<Part> outcome;
+  std::vector<std::uint64_t> associations;  // of the members when their parts were sent
 };
 
 class LaneHost {

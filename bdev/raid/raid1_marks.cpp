@@ -185,11 +185,14 @@ void Marks::write_cycle(std::set<std::uint64_t> pages, bool durable) {
   pending_ = 1;
   for (const std::uint32_t slot : targets()) {
     ++pending_;
-    core_.runner().write(*port_of(slot), pieces, durable && core_.options().steps.flush_marks, core_.retries_for(slot), [this, slot](Status status) {
-      if (status != Status::ok) failed_.push_back(slot);
-      if (status == Status::ok && slot < core_.slots().size() && !core_.same_association(slot)) stale_.push_back(slot);
-      if (--pending_ == 0) cycle_written();
-    });
+    const std::uint64_t association = slot < core_.slots().size() ? core_.slots()[slot].association : 0;
+    core_.runner().write(*port_of(slot), pieces, durable && core_.options().steps.flush_marks, core_.retries_for(slot),
+                         [this, slot, association](Status status) {
+                           if (status != Status::ok) failed_.push_back(slot);
+                           if (status == Status::ok && slot < core_.slots().size() && !core_.same_association(slot, association))
+                             stale_.push_back(slot);
+                           if (--pending_ == 0) cycle_written();
+                         });
   }
   if (--pending_ == 0) cycle_written();
 }

@@ -122,6 +122,7 @@ void Scrub::start_io(std::uint32_t slot, Op op) {
   member.io.context = this;
   member.io.done = io_ended;
   member.outcome = Part::sent;
+  member.association = core_.slots()[slot].association;
   ++pending_;
   core_.slots()[slot].port->submit(member.io);
 }
@@ -129,8 +130,7 @@ void Scrub::start_io(std::uint32_t slot, Op op) {
 void Scrub::io_ended(BdevIo& io) {
   Scrub& scrub = *static_cast<Scrub*>(io.context);
   const auto found = std::ranges::find(scrub.members_, &io, [](Member& member) { return &member.io; });
-  const CoreSlot& slot = scrub.core_.slots()[static_cast<std::size_t>(found - scrub.members_.begin())];
-  const bool same = slot.port == nullptr || slot.port->association() == slot.association;
+  const bool same = scrub.core_.same_association(static_cast<std::uint32_t>(found - scrub.members_.begin()), found->association);
   found->outcome = io.status != Status::ok ? Part::failed : same ? Part::done : Part::stale;
   if (--scrub.pending_ > 0) return;
   scrub.writing_ ? scrub.all_written() : scrub.all_read();

@@ -83,6 +83,7 @@ class Scrub final : public OverlapWaiter {
     iovec iov{};
     std::unique_ptr<MetaBuffer> buffer;
     Part outcome = Part::none;
+    std::uint64_t association = 0;
     bool differs = false;
   };
   std::vector<Member> members_;

@@ -16,7 +16,8 @@ constexpr std::uint32_t nobody = ~std::uint32_t{0};
 
 // One region on its way.
 struct Sync::Copy {
-  Copy(Sync& sync, std::size_t slots, std::size_t buffer_bytes) : owner(sync), buffer(buffer_bytes), ios(slots), outcome(slots) {}
+  Copy(Sync& sync, std::size_t slots, std::size_t buffer_bytes)
+      : owner(sync), buffer(buffer_bytes), ios(slots), outcome(slots), associations(slots) {}
   Sync& owner;
   MetaBuffer buffer;
   bool busy = false;
@@ -32,6 +33,7 @@ struct Sync::Copy {
   iovec iov{};
   std::vector<BdevIo> ios;
   std::vector<Part> outcome;
+  std::vector<std::uint64_t> associations;
   std::size_t pending = 0;
   std::size_t reports = 0;
   bool reading = false;
@@ -300,6 +302,7 @@ void Sync::start_io(Copy& copy, std::uint32_t slot, Op op) {
   io.context = &copy;
   io.done = io_ended;
   copy.outcome[slot] = Part::sent;
+  copy.associations[slot] = core_.slots()[slot].association;
   ++copy.pending;
   core_.slots()[slot].port->submit(io);
 }
@@ -308,8 +311,7 @@ void Sync::io_ended(BdevIo& io) {
   Copy& copy = *static_cast<Copy*>(io.context);
   Sync& sync = copy.owner;
   const auto slot = static_cast<std::size_t>(&io - copy.ios.data());
-  const CoreSlot& member = sync.core_.slots()[slot];
-  const bool same = member.port == nullptr || member.port->association() == member.association || !sync.core_.options().steps.check_association;
+  const bool same = sync.core_.same_association(static_cast<std::uint32_t>(slot), copy.associations[slot]);
   copy.outcome[slot] = io.status != Status::ok ? Part::failed : same ? Part::done : Part::stale;
   if (--copy.pending > 0) return;
   copy.reading ? sync.read_ended(copy) : sync.written(copy);

@@ -124,7 +124,7 @@ INSTANTIATE_TEST_SUITE_P(Raid1, WithoutAStep,
                                          Mutation{"durable_drop", &Steps::durable_drop}, Mutation{"single_source", &Steps::single_source},
                                          Mutation{"flush_resync", &Steps::flush_resync}, Mutation{"check_association", &Steps::check_association},
                                          Mutation{"two_copies", &Steps::two_copies}, Mutation{"wait_for_members", &Steps::wait_for_members}),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& mutation) { return std::string(mutation.param.name); });
 
 }  // namespace
 }  // namespace catnap::sim
