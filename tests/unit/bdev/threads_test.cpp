@@ -140,6 +140,12 @@ void run_users(const std::function<std::shared_ptr<Bdev>(WorkerPool&)>& make, in
   }
 }
 
+#ifdef __SANITIZE_THREAD__
+constexpr int malloc_times = 5'000;  // it follows every byte of them
+#else
+constexpr int malloc_times = 30'000;
+#endif
+
 TEST(Threads, NoBlockOfAMallocBdevIsEverSeenHalfWritten) {
   run_users(
       [](WorkerPool& workers) -> std::shared_ptr<Bdev> {
@@ -149,7 +155,7 @@ TEST(Threads, NoBlockOfAMallocBdevIsEverSeenHalfWritten) {
         options.num_blocks = 64;
         return std::move(*MallocBdev::create(options, &workers));
       },
-      30'000, true);
+      malloc_times, true);
 }
 
 class FileModules : public testing::TestWithParam<Module> {};
