@@ -46,7 +46,8 @@ const Json::Value* value_at(const Json::Value& params, const std::string& path) 
   const Json::Value* value = &params;
   for (std::size_t begin = 0; begin <= path.size();) {
     const std::size_t end = std::min(path.find('.', begin), path.size());
-    if (!value->isObject() || (value = value->find(path.data() + begin, path.data() + end)) == nullptr) return nullptr;
+    value = value->isObject() ? value->find(path.data() + begin, path.data() + end) : nullptr;
+    if (value == nullptr) return nullptr;
     begin = end + 1;
   }
   return value;

@@ -29,7 +29,7 @@ DISK_BYTES = 24 << 20
 PORT_IN_GUEST = 5260
 CUTS = 10 if os.environ.get("CATNAP_SOAK") == "1" else 2
 CALLS_BEFORE_CUT = 120
-CALLING_TIMEOUT_S = 120
+CALLING_TIMEOUT_S = 300
 
 cases = Cases("state_power_cut_test")
 case = cases.case

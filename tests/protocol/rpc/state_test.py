@@ -184,6 +184,8 @@ class Killed(unittest.TestCase):
                     allowed = [model.state] + ([model.in_flight] if model.in_flight is not None else [])
                     self.assertIn(found, allowed, f"after kill {number + 1}, client {model.name}, seed {seed}")
                     model.state, model.in_flight = found, None
+                if (number + 1) % 10 == 0:
+                    print(f"{number + 1} kills, {answered_in_all} calls answered", flush=True)
                 self.assertEqual(server.client.call("framework_get_pending"), [])
                 self.assertEqual(sorted(set(os.listdir(folder))), ["state.json", "state.json.lock"], "what the killed one left beside the file is gone")
             status = server.client.call("framework_get_state")
