@@ -108,6 +108,12 @@ class Rig:
       return all("process" not in array and all(member["state"] == "in_sync" for member in array["base_bdevs_list"]) for array in arrays)
     wait_for(at_rest, 60, "all resyncs to end")
 
+  @staticmethod
+  def wait_until_unmarked(server):
+    def unmarked():
+      return all(server.rpc.call("bdev_raid_get_bitmap", name=name)["marked_regions"] == 0 for name, level, _, _ in ARRAYS.values() if level == "raid1")
+    wait_for(unmarked, 60, "marks to be cleared")
+
   def differences(self, server, name):
     """Blocks of 4 KiB in which the members of a raid1 are not equal."""
     members = self.arrays(server)[name]["base_bdevs_list"]
@@ -153,6 +159,7 @@ def kill(rig):
   with Catnapd(rig.chosen.catnapd, name="raid-kill", log_folder=rig.chosen.logs) as server:
     rig.configure(server, first=True)
     rig.wait_until_equal(server)
+    rig.wait_until_unmarked(server)  # a new array's marks: everything
     for number in range(1, ROUNDS + 1):
       rig.write_and_kill(server, rig.chosen.seed + number)
       server.start()  # over the stale RPC socket of the killed one
