@@ -271,6 +271,10 @@ void HostQueue::forget_unsent() const {
   (void)setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 }
 
+// With FIN the kernel would go on sending what the controller has not acknowledged, for minutes if the network is cut: commands that were repeated
+// elsewhere meanwhile. RST throws that away. Not where the controller is to read a last word (H2CTermReq), or nothing is repeated.
+bool HostQueue::must_not_arrive_later() const { return in_use_ > 0 && why_.err != EPROTO && why_.err != ESHUTDOWN && why_.err != ECANCELED; }
+
 void HostQueue::close(Error why) {
   if (state_ == State::closed) return;
   ended_by_controller_ = why.err == ECONNRESET || why.err == EPIPE || why.err == EPROTO || (why.err != ETIMEDOUT && controller_hung_up());
@@ -283,6 +287,10 @@ void HostQueue::close(Error why) {
   if (poller_ != nullptr) thread_.remove_poller(*std::exchange(poller_, nullptr));
   if (std::exchange(in_fd_group_, false)) (void)thread_.fds().remove(fd_);
   if (fd_ >= 0 && !ended_by_controller_ && why_.err != ESHUTDOWN) forget_unsent();
+  if (fd_ >= 0 && must_not_arrive_later()) {
+    const linger at_once{1, 0};
+    (void)setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+  }
   if (fd_ >= 0) ::close(std::exchange(fd_, -1));
   thread_.make_ready(ended_);
 }

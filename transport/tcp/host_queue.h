@@ -172,6 +172,7 @@ class HostQueue {
   void watch_deadlines();
   void report_late(std::uint64_t now_ns);
   bool controller_hung_up() const;
+  bool must_not_arrive_later() const;
   void forget_unsent() const;
   void end();
   void give_back_all();
