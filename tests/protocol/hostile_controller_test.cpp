@@ -276,13 +276,17 @@ class HostileIo : public HostileController {
       result = write(host_.io, 0, news);
     } else {
       result = read(host_.io, 0, io.bytes);
-      if (result.ok()) EXPECT_TRUE(std::ranges::equal(result.data, std::span(content_).first(io.bytes))) << "wrong data, said to be right";
+      if (result.ok()) {
+        EXPECT_TRUE(std::ranges::equal(result.data, std::span(content_).first(io.bytes))) << "wrong data, said to be right";
+      }
     }
     EXPECT_EQ(result.outcome, Outcome::pdu) << result.note;
     EXPECT_TRUE(controller_.misbehaved());
     // All is well again afterwards, and a write that said yes has written.
     const bool written = !io.writes || result.ok();
-    if (io.writes && !result.ok()) ASSERT_TRUE(write(host_.io, 0, content_).ok());
+    if (io.writes && !result.ok()) {
+      ASSERT_TRUE(write(host_.io, 0, content_).ok());
+    }
     EXPECT_TRUE(written || deed == Deed::error_status)
         << "a fault of the connection is no error of the command: status " << std::hex << result.status.field();
     const CommandResult after = read(host_.io, 0, 64 * 512);

@@ -131,7 +131,9 @@ TEST(DiscoveryLogPage, RandomBytesDoNoHarm) {
     auto page = page_of({subsystem("192.0.2.1"), subsystem("2001:db8::1")});
     for (int change = 0; change < 20; ++change) page[random() % page.size()] = static_cast<std::byte>(random());
     auto log = parse_discovery_log(page, asked());
-    if (log) EXPECT_LE(log->subsystems.size() + log->referrals.size() + log->left_out.size(), 2U);
+    if (log) {
+      EXPECT_LE(log->subsystems.size() + log->referrals.size() + log->left_out.size(), 2U);
+    }
   }
 }
 
