@@ -28,7 +28,9 @@ class InitiatorChain : public InitiatorTest {
   }
   void TearDown() override {
     InitiatorTest::TearDown();
-    if (back_ != nullptr) EXPECT_EQ(back_->stop(), 0);
+    if (back_ != nullptr) {
+      EXPECT_EQ(back_->stop(), 0);
+    }
     if (HasFailure() && back_ != nullptr) printf("---- log of the target behind ----\n%s\n", back_->log().c_str());
   }
 
@@ -376,7 +378,9 @@ TEST_F(InitiatorChain, AnAttachToNowhereHoldsNobodyUp) {
   auto detached = call("bdev_nvme_detach_controller", json(R"({"name": "Lost"})"));
   waiting.join();
   // The network here may also refuse at once, and then there is nothing to detach.
-  if (detached) EXPECT_LT(Clock::now() - before, std::chrono::seconds(1));
+  if (detached) {
+    EXPECT_LT(Clock::now() - before, std::chrono::seconds(1));
+  }
   EXPECT_EQ(bdevs(), std::vector<std::string>{"Nvme0n1"});
 }
 
