@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "e2e"))
 from harness import ROOT, Catnapd, free_port  # noqa: E402
+from nvme_client import Controller  # noqa: E402
 
 BACK, FRONT = "nqn.2026-11.io.catnap:back", "nqn.2026-11.io.catnap:front"
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -47,10 +48,15 @@ def choose(server, period_us, mode):
   assert effective == period_us, f"period {effective} instead of {period_us}"
 
 
-def idle(server, seconds):
+def idle(server, port, seconds):
+  """With a host connected, without which the initiator has no I/O queue that could be polled."""
+  host = Controller(("127.0.0.1", port), FRONT)
+  host.read(1, 0, 4096)
   before = cpu_s(server.process)
   time.sleep(seconds)
-  return 100 * (cpu_s(server.process) - before) / seconds
+  percent = 100 * (cpu_s(server.process) - before) / seconds
+  host.close()
+  return percent
 
 
 def load(server, perf, port, depth, seconds):
@@ -74,7 +80,7 @@ def main():
     for _ in range(chosen.rounds):
       for name, period_us, mode in ROWS:
         choose(middle, period_us, mode)
-        row = {"idle": idle(middle, chosen.seconds)}
+        row = {"idle": idle(middle, port, chosen.seconds)}
         for depth in DEPTHS:
           row[depth] = load(middle, chosen.bin / "catnap-perf", port, depth, chosen.seconds)
         results[name].append(row)
