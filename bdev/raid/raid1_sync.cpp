@@ -79,23 +79,22 @@ void Sync::add_marked(bool suspect) {
   }
 }
 
-bool Sync::anything_to_copy() const { return !todo_.empty() && (core_.in_sync_count() > 1 || core_.anyone_rebuilding()); }
+bool Sync::anything_to_copy() const { return !todo_.empty() && (core_.in_sync_count() > 1 || core_.anyone_rebuilding() || suspects_ > 0); }
 
-// One member alone cannot differ from itself; what it has marked is copied when another one comes.
+// One member alone cannot differ from itself; what it has marked is copied when another one comes. Suspect regions stay for now: a read that holds
+// their blocks may be writing to it what it has read from the member that went, so each of them ends with its blocks held once more.
 void Sync::drop_todo() {
   for (std::uint64_t region = todo_.next(0); region < todo_.size(); region = todo_.next(region + 1)) {
-    if (maps_.suspect.test(region)) maps_.suspect.clear(region);
+    if (maps_.suspect.test(region)) continue;
     todo_.clear(region);
     copied_.clear(region);
   }
-  suspects_ = 0;
-  maps_.any_suspect.store(false);
 }
 
 void Sync::look() {
   if (stopping_ || !core_.online() || core_.changing()) return;
   if (!anything_to_copy()) {
-    if (core_.in_sync_count() == 1 && !core_.anyone_rebuilding()) drop_todo();
+    drop_todo();
     return over();
   }
   if (!running_) begin();
@@ -323,6 +322,8 @@ void Sync::read(Copy& copy) {
   copy.reading = true;
   copy.source = choose_source(copy);
   if (copy.source == nobody) return unreadable(copy);
+  const auto active = std::ranges::count_if(core_.slots(), [](const CoreSlot& slot) { return slot.active() && slot.port != nullptr; });
+  if (active == 1) return chunk_over(copy);
   start_io(copy, copy.source, Op::read);
 }
 

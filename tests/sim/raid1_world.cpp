@@ -40,6 +40,7 @@ Raid1World::Raid1World(Raid1Options options) : options_(options), random_(option
       disk->set_durable(data_offset_ + window_first_ + i, data);
     }
   }
+  eager_deadlines_ = chance(30);
   absent_.resize(members);
   erred_.resize(members);
   crash_operation_ = options_.crash_at != 0 ? options_.crash_at : 0;
@@ -115,6 +116,11 @@ Result<bdev::FoundSuperblock> superblock_of(const SimDisk& disk) {
 }  // namespace
 
 bool Raid1World::blank(std::uint32_t slot) const { return options_.record == Record::members && !superblock_of(*disks_[slot]); }
+
+bool Raid1World::joined_in_vain(std::uint32_t slot) const {
+  const auto newest = superblock_of(*disks_[slot]);
+  return options_.record == Record::members && newest && newest->superblock.slots[slot].state == SlotState::blank;
+}
 
 bool Raid1World::anyone_blank() const {
   for (std::uint32_t slot = 0; slot < disks_.size(); ++slot) {
@@ -260,7 +266,7 @@ bool Raid1World::step() {
     act();
     return true;
   }
-  if (due && kind < 18) {
+  if (due && kind < (eager_deadlines_ ? 30 : 18)) {
     fire_one_deadline();
     return true;
   }

@@ -95,6 +95,8 @@ class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreL
   bool chance(std::uint32_t percent) { return draw(100) < percent; }
   // Nothing tells that it was a member: it came back empty.
   bool blank(std::uint32_t slot) const;
+  // It was taken in as new, and the power went before that was recorded: a stranger, by right.
+  bool joined_in_vain(std::uint32_t slot) const;
   bool anyone_blank() const;
   bdev::Superblock identity() const;
   std::vector<bdev::FoundMember> read_superblocks(std::vector<std::uint32_t>* copies) const;
@@ -116,6 +118,7 @@ class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreL
   std::uint64_t bitmap_offset_ = 0;
   std::uint64_t data_offset_ = 0;
   bool created_ = false;
+  bool eager_deadlines_ = false;  // they fall due in the middle of things
 
   std::vector<std::unique_ptr<SimDisk>> disks_;
   SimDisk marks_disk_;  // with Record::external: superblock and bitmap; never fails, but for the power

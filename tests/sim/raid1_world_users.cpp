@@ -138,7 +138,7 @@ void Raid1World::revive(std::uint32_t slot) {
   disk.set_dead(false);
   absent_[slot] = false;
   core_->set_port(slot, ports_[slot].get(), false, true);
-  if (blank(slot)) {
+  if (blank(slot) || joined_in_vain(slot)) {
     core_->bring_in(slot, true, true, {});
   } else {
     core_->take_back(slot, {});
