@@ -165,6 +165,8 @@ class RaidLevel {
   // A bdev is there again for a slot (opened, lanes attached): by itself (`new_member` false: same name, UUID or superblock as before: delta
   // rebuild where possible) or by bdev_raid_add_base_bdev (true: everything is copied). Errors: refused; the frame closes it again.
   virtual Task<Result<void>> member_arrived(std::uint32_t slot, bool new_member) = 0;
+  // A member in use has a new association (bdev/association.h), also where no I/O goes there now. As it stands: nothing to do.
+  virtual void member_found_again(std::uint32_t slot) { (void)slot; }
   // bdev_raid_remove_base_bdev. Errors (EBUSY: the last one with all data; ENOTSUP: level without redundancy): nothing has changed.
   virtual Task<Result<void>> remove_member(std::uint32_t slot) = 0;
   // Whether a member that arrives fits the array that is online: as it stands, shape() with it gives no smaller array with the same blocks. Fills its

@@ -369,6 +369,13 @@ Task<Result<void>> Raid1Level::member_arrived(std::uint32_t slot, bool new_membe
   co_return outcome;
 }
 
+// Also where nobody does I/O: what it lost must not wait for the loss of the other one.
+void Raid1Level::member_found_again(std::uint32_t slot) {
+  raid1::FailureReport report;
+  report.slot = slot;
+  if (core_ != nullptr && core_->online()) core_->handle_failure(report, [] {});
+}
+
 Task<Result<void>> Raid1Level::remove_member(std::uint32_t slot) {
   if (!core_->can_do_without(slot)) {
     co_return fail(EBUSY, fmt::format("Device or resource busy: base_bdev '{}' is the last member of raid bdev '{}' that holds all data",

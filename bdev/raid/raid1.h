@@ -48,6 +48,7 @@ class Raid1Level final : public RaidLevel, public raid1::CoreListener {
   bool supports(Op op) const override;
   Task<bool> member_lost(std::uint32_t slot) override;
   Task<Result<void>> member_arrived(std::uint32_t slot, bool new_member) override;
+  void member_found_again(std::uint32_t slot) override;
   Task<Result<void>> remove_member(std::uint32_t slot) override;
   bool grows_by_itself() const override { return false; }
   Task<Result<std::uint64_t>> grow() override;

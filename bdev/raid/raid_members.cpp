@@ -235,8 +235,12 @@ Task<void> RaidArray::take_back(std::uint32_t slot) {
   co_await turns_->take();
   const RaidTurns::Turn turn(turns_);
   RaidMember& found = member(slot);
-  if (!found.present() || found.state != MemberState::failed || bdev_ == nullptr || state_ != RaidState::online) co_return;
+  if (!found.present() || bdev_ == nullptr || state_ != RaidState::online) co_return;
   found.associations = dynamic_cast<const Associated&>(found.bdev()).associations();
+  if (found.state != MemberState::failed) {
+    level_->member_found_again(slot);
+    co_return;
+  }
   Result<void> outcome = co_await bdev_->attach_lane(slot);
   if (outcome) {
     outcome = co_await level_->member_arrived(slot, false);
