@@ -52,7 +52,8 @@ struct Stack {
   bool keeps_its_size() const;
 };
 
-// Every module, every layer on every kind of module, every layer on every layer, and each layer on a base that is out of resources now and then.
+// Every module, every layer on every kind of module, every layer on every layer (arrays on some), and each layer on a base that is out of resources
+// now and then.
 std::vector<Stack> all_stacks();
 
 }  // namespace catnap::bdev
