@@ -120,6 +120,7 @@ TEST_F(RpcTest, WrongCallsHaveTheirCodeNameTheValueAndChangeNothing) {
       {"bdev_null_create", R"({"name": "N1", "block_size": 512, "num_blocks": 8})", -EEXIST, "File exists"},
       {"bdev_null_resize", R"({"name": "nope", "new_size": 1})", -ENODEV, "nope"},
       {"bdev_null_resize", R"({"name": "N1", "new_size": 0})", -32602, "new_size"},
+      {"bdev_null_resize", R"({"name": "N1", "new_size": 18446744073709551615})", -EINVAL, "new_size"},
       {"bdev_aio_create", R"({"name": "A1", "filename": "/not/there"})", -ENOENT, "No such file or directory"},
       {"bdev_aio_create", R"({"name": "N1", "filename": "/not/there"})", -EEXIST, "N1"},
       {"bdev_aio_create", R"({"name": "A1", "filename": "/dev/null"})", -EINVAL, "/dev/null"},
