@@ -97,6 +97,7 @@ void Core::publish(std::function<void()> adopted) {
   roles->acks_held = acks_held_;
   roles->frozen = frozen_;
   roles->source = source();
+  roles->source_settled = sync_ != nullptr && sync_->first_source() == roles->source;
   for (const CoreSlot& slot : slots_) {
     Roles::Slot& role = roles->slots.emplace_back();
     role.readable = slot.state == SlotState::in_sync;

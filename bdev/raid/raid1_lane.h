@@ -35,6 +35,8 @@ struct Roles {
   bool acks_held = false;    // a change is being made durable: writes and flushes end when it is
   bool frozen = false;       // changes cannot be made durable any more: writes fail
   std::uint32_t source = 0;  // whose word counts where members may differ
+  // It was the source from the beginning, so nobody copied to it: what it says is durable there.
+  bool source_settled = false;
   std::vector<Slot> slots;
 };
 

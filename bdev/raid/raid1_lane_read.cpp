@@ -115,7 +115,9 @@ void Lane::through_read_ended(LaneOp& op) {
   op.next_step = &Lane::rewritten;
   op.pending = 1;
   for (std::uint32_t slot = 0; slot < op.outcome.size(); ++slot) {
-    if (op.outcome[slot] == Part::done || !roles_->slots[slot].readable) continue;
+    if (!roles_->slots[slot].readable) continue;
+    // A source that came after another may have what it says from that one, and not durably.
+    if (op.outcome[slot] == Part::done && slot == roles_->source && roles_->source_settled) continue;
     send(op, slot, Op::write, true);
   }
   if (--op.pending == 0) rewritten(op);

@@ -55,6 +55,7 @@ Sync::~Sync() {
 // --- what is to be done ---
 
 void Sync::add(std::uint64_t first_region, std::uint64_t last_region, bool suspect) {
+  if (suspect && suspects_ == 0) first_source_ = core_.source();
   for (std::uint64_t region = first_region; region <= last_region; ++region) {
     todo_.set(region);
     copied_.clear(region);

@@ -42,6 +42,8 @@ class Sync final : public OverlapWaiter {
   void set_limit(std::uint64_t bytes_per_second);
   void blocks_freed() override;
 
+  // Who was the source when the first of the suspect regions became one.
+  std::uint32_t first_source() const { return first_source_; }
   bool running() const { return running_; }
   struct Progress {
     std::uint64_t regions_done = 0;
@@ -83,6 +85,7 @@ class Sync final : public OverlapWaiter {
   Bits started_;
   std::uint64_t cursor_ = 0;
   std::uint64_t suspects_ = 0;
+  std::uint32_t first_source_ = 0;
   std::vector<std::unique_ptr<Copy>> copies_;
   bool flushing_ = false;
   bool running_ = false;

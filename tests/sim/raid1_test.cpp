@@ -58,15 +58,15 @@ class LongRuns : public Raid1Sim {
   }
 };
 
-TEST_F(LongRuns, CrashesAnywhereAndMembersThatFailAndReturn) { run("long runs", bdev::raid1::Record::members, 150, 60'000); }
+TEST_F(LongRuns, CrashesAnywhereAndMembersThatFailAndReturn) { run("long runs", bdev::raid1::Record::members, 150, 35'000); }
 
-TEST_F(LongRuns, WithTheBitmapOnAnotherDevice) { run("external bitmap", bdev::raid1::Record::external, 60, 20'000); }
+TEST_F(LongRuns, WithTheBitmapOnAnotherDevice) { run("external bitmap", bdev::raid1::Record::external, 60, 15'000); }
 
-TEST_F(LongRuns, MarksInMemoryServeMembersThatComeAndGo) { run("marks in memory", bdev::raid1::Record::memory, 60, 20'000); }
+TEST_F(LongRuns, MarksInMemoryServeMembersThatComeAndGo) { run("marks in memory", bdev::raid1::Record::memory, 60, 10'000); }
 
 TEST_F(Raid1Sim, ShortRunsWithACrashAtEveryDeviceOperation) {
   Totals totals;
-  const std::uint64_t last = soak() ? 200 : 1;
+  const std::uint64_t last = soak() ? 40 : 1;
   for (std::uint64_t seed = 1; seed <= last; ++seed) {
     Raid1Options options;
     options.seed = seed;
