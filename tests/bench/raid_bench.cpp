@@ -214,8 +214,8 @@ Cost measure(const std::string& kind, bool bitmap, std::uint32_t depth, bool ran
 }
 
 void run(std::uint64_t count) {
-  fmt::print("{:<8} {:<10} {:>6} {:>9} {:>9} {:>7} {:>14} {:>15}\n", "members", "writes", "depth", "off ns", "on ns", "ratio", "flushes fresh",
-             "flushes marked");
+  fmt::print("{:<8} {:<10} {:>6} {:>9} {:>9} {:>7} {:>14} {:>15}\n", "members", "writes", "depth", "off ns", "on ns", "ratio", "commits fresh",
+             "commits marked");
   for (const std::string kind : {"null", "malloc"}) {
     for (const bool random : {false, true}) {
       for (const std::uint32_t depth : {1u, 32u, 128u}) {
