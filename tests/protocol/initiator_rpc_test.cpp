@@ -32,6 +32,12 @@ class InitiatorRpc : public InitiatorTest {
     }
     host_ = connect_host(serve("Nvme0n1"));
     ASSERT_TRUE(host_.io.socket().is_open());
+    // Queues are connected when somebody uses them; a path that comes up later would begin turns anew.
+    ASSERT_TRUE(read(host_.io, 0, 4096).ok());
+    ASSERT_TRUE(eventually([&] {
+      const Json::Value paths = io_paths();
+      return paths.size() >= 2 && std::all_of(paths.begin(), paths.end(), [](const auto& path) { return path["connected"].asBool(); });
+    }));
   }
   static std::string address(std::uint16_t port) {
     return R"({"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": ")" + std::to_string(port) + "\"}";
