@@ -41,7 +41,7 @@ class InitiatorChain : public InitiatorTest {
   }
   // The target behind exports malloc disks of 8 MiB as namespaces 1 and up.
   void export_back(int namespaces = 1, const std::string& transport = "{\"trtype\": \"TCP\"}") {
-    back_port_ = free_port();
+    if (back_port_ == 0) back_port_ = free_port();
     back("nvmf_create_transport", transport);
     back("nvmf_create_subsystem", std::string(R"({"nqn": ")") + back_nqn + R"(", "allow_any_host": true})");
     for (int i = 0; i < namespaces; ++i) add_disk(i);
@@ -163,7 +163,7 @@ INSTANTIATE_TEST_SUITE_P(Initiator, InitiatorDigests,
                          testing::Values("{}", R"({"hdgst": true})", R"({"ddgst": true})", R"({"hdgst": true, "ddgst": true})",
                                          R"({"disable_sq_flow_control": true})"));
 
-TEST_F(InitiatorChain, NamespacesComeGoAndGrowByEvent) {
+TEST_F(InitiatorChain, NamespacesComeAndGoByEvent) {
   export_back(2);
   attach();
   EXPECT_EQ(bdevs(), (std::vector<std::string>{"Nvme0n1", "Nvme0n2"}));
@@ -178,6 +178,44 @@ TEST_F(InitiatorChain, NamespacesComeGoAndGrowByEvent) {
   const Json::Value& nvme = shown["driver_specific"]["nvme"][0];
   EXPECT_EQ(nvme["trid"]["subnqn"].asString(), back_nqn);
   EXPECT_EQ(nvme["ns_data"]["id"].asUInt(), 1U);
+}
+
+TEST_F(InitiatorChain, NamespacesGrowByEvent) {
+  export_back(0);
+  back("bdev_null_create", R"({"name": "Null0", "num_blocks": 16384, "block_size": 512})");
+  back("nvmf_subsystem_add_ns", std::string(R"({"nqn": ")") + back_nqn + R"(", "namespace": {"nsid": 1, "bdev_name": "Null0"}})");
+  attach();
+  const auto blocks = [this] { return must("bdev_get_bdevs", R"({"name": "Nvme0n1"})")[0]["num_blocks"].asUInt64(); };
+  EXPECT_EQ(blocks(), 16384U);
+  for (const std::uint64_t mib : {16U, 32U}) {
+    back("bdev_null_resize", R"({"name": "Null0", "new_size": )" + std::to_string(mib) + "}");
+    EXPECT_TRUE(eventually([&] { return blocks() == mib << 20 >> 9; })) << mib << " MiB, but " << blocks() << " blocks";
+  }
+}
+
+// The target comes back with another disk as the same namespace. What was attached is gone then: its reads must not find the other's data, nor its
+// writes end up there.
+TEST_F(InitiatorChain, AnotherDiskAsTheSameNamespaceIsAnotherBdev) {
+  export_back();
+  attach(R"({"ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 1})");
+  const std::string first = must("bdev_get_bdevs", R"({"name": "Nvme0n1"})")[0]["uuid"].asString();
+  Host host = connect_host(serve("Nvme0n1"));
+  ASSERT_TRUE(host.io.socket().is_open());
+  ASSERT_TRUE(write(host.io, 0, pattern(4096, 1)).ok());
+  ASSERT_EQ(back_->stop(), 0);
+  auto again = ServerProcess::start(CATNAP_SERVER, {"-m", two_cpus()});
+  ASSERT_TRUE(again.has_value()) << again.error().message;
+  back_ = std::move(*again);
+  export_back();
+  EXPECT_FALSE(write(host.io, 8, pattern(4096, 2)).ok()) << "it was meant for the disk that is gone";
+  EXPECT_FALSE(read(host.io, 0, 4096).ok());
+  EXPECT_TRUE(eventually([&] {
+    const auto now = call("bdev_get_bdevs", json(R"({"name": "Nvme0n1"})"));
+    return now.has_value() && (*now)[0]["uuid"].asString() != first;
+  }));
+  HostQueues behind = protocol::connect_host(back_port_, back_nqn);
+  ASSERT_EQ(behind.io.size(), 1U);
+  EXPECT_EQ(read(behind.io[0], 0, 8192).data, Bytes(8192)) << "nothing was written to the other disk";
 }
 
 TEST_F(InitiatorChain, ResetDisableAndEnableUnderIo) {
