@@ -122,9 +122,11 @@ TEST_F(RpcTest, ALongPollAnswersAsSoonAsSomethingHappens) {
   const auto runtime = std::move(*Runtime::start(options));
   Answer answer = std::unexpected(rpc::RpcError(-1, "not yet"));
   runtime->run([&] {
-    auto params = rpc::MethodTable::decode(*table_.find("notify_get_notifications"), parse_json(R"({"id": 100000, "wait_ms": 3600000})"));
     auto& notifications = rpc::Notifications::instance();
-    while (notifications.since(0, 1u << 20).empty() || notifications.since(99'999, 1).empty()) notifications.add("bdev_register", "filler");
+    notifications.add("bdev_register", "filler");
+    const std::uint64_t next = notifications.since(0, rpc::Notifications::max_kept).back().id + 1;
+    auto params = rpc::MethodTable::decode(*table_.find("notify_get_notifications"),
+                                           parse_json(R"({"id": )" + std::to_string(next) + R"(, "wait_ms": 3600000})"));
     spawn<Answer>(table_.find("notify_get_notifications")->task(*params), [&](Answer got) {
       answer = std::move(got);
       Runtime::instance()->request_stop();
