@@ -14,6 +14,12 @@ constexpr std::uint32_t remote_handicap = 8;
 
 bool of_the_medium(Status status) { return status == Status::read_error || status == Status::media_error; }
 
+// The member that was asked last is gone, or may have lost data: nothing that can be repaired.
+bool is_away(const LaneOp& op) {
+  const Part part = op.outcome[op.last_slot];
+  return part == Part::stale || (part == Part::failed && !of_the_medium(op.parts[op.last_slot].status));
+}
+
 }  // namespace
 
 bool Lane::reads_suspect(const BdevIo& io) const {
@@ -62,8 +68,8 @@ void Lane::read_ended(LaneOp& op) {
   const std::uint32_t slot = op.last_slot;
   if (op.outcome[slot] == Part::done) [[likely]]
     return complete(op, Status::ok);
-  if (op.outcome[slot] == Part::failed && of_the_medium(op.parts[slot].status)) return lock_then(op, &Lane::repair_locked);
-  read_elsewhere(op);
+  if (is_away(op)) return read_elsewhere(op);
+  lock_then(op, &Lane::repair_locked);
 }
 
 // The member is gone, or may have lost data: the core leaves it out, or keeps it as the last one; then anew.
@@ -85,7 +91,7 @@ void Lane::read_again(LaneOp& op) {
 void Lane::repair_locked(LaneOp& op) { read_on(op, &Lane::repair_read_ended); }
 
 void Lane::repair_read_ended(LaneOp& op) {
-  if (op.outcome[op.last_slot] == Part::stale) return read_elsewhere(op);
+  if (is_away(op)) return read_elsewhere(op);
   if (op.outcome[op.last_slot] != Part::done) return repair_locked(op);
   core_->count_repaired_read();
   op.answered = true;
@@ -109,7 +115,7 @@ void Lane::read_through_locked(LaneOp& op) {
 }
 
 void Lane::through_read_ended(LaneOp& op) {
-  if (op.outcome[op.last_slot] == Part::stale) return read_elsewhere(op);
+  if (is_away(op)) return read_elsewhere(op);
   if (op.outcome[op.last_slot] != Part::done) return read_on(op, &Lane::through_read_ended);
   op.answered = true;
   op.next_step = &Lane::rewritten;
