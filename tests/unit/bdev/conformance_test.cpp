@@ -321,8 +321,12 @@ TEST_P(Conformance, SleepsAfterWork) {
   bench_.settle();
   // Marks are cleared a while after the last write; then nothing is left to do.
   if (GetParam().has("raid1")) {
+    ChannelRef below;
+    bench_.on_thread([&] { below = std::move(*bottom_->get_channel()); });
     bench_.leap_over_waits();
-    bench_.until([this] { return bench_.idle() && no_marks(); });
+    bench_.until([&] { return bench_.idle() && no_marks() && below->in_flight() == 0; });
+    bench_.on_thread([&] { below = {}; });
+    bench_.settle();
   }
   EXPECT_TRUE(bench_.idle());
   const auto before = bench_.reactor.stats();
