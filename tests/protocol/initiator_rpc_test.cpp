@@ -52,7 +52,8 @@ class InitiatorRpc : public InitiatorTest {
   // Reads per path, by port.
   std::map<std::uint16_t, std::uint64_t> reads() {
     std::map<std::uint16_t, std::uint64_t> all;
-    for (const auto& path : must("bdev_nvme_get_path_iostat", R"({"name": "Nvme0n1"})")["stats"]) {
+    const Json::Value answer = must("bdev_nvme_get_path_iostat", R"({"name": "Nvme0n1"})");
+    for (const auto& path : answer["stats"]) {
       all[static_cast<std::uint16_t>(std::stoi(path["trid"]["trsvcid"].asString()))] = path["stat"]["num_read_ops"].asUInt64();
     }
     return all;

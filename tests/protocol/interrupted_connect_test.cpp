@@ -38,7 +38,8 @@ class InterruptedConnect : public InitiatorTest {
   }
   std::uint64_t stalls() {
     std::uint64_t all = 0;
-    for (const auto& reactor : must("framework_get_reactors", "{}")["reactors"]) all += reactor["stalls"].asUInt64();
+    const Json::Value answer = must("framework_get_reactors", "{}");
+    for (const auto& reactor : answer["reactors"]) all += reactor["stalls"].asUInt64();
     return all;
   }
 };
