@@ -299,6 +299,8 @@ void Sync::start_io(Copy& copy, std::uint32_t slot, Op op) {
   io.iov_count = 1;
   io.offset_blocks = copy.next_block + core_.data_offset_blocks();
   io.num_blocks = copy.blocks;
+  // The source got blocks that it could not read: reads take for granted that what it says is durable (Roles::source_settled).
+  io.fua = op == Op::write && slot == core_.source();
   io.context = &copy;
   io.done = io_ended;
   copy.outcome[slot] = Part::sent;

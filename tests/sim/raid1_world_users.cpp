@@ -134,7 +134,7 @@ void Raid1World::revive(std::uint32_t slot) {
     return;
   }
   note(fmt::format("slot {} comes back", slot));
-  if (disk.dead() && chance(50)) disk.lose_unflushed(random_);
+  if (disk.dead() && chance(50)) disk.associate_anew(random_);
   disk.set_dead(false);
   absent_[slot] = false;
   core_->set_port(slot, ports_[slot].get(), false, true);
