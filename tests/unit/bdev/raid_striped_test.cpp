@@ -48,8 +48,10 @@ void check_layout(const StripedLayout& layout, std::uint64_t num_blocks, const s
         if (places[block].first == slot) wanted.push_back(places[block].second);
       }
       ASSERT_EQ(part.blocks, wanted.size()) << offset << " " << count << " " << slot;
-      if (!wanted.empty()) ASSERT_EQ(part.member_block, wanted.front());
-      if (!wanted.empty()) ASSERT_EQ(part.member_block + part.blocks - 1, wanted.back());
+      if (!wanted.empty()) {
+        ASSERT_EQ(part.member_block, wanted.front());
+        ASSERT_EQ(part.member_block + part.blocks - 1, wanted.back());
+      }
       sum += part.blocks;
     }
     ASSERT_EQ(sum, count);
