@@ -278,7 +278,7 @@ void Lane::settle(LaneOp& op) {
     held_.push_back(&op);
     return;
   }
-  complete(op, write_status(op));
+  complete(op, op.answered ? Status::ok : write_status(op));
 }
 
 Status Lane::write_status(const LaneOp& op) const {

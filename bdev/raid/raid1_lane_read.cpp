@@ -137,6 +137,7 @@ void Lane::rewritten(LaneOp& op) {
   if (op.reports == 0) read_settled(op);
 }
 
-void Lane::read_settled(LaneOp& op) { complete(op, Status::ok); }
+// Not before the loss of an earlier source is durable: after a crash that one would speak again.
+void Lane::read_settled(LaneOp& op) { settle(op); }
 
 }  // namespace catnap::bdev::raid1
