@@ -43,6 +43,13 @@ void Core::set_port(std::uint32_t slot, Port* port, bool remote, bool unmaps) {
 
 std::size_t Core::in_sync_count() const { return static_cast<std::size_t>(std::ranges::count(slots_, SlotState::in_sync, &CoreSlot::state)); }
 
+bool Core::can_do_without(std::uint32_t slot) const {
+  const CoreSlot& member = slots_[slot];
+  return member.state != SlotState::in_sync || std::ranges::any_of(slots_, [&member](const CoreSlot& other) {
+           return &other != &member && other.state == SlotState::in_sync && (other.recorded_in_sync || !member.recorded_in_sync);
+         });
+}
+
 bool Core::anyone_missing() const {
   return std::ranges::any_of(slots_, [](const CoreSlot& slot) { return !slot.active(); });
 }
@@ -202,7 +209,10 @@ void Core::write_superblocks(std::function<void()> done) {
   }
   failed_to_record_.clear();
   // Who was recorded with all data first: who gains something by the change must not know of it before all those whose word counts do.
-  write_phase(true, [this, done = std::move(done)] { write_phase(false, [this, done] { superblocks_written(done); }); });
+  write_phase(true, [this, done = std::move(done)] {
+    if (!failed_to_record_.empty() && options_.steps.durable_drop) return superblocks_written(done);
+    write_phase(false, [this, done] { superblocks_written(done); });
+  });
 }
 
 void Core::write_phase(bool first, std::function<void()> done) {
@@ -260,6 +270,11 @@ void Core::superblocks_written(std::function<void()> done) {
       if (slot < slots_.size()) changed |= apply_leave_out(slot, SlotState::failed, "its superblock cannot be written");
     }
     if (!changed || failed_to_record_.front() == slots_.size()) {
+      // The only ones whose word counts do not know of whom the change would have given all data.
+      for (std::uint32_t i = 0; i < slots_.size(); ++i) {
+        if (slots_[i].state == SlotState::in_sync && !slots_[i].recorded_in_sync)
+          set_state(i, SlotState::rebuilding, "it cannot be recorded as in sync");
+      }
       freeze("what is known about members cannot be recorded any more");
       return done();
     }

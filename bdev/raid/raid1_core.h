@@ -116,7 +116,9 @@ class Core final : public std::enable_shared_from_this<Core> {
   std::uint32_t retries_for(std::uint32_t slot) const { return slot < slots_.size() && can_do_without(slot) ? 0 : MetaRunner::retries_for_the_last; }
   // Members have more blocks now. What is new counts as different and is copied. Errors: ENOSPC, naming the capacity.
   void grow(std::uint64_t num_blocks, Done done);
-  bool can_do_without(std::uint32_t slot) const { return slots_[slot].state != SlotState::in_sync || in_sync_count() > 1; }
+  // Somebody else holds all data; for one whose word counts by what is on disk: somebody else whose word does. (Else a start could find only the
+  // word of the one that was left out, which does not know it.)
+  bool can_do_without(std::uint32_t slot) const;
 
   // --- for lanes; any thread ---
   RegionMaps& maps() { return *maps_; }

@@ -17,12 +17,22 @@ bool is_ancestor(const Superblock& older, const Superblock& newer) {
 
 bool claims_all_data(const Superblock& superblock) { return superblock.slots[superblock.this_slot].state == SlotState::in_sync; }
 
+// Whether somebody's later record on the same line says that `claimant` had been left out, which it cannot know itself.
+bool was_left_out(const Superblock& claimant, const std::vector<FoundMember>& found) {
+  const std::uint32_t slot = claimant.this_slot;
+  return std::ranges::any_of(found, [&](const FoundMember& member) {
+    if (!member.superblock || member.superblock->events <= claimant.events || !is_ancestor(claimant, *member.superblock)) return false;
+    const std::vector<SuperblockSlot>& slots = member.superblock->slots;
+    return slot >= slots.size() || slots[slot].state != SlotState::in_sync || slots[slot].member_uuid != claimant.slots[slot].member_uuid;
+  });
+}
+
 // The member whose word counts: who holds all data by its own superblock, with the longest history. Who claims to hold less cannot know what came
-// later.
+// later, but for this: that one who claims all had been left out.
 const Superblock* find_reference(const std::vector<FoundMember>& found) {
   const Superblock* reference = nullptr;
   for (const FoundMember& member : found) {
-    if (!member.superblock || !claims_all_data(*member.superblock)) continue;
+    if (!member.superblock || !claims_all_data(*member.superblock) || was_left_out(*member.superblock, found)) continue;
     if (reference == nullptr || (is_ancestor(*reference, *member.superblock) && member.superblock->events > reference->events)) {
       reference = &*member.superblock;
     }
@@ -84,6 +94,8 @@ StartPlan plan_start(const std::vector<FoundMember>& found, bool forced) {
     const bool known = slot < found.size() && found[slot].superblock.has_value();
     if (known) {
       judge_present(plan, slot, *found[slot].superblock);
+      // What stands there is not the member that is meant, and that one may have gone on without the others.
+      if (recorded == SlotState::in_sync && std::ranges::find(plan.diverged, slot) != plan.diverged.end()) plan.waits_for.push_back(slot);
     } else if (recorded == SlotState::in_sync) {
       plan.waits_for.push_back(slot);
       plan.states[slot] = SlotState::failed;

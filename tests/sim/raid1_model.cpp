@@ -26,7 +26,7 @@ std::uint64_t BlockHistory::write_begins(std::uint64_t first_block, std::vector<
   return id;
 }
 
-void BlockHistory::write_ends(std::uint64_t id, bool acknowledged, bool durable, std::uint64_t now) {
+void BlockHistory::write_ends(std::uint64_t id, bool acknowledged, bool durable, std::uint64_t now, std::uint64_t oldest_read) {
   for (auto& [block, writes] : blocks_) {
     for (Write& write : writes) {
       if (write.id != id) continue;
@@ -34,9 +34,11 @@ void BlockHistory::write_ends(std::uint64_t id, bool acknowledged, bool durable,
       write.acknowledged = acknowledged;
       write.durable = durable;
     }
-    // What nothing can bring back any more.
-    const auto gone = [&writes](const Write& old) {
-      return std::ranges::any_of(writes, [&old](const Write& newer) { return newer.acknowledged && newer.durable && newer.began > old.over; });
+    // What nothing can bring back any more, and no read under way can still find.
+    const auto gone = [&writes, oldest_read](const Write& old) {
+      return std::ranges::any_of(writes, [&old, oldest_read](const Write& newer) {
+        return newer.acknowledged && newer.durable && newer.began > old.over && newer.over < oldest_read;
+      });
     };
     writes.erase(std::remove_if(writes.begin(), writes.end(), [&](const Write& old) { return gone(old); }), writes.end());
   }

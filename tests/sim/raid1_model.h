@@ -17,7 +17,7 @@ class BlockHistory {
   void may_begin_with(std::uint64_t block, std::uint64_t content);
   // Returns a number by which the write is known.
   std::uint64_t write_begins(std::uint64_t first_block, std::vector<std::uint64_t> contents, std::uint64_t now);
-  void write_ends(std::uint64_t write, bool acknowledged, bool durable, std::uint64_t now);
+  void write_ends(std::uint64_t write, bool acknowledged, bool durable, std::uint64_t now, std::uint64_t oldest_read);
   // Every write that was acknowledged before `began` is durable.
   void flushed(std::uint64_t began);
   void crashed(std::uint64_t now);

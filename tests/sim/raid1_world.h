@@ -81,6 +81,7 @@ class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreL
   void complete_io(bdev::BdevIo& io, bdev::Status status) override;
   void fault();
   void revive(std::uint32_t slot);
+  std::uint64_t oldest_read_began() const;
   bool may_fail(std::uint32_t slot) const;
   void slot_changed(std::uint32_t slot, bdev::SlotState state, const std::string& reason) override;
   void process_changed(const char* type, bool running, const std::string& how) override;

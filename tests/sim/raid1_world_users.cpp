@@ -80,7 +80,7 @@ void Raid1World::complete_io(BdevIo& io, Status status) {
   if (status != Status::ok && status != Status::aborted)
     fail(fmt::format("{} of {}+{} ends with {}", bdev::op_name(io.op), io.offset_blocks, io.num_blocks, bdev::status_name(status)));
   if (io.op == Op::flush && status == Status::ok) history_.flushed(user.began);
-  if (user.write != 0) history_.write_ends(user.write, status == Status::ok, io.fua && status == Status::ok, now_);
+  if (user.write != 0) history_.write_ends(user.write, status == Status::ok, io.fua && status == Status::ok, now_, oldest_read_began());
   for (std::uint64_t i = 0; io.op == Op::read && status == Status::ok && i < io.num_blocks; ++i) {
     std::uint64_t content;
     std::memcpy(&content, user.data.data() + i * SimDisk::block_size, sizeof content);
@@ -91,12 +91,21 @@ void Raid1World::complete_io(BdevIo& io, Status status) {
   std::erase_if(users_, [&user](const auto& each) { return each.get() == &user; });
 }
 
+// Of reads under way; now, if there are none.
+std::uint64_t Raid1World::oldest_read_began() const {
+  std::uint64_t oldest = now_;
+  for (const auto& user : users_) {
+    if (user->write == 0) oldest = std::min(oldest, user->began);
+  }
+  return oldest;
+}
+
 // --- faults ---
 
-// One other member stays that holds all data and has not been hurt.
+// One other member stays that holds all data, is known for it on disk, and has not been hurt.
 bool Raid1World::may_fail(std::uint32_t slot) const {
   for (std::uint32_t i = 0; i < disks_.size(); ++i) {
-    if (i != slot && core_->slots()[i].state == SlotState::in_sync && !disks_[i]->hurt() && !erred_[i] &&
+    if (i != slot && core_->slots()[i].state == SlotState::in_sync && core_->slots()[i].recorded_in_sync && !disks_[i]->hurt() && !erred_[i] &&
         disks_[i]->association() == core_->slots()[i].association) {
       return true;
     }
