@@ -11,7 +11,6 @@ using rpc::Method;
 using rpc::Param;
 using rpc::Params;
 using rpc::ParamType;
-using rpc::RpcError;
 using rpc::RpcResult;
 
 RpcResult<Json::Value> create(const Params& params) {

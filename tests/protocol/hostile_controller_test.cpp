@@ -56,7 +56,9 @@ TEST_F(HostileController, EveryStepOfTheConnectInEveryWrongWay) {
   FakeController controller;
   const std::string digests = R"({"hdgst": true, "ddgst": true})";
   must("bdev_nvme_attach_controller", to(controller, digests));
-  const std::vector<FakeController::Seen> steps = controller.seen();
+  std::vector<FakeController::Seen> steps = controller.seen();
+  // Who looks at the new bdev may have an I/O queue connected by now, which the answer does not wait for: HostileIo has those steps.
+  steps.erase(std::ranges::find(steps, FakeController::Seen{"accept", 2, StepKind::accept}), steps.end());
   ASSERT_GE(steps.size(), 10U);
   must("bdev_nvme_detach_controller", R"({"name": "Nvme0"})");
   expect_nothing_left(controller);

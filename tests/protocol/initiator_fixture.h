@@ -18,12 +18,15 @@ namespace catnap::protocol {
 
 inline constexpr const char* front_nqn = "nqn.2026-11.io.catnap:front";
 
+// The catnapd of this build (initiator_fixture.cpp).
+const char* server_program();
+
 class InitiatorTest : public testing::Test {
  protected:
   using Clock = std::chrono::steady_clock;
 
   void SetUp() override {
-    auto started = ServerProcess::start(CATNAP_SERVER, {"-m", two_cpus()});
+    auto started = ServerProcess::start(server_program(), {"-m", two_cpus()});
     ASSERT_TRUE(started.has_value()) << started.error().message;
     server_ = std::move(*started);
   }

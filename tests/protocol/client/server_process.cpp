@@ -146,12 +146,21 @@ std::uint64_t ServerProcess::cpu_ticks() const {
   return user + system;
 }
 
+// clang says it in its own way.
+#if defined(__SANITIZE_THREAD__)
+#define CATNAP_UNDER_TSAN
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CATNAP_UNDER_TSAN
+#endif
+#endif
+
 namespace {
 
 // ThreadSanitizer adds a thread of its own that wakes ten times a second. It keeps the process's name, as no thread of the server's but the main one
 // does.
 bool is_sanitizers_own([[maybe_unused]] const std::filesystem::path& task, [[maybe_unused]] pid_t pid) {
-#ifdef __SANITIZE_THREAD__
+#ifdef CATNAP_UNDER_TSAN
   return task.filename() != std::to_string(pid) && read_file(task / "comm") == read_file("/proc/" + std::to_string(pid) + "/comm");
 #else
   return false;
