@@ -210,7 +210,7 @@ void Core::write_superblocks(std::function<void()> done) {
   failed_to_record_.clear();
   // Who was recorded with all data first: who gains something by the change must not know of it before all those whose word counts do.
   write_phase(true, [this, done = std::move(done)] {
-    if (!failed_to_record_.empty() && options_.steps.durable_drop) return superblocks_written(done);
+    if (!failed_to_record_.empty()) return superblocks_written(done);
     write_phase(false, [this, done] { superblocks_written(done); });
   });
 }

@@ -224,10 +224,13 @@ void Sync::flush_copied() {
 
 void Sync::copied_flushed(std::vector<std::uint64_t> regions, bool flushed) {
   flushing_ = false;
+  // While a change is under way lanes may still read from a member that was left out, which these copies passed over: what is here may differ from
+  // it. After the change they are copied once more.
+  const bool settled = flushed && !core_.changing();
   for (const std::uint64_t region : regions) {
     if (!copied_.test(region)) continue;  // asked for once more meanwhile
     copied_.clear(region);
-    if (!flushed) continue;
+    if (!settled) continue;
     todo_.clear(region);
     ++progress_.regions_done;
     if (!maps_.suspect.test(region)) continue;
