@@ -154,9 +154,20 @@ void Scrub::read_all() {
 }
 
 void Scrub::all_read() {
-  const bool stale = std::ranges::any_of(members_, [](const Member& member) { return member.outcome == Part::stale; });
-  // Who was away meanwhile is left out by the next I/O of a user, or by the flush before its marks are cleared; here nothing is judged by it.
-  const bool wrong = !stale && compare();
+  bool stale = false;
+  for (std::uint32_t i = 0; i < members_.size(); ++i) {
+    if (members_[i].outcome != Part::stale) continue;
+    stale = true;  // it was away meanwhile: nothing is judged by it, and it has to be rebuilt before it is compared
+    FailureReport away;
+    away.slot = i;
+    away.status = Status::ok;
+    core_.handle_failure(away, [] {});
+  }
+  if (stale) {
+    report_.blocks_passed_over += blocks_;
+    return step_over();
+  }
+  const bool wrong = compare();
   report_.blocks_done += blocks_;
   if (wrong && report_.repair) return repair();
   step_over();

@@ -37,7 +37,7 @@ class Scrub final : public OverlapWaiter {
 
   struct Report {
     std::uint64_t blocks_done = 0;
-    std::uint64_t blocks_passed_over = 0;  // in regions that are being copied
+    std::uint64_t blocks_passed_over = 0;  // in regions that are being copied, or while a member was away
     std::uint64_t blocks_different = 0;
     std::uint64_t blocks_unreadable = 0;  // on at least one member
     std::uint64_t blocks_repaired = 0;
