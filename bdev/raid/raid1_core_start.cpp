@@ -225,17 +225,24 @@ void Core::bring_in(std::uint32_t slot, bool full, bool joins, Done done) {
   }
   if (joins || member.uuid == Uuid{}) member.uuid = random_member_uuid(options_.random);
   const std::uint64_t association = member.association;
-  const auto marked = [this, slot, full, association, done = std::move(done)] {
-    marks_->copy_to(slot, [this, slot, full, association, done](bool copied) {
+  const std::uint64_t left = member.left_events;
+  const auto marked = [this, slot, full, association, left, done = std::move(done)] {
+    marks_->copy_to(slot, [this, slot, full, association, left, done](bool copied) {
       if (!copied) {
         if (done) done(fail(EIO, "its bitmap cannot be written"));
         return;
       }
       change(
-          [this, slot, association] {
+          [this, slot, association, left] {
             CoreSlot& coming = slots_[slot];
             if (coming.active() || coming.port == nullptr || !online_) {
               coming.takes_marks = coming.active();
+              return false;
+            }
+            // It was in and left out again, or became another one, since its superblock was judged: that has to be done anew.
+            if (coming.left_events != left || !same_association(slot, association)) {
+              coming.takes_marks = false;
+              take_back_later_.push_back(slot);
               return false;
             }
             coming.association = association;
