@@ -60,6 +60,15 @@ class LongRuns : public Raid1Sim {
 
 TEST_F(LongRuns, CrashesAnywhereAndMembersThatFailAndReturn) { run("long runs", bdev::raid1::Record::members, 150, 35'000); }
 
+// What longer runs have found and was mended: members that came back alone and served, or counted as in sync, though they had been left out.
+TEST_F(LongRuns, SeedsThatOnceFoundSomething) {
+  for (const std::uint64_t seed : {1023, 1130, 1861, 5466, 6899, 16379}) {
+    Raid1Options options;
+    options.seed = seed;
+    EXPECT_EQ(Raid1World(options).run().failure, "") << "seed " << seed;
+  }
+}
+
 TEST_F(LongRuns, WithTheBitmapOnAnotherDevice) { run("external bitmap", bdev::raid1::Record::external, 60, 15'000); }
 
 TEST_F(LongRuns, MarksInMemoryServeMembersThatComeAndGo) { run("marks in memory", bdev::raid1::Record::memory, 60, 10'000); }
