@@ -15,6 +15,7 @@
 #include "bdev/split/split_rpc.h"
 #include "bdev/stack/stack_rpc.h"
 #include "bdev/uring/uring_rpc.h"
+#include "keyring/keyring_rpc.h"
 #include "reactor/iobuf_rpc.h"
 #include "reactor/log_rpc.h"
 #include "reactor/reactor_rpc.h"
@@ -33,6 +34,7 @@ void register_all_methods(rpc::MethodTable& table, rpc::ConfigRegistry& registry
   register_log_methods(table, &registry);
   rpc::register_notify_methods(table);
   register_iobuf_methods(table);
+  keyring::register_keyring_methods(table);
   register_reactor_methods(table, runtime, &registry);
   bdev::register_bdev_methods(table);
   bdev::register_bdev_null_methods(table);
@@ -49,6 +51,7 @@ void register_all_methods(rpc::MethodTable& table, rpc::ConfigRegistry& registry
   register_nvmf_rpc_methods(table);
   register_controllers_methods(table, controllers, groups);
   register_iobuf_config(registry);
+  keyring::register_keyring_config(registry);
   bdev::register_crypto_key_config(registry);
   bdev::register_bdev_nvme_config(registry);
   bdev::register_bdev_config(registry);

@@ -45,7 +45,7 @@ constexpr Elsewhere table[] = {
     {"bdev_nvme_opal_*", "self-encrypting drives are reached through local NVMe controllers, and catnap has none"},
     {"bdev_nvme_cuse_*", "there are no character devices in user space"},
     {"bdev_nvme_*", "the NVMe initiator does not have it"},
-    {"keyring_*", "there is no keyring: connections are plain TCP, hosts are not authenticated"},
+    {"keyring_*", "keys come from files (keyring_file_add_key), not from the kernel's keyring"},
     {"accel_*", accelerators},
     {"compressdev_scan_accel_module", accelerators},
     {"dsa_scan_accel_module", accelerators},

@@ -1,20 +1,15 @@
 // See keys.h.
 #include "bdev/crypto/keys.h"
 
-#include <fcntl.h>
 #include <fmt/core.h>
 #include <openssl/crypto.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
+
+#include "keyring/keyring.h"
 
 namespace catnap::bdev {
 namespace {
-
-// Two halves of 64 digits and their line ends are 130 bytes; what is much longer is no key file.
-constexpr std::size_t max_key_file_bytes = 1024;
 
 int digit_of(char c) {
   if (c >= '0' && c <= '9') return c - '0';
@@ -96,21 +91,10 @@ std::vector<std::shared_ptr<const CryptoKey>> CryptoKeys::all() const {
 }
 
 Result<KeyText> read_key_file(const std::string& path) {
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-  if (fd < 0) return fail(errno, fmt::format("{}: key_file '{}' cannot be opened", strerror(errno), path));
-  struct stat status{};
-  fstat(fd, &status);
-  auto text = SecretBytes::create(max_key_file_bytes);
-  const ssize_t length = text && S_ISREG(status.st_mode) ? read(fd, text->bytes().data(), max_key_file_bytes) : -1;
-  close(fd);
+  auto text = keyring::read_key_file(path);
   if (!text) return std::unexpected(text.error());
-  if ((status.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
-    return fail(EINVAL,
-                fmt::format("Invalid argument: key_file '{}' has mode {:03o}, others than its owner must not reach it", path, status.st_mode & 0777));
-  }
-  if (length < 0) return fail(EINVAL, fmt::format("Invalid argument: key_file '{}' cannot be read, or is not a regular file", path));
   KeyText keys;
-  const std::string_view all(reinterpret_cast<const char*>(text->bytes().data()), static_cast<std::size_t>(length));
+  const std::string_view all = text->text();
   const std::size_t first_end = all.find('\n');
   const std::string_view rest = first_end == std::string_view::npos ? std::string_view() : all.substr(first_end + 1);
   keys.key = trimmed(all.substr(0, first_end));

@@ -9,9 +9,11 @@
 #include <string_view>
 #include <vector>
 
-#include "bdev/crypto/secret.h"
+#include "keyring/secret.h"
 
 namespace catnap::bdev {
+
+using keyring::SecretBytes;
 
 class CryptoKey {
  public:
@@ -52,8 +54,8 @@ class CryptoKeys {
   std::map<std::string, std::shared_ptr<const CryptoKey>, std::less<>> keys_;
 };
 
-// Both halves in hexadecimal, from a file of two lines; blocks. Errors: EINVAL (others than the owner may read it; not two lines), what open and read
-// say, all naming the path.
+// Both halves in hexadecimal, from a file of two lines under the keyring's rules (keyring/keyring.h); blocks. Errors: EINVAL (not two lines), those
+// of keyring::read_key_file(), all naming the path.
 struct KeyText {
   KeyText() = default;
   SecretBytes text;

@@ -1,5 +1,5 @@
 #!/usr/bin/env -S /usr/bin/python3
-# Holds the include directions: reactor <- transport <- bdev <- server, one way; rpc includes only reactor; no cycles.
+# Holds the include directions: reactor <- keyring <- transport <- bdev <- server, one way; rpc includes only reactor; no cycles.
 # Owner: its process. Left out: system headers; link-time dependencies (CMake's, which follow the folders).
 """Checks who includes whom. Rules: docs/architecture.md, "Layers"."""
 
@@ -8,10 +8,11 @@ from lintlib import Finding, Sample, includes_of, run
 # Folder -> folders it may include.
 ALLOWED = {
     "reactor": {"reactor"},
-    "transport": {"reactor", "transport"},
-    "bdev": {"reactor", "transport", "bdev"},
+    "keyring": {"reactor", "keyring"},
+    "transport": {"reactor", "keyring", "transport"},
+    "bdev": {"reactor", "keyring", "transport", "bdev"},
     "rpc": {"reactor", "rpc"},
-    "server": {"reactor", "transport", "bdev", "server", "rpc"},
+    "server": {"reactor", "keyring", "transport", "bdev", "server", "rpc"},
 }
 
 
@@ -89,6 +90,8 @@ def tree(path, included):
 
 SAMPLES = [
     Sample("reactor knows no transport", tree("reactor/a.h", "transport/b.h")),
+    Sample("keyring knows no transport", tree("keyring/a.h", "transport/b.h")),
+    Sample("transport knows the keyring", tree("transport/a.cpp", "keyring/b.h"), 0),
     Sample("transport knows no bdev", tree("transport/a.cpp", "bdev/b.h")),
     Sample("bdev knows no server", tree("bdev/a.cpp", "server/b.h")),
     Sample("bdev knows no tcp", tree("bdev/malloc/a.cpp", "transport/tcp/b.h")),

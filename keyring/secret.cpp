@@ -1,15 +1,17 @@
 // See secret.h.
-#include "bdev/crypto/secret.h"
+#include "keyring/secret.h"
 
 #include <fmt/core.h>
 #include <openssl/crypto.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cstring>
 
-namespace catnap::bdev {
+#include "reactor/base/check.h"
+
+namespace catnap::keyring {
 namespace {
 
 std::size_t whole_pages(std::size_t size_bytes) {
@@ -20,28 +22,42 @@ std::size_t whole_pages(std::size_t size_bytes) {
 }  // namespace
 
 Result<SecretBytes> SecretBytes::create(std::size_t size_bytes) {
-  const std::size_t pages = whole_pages(size_bytes);
+  const std::size_t pages = whole_pages(std::max<std::size_t>(size_bytes, 1));
   void* memory = mmap(nullptr, pages, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return fail(ENOMEM, fmt::format("Cannot allocate memory: {} bytes for a key", pages));
   if (mlock(memory, pages) != 0) {
     const int reason = errno;
     munmap(memory, pages);
-    return fail(ENOMEM, fmt::format("Cannot allocate memory: {} bytes for a key cannot be locked ({}); see RLIMIT_MEMLOCK", pages, strerror(reason)));
+    return fail(ENOMEM,
+                fmt::format("Cannot allocate memory: {} bytes for a key cannot be locked ({}); see RLIMIT_MEMLOCK", pages, errno_text(reason)));
   }
   madvise(memory, pages, MADV_DONTDUMP);
   madvise(memory, pages, MADV_WIPEONFORK);
   SecretBytes secret;
   secret.data_ = static_cast<std::byte*>(memory);
   secret.size_ = size_bytes;
+  secret.capacity_ = size_bytes;
   return secret;
+}
+
+Result<SecretBytes> SecretBytes::copy_of(std::span<const std::byte> bytes) {
+  auto secret = create(bytes.size());
+  if (secret) std::copy(bytes.begin(), bytes.end(), secret->data_);
+  return secret;
+}
+
+void SecretBytes::shrink(std::size_t size_bytes) {
+  CATNAP_CHECK(size_bytes <= size_);
+  OPENSSL_cleanse(data_ + size_bytes, size_ - size_bytes);
+  size_ = size_bytes;
 }
 
 SecretBytes::~SecretBytes() {
   if (data_ == nullptr) return;
-  OPENSSL_cleanse(data_, size_);
-  const std::size_t pages = whole_pages(size_);
+  const std::size_t pages = whole_pages(std::max<std::size_t>(capacity_, 1));
+  OPENSSL_cleanse(data_, capacity_);
   munlock(data_, pages);
   munmap(data_, pages);
 }
 
-}  // namespace catnap::bdev
+}  // namespace catnap::keyring
