@@ -26,10 +26,12 @@ class SpinTuner {
     if (idle.preempted) return idle.stolen_ns < slice_ns ? pause(now_ns) : pause_for_slice(idle.stolen_ns, now_ns);
     if (idle.slept_ns == 0) {
       peer_shares_cpu_score_ = 0;
+      vain_score_ = std::max(0, vain_score_ - worth_of_a_find);
       pause_ns_ = first_pause_ns;
       grow(idle.gap_ns);
       return;
     }
+    if (idle.spun_ns > 0 && ++vain_score_ >= vain_limit) return pause(now_ns);
     if (idle.gap_ns > max_ns_ + idle.spun_ns) {
       budget_ns_ = budget_ns_ / 2 < floor_ns ? 0 : budget_ns_ / 2;
       return;
@@ -52,6 +54,10 @@ class SpinTuner {
   // A sleep that ends this soon ended because the sender got the CPU (a cross-CPU wake-up alone takes 25 µs or more).
   static constexpr std::uint64_t soon_ns = 20'000;
   static constexpr int peer_shares_cpu_limit = 3;
+  // Looking must pay now and then, whatever the gaps are: a sender on this CPU that works on a batch for longer than `soon_ns` never gets to send while
+  // this thread looks, and the gaps are as long as the looking makes them. A find is worth this many looks in vain.
+  static constexpr int vain_limit = 16;
+  static constexpr int worth_of_a_find = 4;
   // The CPU was gone for so long: others run there for whole time slices, or a cgroup quota is used up, which costs the rest of its period. Finding
   // work by looking says nothing against that, since it is the looking that uses the quota up. So this pause is long against what was lost, doubles
   // when it happens again soon, and is forgotten only with time.
@@ -67,7 +73,7 @@ class SpinTuner {
   void pause(std::uint64_t now_ns) {
     pause_until_ns_ = now_ns + pause_ns_;
     pause_ns_ = std::min(2 * pause_ns_, longest_pause_ns);
-    peer_shares_cpu_score_ = 0;
+    peer_shares_cpu_score_ = vain_score_ = 0;
   }
 
   void pause_for_slice(std::uint64_t stolen_ns, std::uint64_t now_ns) {
@@ -83,6 +89,7 @@ class SpinTuner {
   std::uint64_t pause_until_ns_ = 0;
   std::uint64_t pause_ns_ = first_pause_ns;
   int peer_shares_cpu_score_ = 0;
+  int vain_score_ = 0;
 };
 
 }  // namespace catnap

@@ -62,6 +62,35 @@ TEST(SpinTuner, PausesWhenItsPeerWaitsForThisCpu) {
   EXPECT_EQ(tuner.budget_ns(1), 0u);
 }
 
+// A sender on this CPU with 32 commands outstanding: it works on the answers for 30 us or 130 us once it has the CPU, however long this side looked.
+TEST(SpinTuner, PausesWhenLookingNeverPays) {
+  SpinTuner tuner(50 * us);
+  std::uint64_t now = 0;
+  int looks = 0;
+  for (int i = 0; i < 10'000; ++i) {
+    const std::uint64_t spun = tuner.budget_ns(now);
+    const std::uint64_t slept = i % 2 == 0 ? 30 * us : 130 * us;
+    looks += spun > 0;
+    now += spun + slept;
+    tuner.learn({.gap_ns = spun + slept, .spun_ns = spun, .slept_ns = slept}, now);
+  }
+  EXPECT_LT(looks, 150) << "0.8 s of such work: 16 looks each time that it tries again, after 10, 20, 40 ms and so on";
+}
+
+TEST(SpinTuner, LooksThatPayNowAndThenGoOn) {
+  SpinTuner tuner(50 * us);
+  std::uint64_t now = 0;
+  int found = 0;
+  for (int i = 0; i < 1'000; ++i) {
+    const bool late = i % 3 != 0;
+    const std::uint64_t slept = late ? 30 * us : 0;
+    found += tuner.budget_ns(now) > 0 && !late;
+    now += 60 * us;
+    tuner.learn({.gap_ns = late ? 80 * us : 30 * us, .spun_ns = late ? 50 * us : 30 * us, .slept_ns = slept}, now);
+  }
+  EXPECT_GT(found, 330) << "one of three finds work, which is worth two in vain";
+}
+
 TEST(SpinTuner, PausesGrowUntilLookingPaysAgain) {
   SpinTuner tuner(50 * us);
   const SpinTuner::Idle preempted{.gap_ns = 10 * us, .spun_ns = 10 * us, .slept_ns = 0, .preempted = true};
