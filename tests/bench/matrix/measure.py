@@ -130,7 +130,7 @@ class Bench:
       rpc.call("bdev_uring_create", name="disk", filename=str(path), block_size=BLOCK_SIZE)
     else:
       rpc.call(f"bdev_{case.bdev}_create", name="disk", num_blocks=DISK_BYTES // BLOCK_SIZE, block_size=BLOCK_SIZE)
-    rpc.call("nvmf_create_transport", trtype="TCP", max_io_size=1 << 20)
+    rpc.call("nvmf_create_transport", trtype="TCP", max_io_size=1 << 20, max_queue_depth=256)
     rpc.call("nvmf_create_subsystem", nqn=NQN, allow_any_host=True)
     rpc.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "disk"})
     rpc.call("nvmf_subsystem_add_listener", nqn=NQN, listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(self.port)})

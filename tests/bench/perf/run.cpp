@@ -30,6 +30,7 @@ struct Geometry {
   std::uint64_t blocks = 0;
   std::uint32_t in_capsule_bytes = 0;
   std::uint32_t max_transfer_bytes = 0;
+  std::uint64_t queue_entries = 0;
 };
 
 class Run {
@@ -100,6 +101,7 @@ class Run {
     geometry_.in_capsule_bytes =
         capsule_bytes > sizeof(nvme::SubmissionEntry) ? capsule_bytes - static_cast<std::uint32_t>(sizeof(nvme::SubmissionEntry)) : 0;
     geometry_.max_transfer_bytes = controller.max_transfer_bytes();
+    geometry_.queue_entries = (controller.cap() & 0xFFFF) + 1;  // CAP.MQES, which counts from 0
     co_return Result<void>();
   }
 
@@ -135,6 +137,8 @@ class Run {
       return fail(EINVAL, fmt::format("--size {}: not a multiple of the namespace's blocks of {} bytes", options_.size, geometry_.block_size));
     if (options_.size > geometry_.max_transfer_bytes)
       return fail(EINVAL, fmt::format("--size {}: the controller takes {} bytes per command at most", options_.size, geometry_.max_transfer_bytes));
+    if (options_.depth >= geometry_.queue_entries)
+      return fail(EINVAL, fmt::format("--depth {}: the controller's queues have {} entries, of which one stays free", options_.depth, geometry_.queue_entries));
     if (options_.blocks > geometry_.blocks) return fail(EINVAL, fmt::format("--blocks {}: the namespace has {}", options_.blocks, geometry_.blocks));
     const std::uint64_t blocks = options_.blocks > 0 ? options_.blocks : geometry_.blocks;
     places_per_queue_ = blocks / (options_.size / geometry_.block_size) / options_.io_queues();
