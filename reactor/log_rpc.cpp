@@ -142,6 +142,7 @@ void register_log_methods(rpc::MethodTable& table, rpc::ConfigRegistry* registry
   table.add(Method("log_enable_timestamps", "A time stamp in front of each line, or none")
                 .with({Param("enabled", ParamType::boolean, "On or off").required()})
                 .in_phase(rpc::Phase::always)
+                .acts()
                 .handler([](const Params& params) -> RpcResult<Json::Value> {
                   log_enable_timestamps(params.boolean("enabled"));
                   return Json::Value(true);

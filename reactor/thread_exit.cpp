@@ -79,6 +79,20 @@ Thread::Hold::~Hold() {
   if (--found->second == 0) holds.erase(found);
 }
 
+namespace {
+
+// Steps that a sequence may still have before it ends: each of them may wait for another deadline.
+constexpr int max_passing_rounds = 64;
+
+// The process ends, and who still waits for a deadline would be waiting for ever, with all that it holds. So they pass now, in rounds, as those who are
+// told go on in messages and may arm others. `pass_all`: fires every timer and says how many there were.
+void pass_deadlines(std::function<std::size_t()> pass_all, int rounds = max_passing_rounds) {
+  if (rounds == 0 || pass_all() == 0) return;
+  Thread::current()->send([pass_all = std::move(pass_all), rounds]() mutable { pass_deadlines(std::move(pass_all), rounds - 1); });
+}
+
+}  // namespace
+
 void Thread::request_exit() {
   State expected = State::running;
   if (!state_.compare_exchange_strong(expected, State::exiting)) return;
@@ -89,6 +103,15 @@ void Thread::request_exit() {
 void Thread::begin_exit() {
   exit_begun_ = true;
   for (Message& hook : std::exchange(exit_hooks_, {})) hook();
+  if (const Reactor* home = reactor(); home != nullptr && home->stop_requested()) {
+    pass_deadlines([this] {
+      const bool reports = exit_report_.armed();
+      exit_report_.disarm();
+      const std::size_t passed = timers_.fire_due(TimerHeap::never_ns - 1);
+      if (reports) arm_in_us(exit_report_, exit_report_us);
+      return passed;
+    });
+  }
   const std::string waits = waits_for();
   if (waits.empty()) return;
   log_notice("thread '{}' is to exit and waits for {}", name_, waits);

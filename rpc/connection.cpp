@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "reactor/thread.h"
+#include "rpc/exchange.h"
 #include "rpc/reply.h"
 #include "rpc/server.h"
 
@@ -25,20 +26,8 @@ constexpr std::size_t keep_buffer_bytes = 256 * 1024;
 
 }  // namespace
 
-// Replies of a batch, sent as one array when the last is there.
-struct Connection::Batch {
-  std::size_t waiting = 0;
-  std::string replies;
-
-  void add(std::string reply) {
-    if (!reply.empty() && reply.back() == '\n') reply.pop_back();
-    replies += replies.empty() ? "" : ",";
-    replies += reply;
-  }
-};
-
-Connection::Connection(Server& server, int fd)
-    : server_(server), fd_(fd), send_at_turn_end_([this] { flush(); }), go_on_([this] {
+Connection::Connection(Server& server, int fd, CallerPtr caller)
+    : server_(server), fd_(fd), caller_(std::move(caller)), send_at_turn_end_([this] { flush(); }), go_on_([this] {
         const auto keep = shared_from_this();
         process_input();
         settle();
@@ -141,53 +130,20 @@ void Connection::process_input() {
 
 void Connection::handle(std::string_view text) {
   Message message = read_message(text, server_.options_.max_batch_requests);
-  if (message.fault) {
-    if (message.fault->code == parse_error) {
-      fail_stream(std::move(*message.fault));
-    } else {
-      send(error_reply(Json::Value(), *message.fault));
-    }
+  if (message.fault && message.fault->code == parse_error) {
+    fail_stream(std::move(*message.fault));
     return;
   }
-  std::shared_ptr<Batch> batch;
-  if (message.is_batch) {
-    batch = std::make_shared<Batch>();
-    batch->waiting = message.requests.size();
-  }
-  in_flight_ += message.requests.size();
-  for (Request& request : message.requests) start(std::move(request), batch);
+  const std::size_t requests = message.requests.size();
+  in_flight_ += requests;
+  answer(server_.dispatcher_, std::move(message), caller_,
+         [self = shared_from_this(), requests](std::string reply) { self->finish(requests, std::move(reply)); });
 }
 
-void Connection::start(Request request, std::shared_ptr<Batch> batch) {
+void Connection::finish(std::size_t requests, std::string reply) {
   if (closed_) return;
-  if (request.fault) {
-    finish(request, batch, std::unexpected(*request.fault));
-    return;
-  }
-  const std::string method = request.method;
-  Json::Value params = std::move(request.params);
-  request.params = Json::Value();
-  server_.dispatcher_.submit(method, std::move(params),
-                             [self = shared_from_this(), request = std::move(request), batch = std::move(batch)](RpcResult<Json::Value> outcome) {
-                               self->finish(request, batch, outcome);
-                             });
-}
-
-void Connection::finish(const Request& request, const std::shared_ptr<Batch>& batch, const RpcResult<Json::Value>& outcome) {
-  if (closed_) return;
-  --in_flight_;
-  std::string reply;
-  // A malformed request is answered even when it looks like a notification (JSON-RPC 2.0 section 5, "id").
-  if (!request.is_notification || (request.fault && request.fault->code == invalid_request)) {
-    reply = outcome ? result_reply(request.id, *outcome) : error_reply(request.id, outcome.error());
-  }
-  if (!batch) {
-    send(std::move(reply));
-    return;
-  }
-  if (!reply.empty()) batch->add(std::move(reply));
-  if (--batch->waiting > 0) return;
-  send(batch->replies.empty() ? std::string() : "[" + batch->replies + "]\n");
+  in_flight_ -= requests;
+  send(std::move(reply));
 }
 
 // Called with nothing to send too: something may have ended that others waited for.

@@ -9,8 +9,8 @@
 
 #include "reactor/base/error.h"
 #include "reactor/deferred.h"
+#include "rpc/caller.h"
 #include "rpc/json.h"
-#include "rpc/request.h"
 
 namespace catnap::rpc {
 
@@ -19,7 +19,7 @@ class Server;
 // Lives until close(), and as an empty shell until the last call under way has answered into it.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(Server& server, int fd);  // takes the fd over
+  Connection(Server& server, int fd, CallerPtr caller);  // takes the fd over
   ~Connection();
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
@@ -31,14 +31,11 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void close();
 
  private:
-  struct Batch;
-
   void on_events(std::uint32_t events);
   void read_some();
   void process_input();
   void handle(std::string_view text);
-  void start(Request request, std::shared_ptr<Batch> batch);
-  void finish(const Request& request, const std::shared_ptr<Batch>& batch, const RpcResult<Json::Value>& outcome);
+  void finish(std::size_t requests, std::string reply);
   void send(std::string text);
   void fail_stream(RpcError error);
   bool paused() const;
@@ -47,6 +44,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   Server& server_;  // not touched once closed
   int fd_;
+  const CallerPtr caller_;
   bool closed_ = false;
   bool ended_ = false;    // nothing more is read: the client ended its side, or sent what is no request
   bool stalled_ = false;  // input_ may hold whole requests that wait for room

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "reactor/base/log.h"
+#include "reactor/clock.h"
 #include "rpc/json.h"
 #include "rpc/turn.h"
 
@@ -40,32 +41,69 @@ void warn_deprecated_once(const std::string& called, const std::string& name) {
 
 }  // namespace
 
-RpcResult<Params> Dispatcher::admit(const std::string& name, const Json::Value& params, Origin origin) const {
+RpcResult<Params> Dispatcher::admit(const std::string& name, const Json::Value& params, const Caller& caller) const {
+  if (ended_) return refuse(-ECANCELED, "Operation canceled: the process is ending");
   const Method* method = methods_.find(name);
+  const bool from_client = caller.kind != CallerKind::config_file;
   const std::string elsewhere = method == nullptr && explain_unknown_ ? explain_unknown_(name) : std::string();
   if (!elsewhere.empty()) return refuse(-EOPNOTSUPP, elsewhere);
   if (method == nullptr) return refuse(method_not_found, fmt::format("Method not found: '{}'", printable(name)));
   if (method->name != name) warn_deprecated_once(name, method->name);
-  if (origin == Origin::client && !lifecycle_.allows(method->phase)) {
+  if (from_client && !method->is_allowed) return refuse(-EACCES, fmt::format("Permission denied: --rpcs-allowed does not list {}", method->name));
+  if (caller.role == Role::read_only && (method->changes_state || method->does_something)) {
+    return refuse(-EACCES, fmt::format("Permission denied: {} is not among the calls that only read, and this caller may only read", method->name));
+  }
+  if (from_client && !lifecycle_.allows(method->phase)) {
     return refuse(invalid_state, phase_refusal(name, method->phase, lifecycle_.state()));
   }
-  return MethodTable::decode(*method, params);
+  RpcResult<Params> decoded = MethodTable::decode(*method, params);
+  if (decoded && caller.role == Role::read_only && method->acts(decoded->all())) {
+    return refuse(-EACCES,
+                  fmt::format("Permission denied: with these parameters {} does more than read, and this caller may only read", method->name));
+  }
+  return decoded;
 }
 
 void Dispatcher::submit(const std::string& name, Json::Value params, Reply reply, Origin origin) {
-  queue(name, std::move(params), nullptr, std::move(reply), origin);
+  queue(origin == Origin::client ? Caller::process() : Caller::config_file(), name, std::move(params), nullptr, std::move(reply));
+}
+
+void Dispatcher::submit_from(const CallerPtr& caller, const std::string& name, Json::Value params, Reply reply) {
+  queue(caller, name, std::move(params), nullptr, std::move(reply));
 }
 
 void Dispatcher::submit_if(const std::string& name, Json::Value params, std::function<bool()> still_wanted, Reply reply, Origin origin) {
-  queue(name, std::move(params), std::move(still_wanted), std::move(reply), origin);
+  queue(origin == Origin::client ? Caller::process() : Caller::config_file(), name, std::move(params), std::move(still_wanted), std::move(reply));
 }
 
-void Dispatcher::queue(const std::string& name, Json::Value params, std::function<bool()> still_wanted, Reply reply, Origin origin) {
+void Dispatcher::end() {
+  ended_ = true;
+  for (Pending& waiting : std::exchange(changes_, {})) {
+    waiting.reply(std::unexpected<RpcError>(std::in_place, -ECANCELED, "Operation canceled: the process is ending"));
+  }
+}
+
+// The reply that tells the observers first.
+Dispatcher::Reply Dispatcher::watched(const CallerPtr& caller, const std::string& name, const Json::Value& params, Reply reply) {
+  const Method* method = methods_.find(name);
+  const bool acts = method != nullptr && method->acts(params);
+  Json::Value shown = acts ? MethodTable::without_secrets(*method, params) : Json::Value();
+  const std::uint64_t began_ns = system_clock().now_ns();
+  return [this, caller, name, method, acts, shown = std::move(shown), began_ns, reply = std::move(reply)](RpcResult<Json::Value> outcome) mutable {
+    const CallRecord record{*caller, name, method, acts, shown, outcome, system_clock().now_ns() - began_ns};
+    for (CallObserver* observer : observers_) observer->answered(record);
+    reply(std::move(outcome));
+  };
+}
+
+void Dispatcher::queue(const CallerPtr& caller, const std::string& name, Json::Value params, std::function<bool()> still_wanted, Reply reply) {
   if (log_rpc.enabled()) {
     const Method* method = methods_.find(name);
-    log_debug(log_rpc, "{} {}", printable(name), json_excerpt(method != nullptr ? MethodTable::without_secrets(*method, params) : params, 1000));
+    log_debug(log_rpc, "{}: {} {}", caller->text(), printable(name),
+              json_excerpt(method != nullptr ? MethodTable::without_secrets(*method, params) : params, 1000));
   }
-  auto admitted = admit(name, params, origin);
+  if (!observers_.empty()) reply = watched(caller, name, params, std::move(reply));
+  auto admitted = admit(name, params, *caller);
   if (!admitted) {
     reply(std::unexpected(std::move(admitted.error())));
     return;
@@ -75,7 +113,7 @@ void Dispatcher::queue(const std::string& name, Json::Value params, std::functio
     run(method, std::move(*admitted), std::move(reply));
     return;
   }
-  changes_.emplace_back(method, std::move(*admitted), std::move(reply), origin);
+  changes_.emplace_back(method, std::move(*admitted), std::move(reply), caller->kind != CallerKind::config_file);
   changes_.back().still_wanted = std::move(still_wanted);
   run_queued();
 }
@@ -91,7 +129,7 @@ void Dispatcher::run_queued() {
       continue;
     }
     changing_ = true;
-    if (keeper_ != nullptr && next.origin == Origin::client && next.method.keeps(next.params.all())) {
+    if (keeper_ != nullptr && next.from_client && next.method.keeps(next.params.all())) {
       prepare(std::move(next));
     } else {
       run_change(std::move(next), false);
@@ -104,6 +142,7 @@ void Dispatcher::prepare(Pending next) {
   const Method& method = next.method;
   const Params params = next.params;
   keeper_->prepare(method, params, [this, next = std::move(next)](Result<void> prepared) mutable {
+    if (prepared && ended_) prepared = fail(ECANCELED, "Operation canceled: the process is ending");
     if (prepared) {
       run_change(std::move(next), true);
     } else {
@@ -115,8 +154,9 @@ void Dispatcher::prepare(Pending next) {
 }
 
 void Dispatcher::run_change(Pending next, bool keep) {
+  if (keeper_ != nullptr) keeper_->begins(keep);
   const auto held = std::make_shared<std::function<void()>>([this] {
-    changing_ = false;
+    turn_is_over();
     run_queued();
   });
   const Turn::Held outer = std::exchange(Turn::starting(), held);
@@ -124,7 +164,7 @@ void Dispatcher::run_change(Pending next, bool keep) {
   Params given = keep ? next.params : Params(Json::Value());
   run(method, std::move(next.params),
       [this, &method, keep, held, given = std::move(given), reply = std::move(next.reply)](RpcResult<Json::Value> outcome) mutable {
-        if (std::exchange(*held, nullptr) != nullptr) changing_ = false;  // else it has given its turn up, and another may have it
+        if (std::exchange(*held, nullptr) != nullptr) turn_is_over();  // else it has given its turn up, and another may have it
         if (keep) {
           keeper_->settle(method, given, std::move(outcome), std::move(reply));
         } else {
@@ -133,6 +173,11 @@ void Dispatcher::run_change(Pending next, bool keep) {
         run_queued();
       });
   Turn::starting() = outer;
+}
+
+void Dispatcher::turn_is_over() {
+  changing_ = false;
+  if (keeper_ != nullptr) keeper_->made();
 }
 
 void Dispatcher::run(const Method& method, Params params, Reply reply) {

@@ -58,6 +58,7 @@ RpcResult<Json::Value> get_config(const ConfigRegistry& registry, const Params& 
 void register_framework_methods(MethodTable& table, Lifecycle& lifecycle, const ConfigRegistry& registry) {
   table.add(Method("framework_start_init", "Initializes the subsystems, when catnapd was started with --wait-for-rpc")
                 .in_phase(Phase::startup_only)
+                .acts()
                 .coroutine([&lifecycle](const Params&) { return start_init(&lifecycle); }));
   table.add(
       Method("framework_wait_init", "Answers once the subsystems are initialized").in_phase(Phase::always).coroutine([&lifecycle](const Params&) {

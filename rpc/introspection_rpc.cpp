@@ -71,6 +71,7 @@ Json::Value schema_of_params(const std::vector<Param>& params) {
     if (!param.aliases.empty()) entry["aliases"] = array_of(param.aliases);
     if (param.is_ignored) entry["ignored"] = true;
     if (param.is_secret) entry["secret"] = true;
+    if (param.does_something) entry["acts"] = true;
     if (!param.fields.empty()) entry["fields"] = schema_of_params(param.fields);
     list.append(std::move(entry));
   }
@@ -80,7 +81,7 @@ Json::Value schema_of_params(const std::vector<Param>& params) {
 Json::Value get_methods(const MethodTable& table, const Lifecycle& lifecycle, const Params& params) {
   Json::Value names(Json::arrayValue);
   for (const Method* method : table.all()) {
-    if (params.boolean("current") && !lifecycle.allows(method->phase)) continue;
+    if (!method->is_allowed || (params.boolean("current") && !lifecycle.allows(method->phase))) continue;
     names.append(method->name);
     if (!params.boolean("include_aliases")) continue;
     for (const std::string& alias : method->aliases) names.append(alias);
@@ -137,6 +138,7 @@ Json::Value schema_of(const MethodTable& table) {
     entry["phase"] = phase_name(method->phase);
     entry["changes_state"] = method->changes_state;
     if (method->changes_state && !method->is_kept) entry["kept"] = false;
+    if (method->does_something) entry["acts"] = true;
     entry["aliases"] = array_of(method->aliases);
     entry["params"] = schema_of_params(method->params);
     entry["result"] = method->result_help;
@@ -149,14 +151,14 @@ Json::Value schema_of(const MethodTable& table) {
 }
 
 void register_introspection_methods(MethodTable& table, const Lifecycle& lifecycle) {
-  table.add(Method("rpc_get_methods", "Names of the methods this process knows")
+  table.add(Method("rpc_get_methods", "Names of the methods this process knows, and --rpcs-allowed lists")
                 .with({Param("current", ParamType::boolean, "Only those that may be called now").or_default(false),
                        Param("include_aliases", ParamType::boolean, "Deprecated names too").or_default(false)})
                 .result("Array of names, sorted")
                 .in_phase(Phase::always)
                 .handler([&table, &lifecycle](const Params& params) -> RpcResult<Json::Value> { return get_methods(table, lifecycle, params); }));
   table.add(Method("rpc_get_schema", "Every method with its parameters, bounds and help")
-                .result("{version, methods: [{name, description, phase, changes_state, aliases, params, result}]}")
+                .result("{version, methods: [{name, description, phase, changes_state, kept, acts, aliases, params, result}]}")
                 .in_phase(Phase::always)
                 .handler([&table](const Params&) -> RpcResult<Json::Value> { return schema_of(table); }));
   table.add(Method("spdk_get_version", "Name and version of this process")
@@ -168,6 +170,7 @@ void register_introspection_methods(MethodTable& table, const Lifecycle& lifecyc
                            .required()
                            .one_of(signal_spellings())})
                 .in_phase(Phase::always)
+                .acts()
                 .handler(kill_instance));
 }
 

@@ -35,9 +35,13 @@ Task<Result<void>> Lifecycle::wait() {
     Promise<bool> initialised;
     waiting_.push_back(initialised);
     const bool done = co_await initialised;
-    static_cast<void>(done);
+    if (!done) co_return fail(ECANCELED, "the process is ending");
   }
   co_return Result<void>();
+}
+
+void Lifecycle::end() {
+  for (const Promise<bool>& waiter : std::exchange(waiting_, {})) waiter.set(false);
 }
 
 }  // namespace catnap::rpc

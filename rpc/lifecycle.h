@@ -27,8 +27,10 @@ class Lifecycle {
 
   // Runs `initialise` (once: EALREADY after or during that). main() calls it unless --wait-for-rpc was given, framework_start_init does else.
   Task<Result<void>> start();
-  // Returns once the state is runtime.
+  // Returns once the state is runtime. Error: ECANCELED, the process ends instead.
   Task<Result<void>> wait();
+  // The process ends: who waits gets ECANCELED.
+  void end();
 
  private:
   Initialise initialise_;

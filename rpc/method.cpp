@@ -312,6 +312,32 @@ std::vector<const Method*> MethodTable::all() const {
   return sorted;
 }
 
+bool Method::acts(const Json::Value& call_params) const {
+  if (changes_state || does_something) return true;
+  return call_params.isObject() && std::any_of(params.begin(), params.end(), [&](const Param& param) {
+           const Json::Value given = call_params.get(param.name, Json::Value());
+           return param.does_something && !given.isNull() && !(param.default_value && given == *param.default_value);
+         });
+}
+
+std::vector<std::string> MethodTable::allow_only(const std::vector<std::string>& patterns) {
+  std::vector<std::string> without_method;
+  for (const auto& one : methods_) one->is_allowed = false;
+  for (const std::string& pattern : patterns) {
+    const auto fits = [&](std::string_view name) {
+      return pattern.ends_with('*') ? name.starts_with(std::string_view(pattern).substr(0, pattern.size() - 1)) : name == pattern;
+    };
+    bool any = false;
+    for (const auto& one : methods_) {
+      if (!fits(one->name) && !std::any_of(one->aliases.begin(), one->aliases.end(), fits)) continue;
+      one->is_allowed = true;
+      any = true;
+    }
+    if (!any) without_method.push_back(pattern);
+  }
+  return without_method;
+}
+
 Json::Value MethodTable::without_secrets(const Method& method, const Json::Value& params) {
   if (!params.isObject()) return params;
   Json::Value shown = params;

@@ -54,6 +54,7 @@ struct Param {
   std::vector<std::string> aliases;       // old spellings that mean the same
   bool is_secret = false;                 // its value appears neither in errors nor in the log
   bool is_ignored = false;                // accepted from live callers, has no effect (said once in the log)
+  bool does_something = false;            // a call with it, and not with its default, does more than answer
   std::optional<Json::Value> kept_value;  // what a state file keeps instead of the value in force (only when it is given at all)
   std::vector<Param> fields;              // of an object, or of each element of array_of_object; decoded by the same rules
 
@@ -85,6 +86,11 @@ struct Param {
   }
   Param&& ignored() && {
     is_ignored = true;
+    return std::move(*this);
+  }
+  // Of a method that only answers, unless this is given: not for callers who may only read.
+  Param&& acts() && {
+    does_something = true;
     return std::move(*this);
   }
   Param&& kept_as(Json::Value value) && {
@@ -151,7 +157,9 @@ struct Method {
   // Changes configuration: calls of such methods run one after another, in order of arrival (all connections), and with --state the answer comes
   // when what is in force then is on disk (change_keeper.h).
   bool changes_state = false;
-  bool is_kept = true;  // false: changes state, and the state file does not keep it
+  bool is_kept = true;          // false: changes state, and the state file does not keep it
+  bool does_something = false;  // changes no configuration, but does more than answer: a reset, a signal
+  bool is_allowed = true;       // false: --rpcs-allowed does not list it (MethodTable::allow_only)
   std::vector<TakeBack> takes_back;
   SyncHandler sync;
   TaskHandler task;
@@ -176,6 +184,13 @@ struct Method {
     changes_state = true;
     return std::move(*this);
   }
+  // Changes no configuration, and yet does something: such calls do not wait for one another, and callers who may only read may not make them.
+  Method&& acts() && {
+    does_something = true;
+    return std::move(*this);
+  }
+  // Does a call with these parameters do more than answer?
+  bool acts(const Json::Value& call_params) const;
   // Does a call with these parameters concern what is kept beyond the end of the process?
   bool keeps(const Json::Value& call_params) const {
     bool asks = false;
@@ -210,6 +225,9 @@ class MethodTable {
   void add(Method method);
   const Method* find(std::string_view name) const;  // by name or alias
   std::vector<const Method*> all() const;           // sorted by name
+
+  // From now on clients may call only these: names, aliases, or beginnings of names followed by "*". Gives back the patterns that fit no method here.
+  std::vector<std::string> allow_only(const std::vector<std::string>& patterns);
 
   // `params` as they may be logged: secret ones are named, not shown.
   static Json::Value without_secrets(const Method& method, const Json::Value& params);

@@ -78,6 +78,19 @@ void Server::shed_one_without_fds() {
   spare_fd_ = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
+CallerPtr Server::caller_of(int fd) const {
+  auto caller = std::make_shared<Caller>(CallerKind::unix_socket);
+  caller->role = options_.role;
+  ucred peer{};
+  socklen_t length = sizeof(peer);
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0) {
+    caller->pid = peer.pid;
+    caller->uid = peer.uid;
+    caller->gid = peer.gid;
+  }
+  return caller;
+}
+
 void Server::admit(int fd) {
   if (connections_.size() >= options_.max_connections) {
     if (limit_said_.first()) log_warning("RPC socket '{}': {} connections are open, further ones are refused", options_.path, connections_.size());
@@ -87,7 +100,7 @@ void Server::admit(int fd) {
     ::close(fd);
     return;
   }
-  auto connection = std::make_shared<Connection>(*this, fd);
+  auto connection = std::make_shared<Connection>(*this, fd, caller_of(fd));
   connections_.emplace(fd, connection);
   if (auto opened = connection->open(); !opened) {
     log_warning("RPC connection: {}", opened.error().message);

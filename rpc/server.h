@@ -41,6 +41,8 @@ struct ServerOptions {
   std::size_t max_batch_requests = 1024;
   // Open connections; a further one gets an error and is closed. Control planes keep a handful, monitors one each.
   std::size_t max_connections = 128;
+  // What those who connect may do; that they can connect at all is the socket file's permissions.
+  Role role = Role::admin;
 };
 
 class Server {
@@ -66,6 +68,7 @@ class Server {
 
   Server(ServerOptions options, Dispatcher& dispatcher, UnixListener listener);
   Result<void> start();
+  CallerPtr caller_of(int fd) const;
   void accept_ready();
   void admit(int fd);
   void shed_one_without_fds();

@@ -69,6 +69,7 @@ void register_foreign_options(rpc::MethodTable& table) {
     table.add(rpc::Method(foreign.method, fmt::format("Accepted from SPDK's configurations without effect: options of {}", foreign.of_what))
                   .with(std::move(params))
                   .in_phase(rpc::Phase::always)
+                  .acts()
                   .handler([](const rpc::Params&) -> rpc::RpcResult<Json::Value> { return Json::Value(true); }));
   }
 }

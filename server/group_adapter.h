@@ -2,6 +2,8 @@
 // Owner: app_thread. Left out: what a group does with them.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -35,6 +37,15 @@ class GroupAdapter final : public GroupPort {
   std::optional<unsigned> cpu() const override {
     const Reactor* reactor = group_->thread().reactor();
     return reactor == nullptr ? std::nullopt : std::optional<unsigned>(reactor->lcore());
+  }
+  // A reactor that sleeps although messages are there has lost a wake-up; one that runs has too much to do, or too little of its CPU.
+  std::string doing() const override {
+    const Reactor* reactor = group_->thread().reactor();
+    if (reactor == nullptr) return "on its way to another reactor";
+    const Reactor::WaitState wait = reactor->wait_state();
+    if (!wait.waiting) return fmt::format("{} runs, or waits for CPU {}", reactor->name(), reactor->lcore());
+    if (wait.due.empty()) return fmt::format("{} sleeps with nothing to do", reactor->name());
+    return fmt::format("{} sleeps although there are {}{}", reactor->name(), wait.due, wait.notified ? ", and is about to wake up" : "");
   }
   // The group may be freed when `done` runs. It may have been told to end queues (ControllerTable, on app_thread) that ended by themselves meanwhile;
   // these messages are behind the group's own end, so one more turns round behind them.

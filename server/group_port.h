@@ -31,6 +31,8 @@ class GroupPort {
   virtual std::uint32_t queue_count() const = 0;
   // CPU of the reactor that the group runs on now; none: it is on none.
   virtual std::optional<unsigned> cpu() const = 0;
+  // What its reactor is at, for the log when it does not answer.
+  virtual std::string doing() const { return "not known"; }
   // Ends all connections after what is in flight, then `done` on app_thread.
   virtual void shut_down(std::move_only_function<void()> done) = 0;
 };

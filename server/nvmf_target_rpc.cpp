@@ -1,8 +1,7 @@
-// nvmf_create_target, nvmf_delete_target, nvmf_get_targets, nvmf_set_crdt, and the methods that are refused with a sentence: keys of hosts, mDNS.
+// nvmf_create_target, nvmf_delete_target, nvmf_get_targets, nvmf_set_crdt, and the methods that are refused with a sentence: mDNS.
 // Owner: app_thread. Left out: a second target. SPDK makes one without poll groups, so that it never serves anything, and no control plane asks.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <array>
 
 #include "server/nvmf_common_rpc.h"
@@ -42,23 +41,6 @@ Reply set_crdt(const rpc::Params& params) {
   return Json::Value(true);
 }
 
-// Without keys it clears them, and there never are any; with one it would promise what is not there.
-Reply set_keys(const rpc::Params& params) {
-  const std::string nqn = nqn_of(params);
-  const auto found = target().find(nqn);
-  if (!found) return std::unexpected(rpc::RpcError(found.error()));
-  const std::string host = params.string("host");
-  const auto& hosts = (*found)->hosts;
-  if (!std::binary_search(hosts.begin(), hosts.end(), host))
-    return std::unexpected(rpc::RpcError(Error(ENOENT, fmt::format("subsystem '{}' has no host '{}' in its list", nqn, host))));
-  for (const char* name : {"dhchap_key", "dhchap_ctrlr_key"}) {
-    if (!params.string(name).empty())
-      return std::unexpected(
-          rpc::RpcError(Error(ENOTSUP, fmt::format("{} '{}' is not supported: hosts are not authenticated", name, params.string(name)))));
-  }
-  return Json::Value(true);
-}
-
 Reply no_mdns(const rpc::Params&) {
   return std::unexpected(rpc::RpcError(Error(
       ENOTSUP, "mDNS is not supported: name the discovery service to hosts (nvme discover -a), or announce it with a responder of the system")));
@@ -87,14 +69,8 @@ void register_nvmf_target_methods(rpc::MethodTable& table) {
                 .in_phase(rpc::Phase::startup_only)
                 .mutates()
                 .handler(set_crdt));
-  table.add(rpc::Method("nvmf_subsystem_set_keys", "Only without keys, which changes nothing: hosts are not authenticated")
-                .with({nqn_param(), Param("host", ParamType::string, "NQN of the host").required(), tgt_name_param(),
-                       Param("dhchap_key", ParamType::string, "Not supported: there is no authentication"),
-                       Param("dhchap_ctrlr_key", ParamType::string, "Not supported: there is no authentication")})
-                .mutates()
-                .handler(set_keys));
   for (const char* name : {"nvmf_publish_mdns_prr", "nvmf_stop_mdns_prr"}) {
-    table.add(rpc::Method(name, "Not supported: there is no mDNS").with({tgt_name_param()}).handler(no_mdns));
+    table.add(rpc::Method(name, "Not supported: there is no mDNS").with({tgt_name_param()}).acts().handler(no_mdns));
   }
 }
 

@@ -72,7 +72,7 @@ void add_options(CLI::App& app, Options& options, RawValues& raw) {
                  "adaptive (default): sleep when idle, after looking a little while; interrupt: sleep at once; poll: never sleep");
   app.add_flag("--interrupt-mode", raw.interrupt_mode, "The same as --mode interrupt");
   app.add_flag("--wait-for-rpc", options.wait_for_rpc, "Initialise only when framework_start_init is called");
-  app.add_flag("--no-rpc-server", options.no_rpc_server, "Serve no JSON-RPC");
+  app.add_flag("--no-rpc-server", options.no_rpc_server, "Serve no JSON-RPC at a Unix socket");
   app.add_flag("--demo", options.demo, "Serve a 1 GiB RAM disk on 127.0.0.1:4420 to any host, and say how to connect");
   app.add_flag("--json-ignore-init-errors", options.ignore_config_errors, "Go on when a call of the configuration file fails");
   app.add_option("-L,--logflag", options.log_flags, "Switch a log flag on (repeatable; \"all\" for every one)")
@@ -88,9 +88,24 @@ void add_options(CLI::App& app, Options& options, RawValues& raw) {
   app.add_option("--max-connections", options.max_connections,
                  "Most NVMe/TCP connections at a time (default 8192, or what the limit of open files leaves)")
       ->check(CLI::Range(1, 1 << 20));
-  // Ignoring this one would open what its user means to close.
-  app.add_option("--rpcs-allowed", raw.rpcs_allowed, "Not supported")->group("");
+  app.add_option(
+         "--rpcs-allowed", raw.rpcs_allowed,
+         "The only methods that clients may call, with commas between them; bdev_get_* is all that begin so. Configuration files may call all")
+      ->check([](const std::string& given) { return given.empty() ? std::string("names no method") : std::string(); });
   app.add_flag("-v,--version", raw.version, "Print the version");
+}
+
+// What stands between commas, without the blanks around it.
+std::vector<std::string> words_of(const std::string& list) {
+  std::vector<std::string> words;
+  for (std::size_t begin = 0; begin <= list.size();) {
+    const std::size_t end = std::min(list.find(',', begin), list.size());
+    const std::size_t first = std::min(list.find_first_not_of(" \t", begin), end);
+    const std::size_t last = list.find_last_not_of(" \t,", end == list.size() ? end : end - 1);
+    if (first < end) words.push_back(list.substr(first, last + 1 - first));
+    begin = end + 1;
+  }
+  return words;
 }
 
 std::expected<void, EarlyExit> usage_error(std::string text) { return std::unexpected(EarlyExit(exit_usage, "catnapd: " + std::move(text) + "\n")); }
@@ -109,10 +124,14 @@ std::expected<void, EarlyExit> interpret(const RawValues& raw, Options& options)
     if (raw.interrupt_mode && *mode != ReactorMode::interrupt) return usage_error("--interrupt-mode and --mode exclude each other");
     options.mode = *mode;
   }
-  if (!raw.rpcs_allowed.empty()) return usage_error("--rpcs-allowed is not supported: the mode of the RPC socket says who may call");
+  if (!raw.rpcs_allowed.empty()) {
+    options.rpcs_allowed = words_of(raw.rpcs_allowed);
+    if (options.rpcs_allowed->empty()) return usage_error(fmt::format("--rpcs-allowed '{}' names no method", raw.rpcs_allowed));
+  }
   if (options.demo && !options.config_file.empty()) return usage_error("--demo and --config exclude each other");
   if (options.demo && !options.state_file.empty()) return usage_error("--demo and --state exclude each other");
   if (options.wait_for_rpc && options.no_rpc_server) return usage_error("--wait-for-rpc and --no-rpc-server exclude each other");
+  if (const std::string wrong = web::conflict(options.http); !wrong.empty()) return usage_error(wrong);
   if (options.rpc_socket.empty()) return usage_error("--rpc-socket is empty");
   for (const std::string& name : options.log_flags) {
     const auto flags = log_flags();
@@ -135,6 +154,7 @@ std::expected<Options, EarlyExit> parse_options(int argc, const char* const* arg
   CLI::App app("catnapd: an NVMe-oF/TCP storage target that sleeps when there is nothing to do", "catnapd");
   app.set_help_flag("-h,--help", "Print this");
   add_options(app, options, raw);
+  web::add_options(app, options.http);
   add_foreign_options(app, options);
   try {
     app.parse(argc, argv);

@@ -4,11 +4,13 @@
 
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "reactor/cpumask.h"
 #include "reactor/reactor.h"
+#include "web/options.h"
 
 namespace catnap::server {
 
@@ -26,7 +28,9 @@ struct Options {
   bool no_rpc_server = false;
   bool ignore_config_errors = false;
   bool silence_notices = false;
+  web::Options http;
   std::vector<std::string> log_flags;
+  std::optional<std::vector<std::string>> rpcs_allowed;  // names, or beginnings followed by "*"; nothing: all
   std::uint64_t max_spin_us = ReactorOptions{}.max_spin_us;
   std::uint64_t buffer_cap_mib = ReactorOptions{}.buffer_cap_bytes >> 20;  // per reactor
   std::uint32_t max_connections = 0;                                       // 0: TargetLimits' default

@@ -97,6 +97,7 @@ Task<void> PendingCalls::replay(ConfigFile::Which which) {
   for (const std::shared_ptr<Call>& call : all) {
     const rpc::Method* method = dispatcher_.methods().find(call->call.method);
     const bool is_startup = method != nullptr && method->phase == rpc::Phase::startup_only;
+    if (stopped_) co_return;
     if (call->reason || is_startup != (which == ConfigFile::Which::startup)) continue;
     Promise<bool> over;
     try_one(call, [over](bool) { over.set(true); });

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "reactor/base/check.h"
+#include "reactor/base/log.h"
 
 namespace catnap::server {
 
@@ -60,11 +61,12 @@ void Publisher::advance() {
   }
 }
 
-std::string Publisher::laggards(std::uint64_t generation) const {
+std::string Publisher::laggards(std::uint64_t generation, bool with_doings) const {
   std::string names;
   for (const Member& member : members_) {
     if (member.acknowledged >= generation) continue;
     names += (names.empty() ? "" : ", ") + member.group->name();
+    if (with_doings) names += fmt::format(" ({})", member.group->doing());
   }
   return names;
 }
@@ -79,11 +81,15 @@ Task<Result<void>> Publisher::committed(std::uint64_t generation, std::uint64_t 
     waiters_.remove(waiter);
     waiter->promise.set(false);
   });
+  Timer late([this, waiter] {
+    if (!waiter->answered) log_warning("a change waits for poll groups since {} s: {}", late_us / 1'000'000, laggards(waiter->generation, true));
+  });
   Thread::current()->arm_in_us(timer, timeout_us);
+  if (timeout_us > late_us) Thread::current()->arm_in_us(late, late_us);
   const bool in_time = co_await waiter->promise;
   if (in_time) co_return Result<void>();
   co_return fail(ETIMEDOUT, fmt::format("Connection timed out: the change is applied, but within {} ms the poll groups {} have not taken it up yet",
-                                        timeout_us / 1000, laggards(generation)));
+                                        timeout_us / 1000, laggards(generation, false)));
 }
 
 }  // namespace catnap::server

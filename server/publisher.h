@@ -36,6 +36,9 @@ class Publisher {
   const SnapshotPtr& current() const { return current_; }
   std::uint64_t committed_generation() const { return committed_->generation; }
 
+  // What takes longer than this is told in the log, once: with a reactor per CPU a publication takes microseconds.
+  static constexpr std::uint64_t late_us = 5'000'000;
+
   // Returns when `generation` is committed. Error: ETIMEDOUT after timeout_us, naming the groups that have not acknowledged; the change stays applied
   // and is committed when they do.
   Task<Result<void>> committed(std::uint64_t generation, std::uint64_t timeout_us);
@@ -54,7 +57,7 @@ class Publisher {
   void send_to(std::size_t member, const SnapshotPtr& snapshot);
   void acknowledge(std::size_t member, std::uint64_t generation);
   void advance();
-  std::string laggards(std::uint64_t generation) const;
+  std::string laggards(std::uint64_t generation, bool with_doings) const;
 
   SnapshotPtr current_;
   SnapshotPtr committed_;

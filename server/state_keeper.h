@@ -19,6 +19,8 @@ class StateKeeper final : public rpc::ChangeKeeper {
   StateKeeper(StateStore& store, PendingCalls& pending) : store_(store), pending_(pending) {}
 
   void prepare(const rpc::Method& method, const rpc::Params& params, Prepared prepared) override;
+  void begins(bool prepared) override { store_.begins(prepared); }
+  void made() override { store_.made(); }
   void settle(const rpc::Method& method, const rpc::Params& params, rpc::RpcResult<Json::Value> outcome, Answer answer) override;
 
  private:

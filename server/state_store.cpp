@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <utility>
 
 #include "reactor/base/log.h"
@@ -31,9 +32,17 @@ StateStore::StateStore(Thread& app_thread, WorkerPool& workers, FileSteps& files
 
 StateStore::~StateStore() { *alive_ = false; }
 
+void StateStore::end() {
+  ended_ = true;
+  taken_.reset();
+  for (Done& done : std::exchange(waiters_, {})) done(fail(ECANCELED, "the process is ending"));
+}
+
 void StateStore::prepare(std::size_t request_bytes, Done done) {
-  // The moment between two changes: what those that wait have changed is whole, and nothing of the next is in it.
-  if (!waiters_.empty() && !taken_) taken_ = take_();
+  if (ended_) {
+    done(fail(ECANCELED, "the process is ending"));
+    return;
+  }
   if (status_.fault) {
     keep([this, request_bytes, done = std::move(done)](Result<void> kept) mutable {
       if (kept) {
@@ -57,6 +66,18 @@ void StateStore::prepare(std::size_t request_bytes, Done done) {
   });
 }
 
+void StateStore::begins(bool prepared) {
+  half_made_ = true;
+  const bool others_to_come = unsettled_ > (prepared ? 1 : 0);
+  if (!ended_ && (!waiters_.empty() || others_to_come)) taken_ = take_();
+}
+
+void StateStore::made() {
+  half_made_ = false;
+  taken_.reset();
+  write_if_wanted();
+}
+
 void StateStore::reserve(std::size_t bytes, Done done) {
   reserving_ = true;
   auto work = [&files = files_, name = spare_path(spare_), bytes] { return files.reserve(name, bytes); };
@@ -75,13 +96,16 @@ void StateStore::settle(Done done) {
 }
 
 void StateStore::keep(Done done) {
+  if (ended_) {
+    done(fail(ECANCELED, "the process is ending"));
+    return;
+  }
   waiters_.push_back(std::move(done));
-  taken_.reset();  // there is something newer
   write_if_wanted();
 }
 
 void StateStore::write_if_wanted() {
-  if (writing_ || reserving_ || waiters_.empty()) return;
+  if (writing_ || reserving_ || waiters_.empty() || (half_made_ && !taken_)) return;
   writing_ = true;
   Json::Value state = taken_ ? std::move(*taken_) : take_();
   taken_.reset();

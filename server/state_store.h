@@ -48,12 +48,19 @@ class StateStore {
   StateStore(const StateStore&) = delete;
   StateStore& operator=(const StateStore&) = delete;
 
-  // May a change be made whose request has so many bytes? No other may be under way half done.
+  // May a change be made whose request has so many bytes?
   void prepare(std::size_t request_bytes, Done done);
-  // A change that was prepared has ended: calls `done` when what is in force now is on disk, without a write when nothing differs from what is there.
+  // From here until made() what is in force may have the half of a change, and no write takes it. Others that were prepared have made theirs.
+  void begins(bool prepared);
+  void made();
+  // A change that was prepared has ended, maybe while another is half made: calls `done` when what it has changed is on disk, without a write when
+  // nothing differs from what is there.
   void settle(Done done);
   // The same without a prepared change.
   void keep(Done done);
+
+  // The process ends, and what is in force is taken apart: no write begins any more, and what waits for one gets ECANCELED. A write under way ends.
+  void end();
 
   const std::string& path() const { return path_; }
   const Status& status() const { return status_; }
@@ -75,8 +82,10 @@ class StateStore {
   Status status_;
 
   std::optional<std::string> durable_text_;  // nothing: unknown, or no file. While writing_, the worker has it
-  std::optional<Json::Value> taken_;         // of the waiters' last change, when there was reason to take it before its write
+  std::optional<Json::Value> taken_;         // what was in force when the change under way began, if somebody waits for that or may come to
   std::vector<Done> waiters_;
+  bool half_made_ = false;
+  bool ended_ = false;
   bool writing_ = false;
   bool reserving_ = false;
   std::size_t spare_ = 0;           // which name the next write uses; the other one may be under way

@@ -37,8 +37,9 @@ struct TargetLimits {
   // Accepted connections at a time. Each costs a socket and a few KiB; 8192 is 64 hosts with 127 I/O queues and stays within usual fd limits of
   // services.
   std::uint32_t max_connections = 8192;
-  // How long an RPC waits for all poll groups to take up a change: far above any loop turn (the stall detector speaks at 100 ms).
-  std::uint64_t commit_timeout_us = 5'000'000;
+  // How long an RPC waits for all poll groups to take up a change: far above any loop turn (the stall detector speaks at 100 ms), and above what a
+  // reactor waits for a CPU that others use as well; below the 60 s that callers wait.
+  std::uint64_t commit_timeout_us = 30'000'000;
   // How long removing waits for I/O and controllers of what was removed before it answers all the same: applied, and logged.
   std::uint64_t release_timeout_us = 3'000'000;
   // Each is an entry of 1 KiB in every discovery log; a fabric of that many discovery services has a central one.
@@ -138,6 +139,7 @@ class Target {
   void set_prefer_incoming_cpu(bool prefer) { prefer_incoming_cpu_ = prefer; }
   bool prefer_incoming_cpu() const { return prefer_incoming_cpu_; }
   void set_discovery_filters(std::uint8_t filters);
+  void set_authentication(const AuthenticationRules& rules);
   // What the discovery subsystem calls itself besides the well-known NQN; that NQN: nothing else. Errors: EINVAL, EEXIST.
   Result<void> set_discovery_nqn(const std::string& nqn);
   void set_crdt(const std::array<std::uint16_t, 3>& delays_100ms);
@@ -179,7 +181,9 @@ class Target {
 
   // --- access (target_access.cpp) ---
   // Errors: ENODEV, EINVAL, EEXIST.
-  Change add_host(const std::string& nqn, const std::string& host_nqn);
+  Change add_host(const std::string& nqn, const std::string& host_nqn, HostKeys keys = {});
+  // Both at once, null taking a key away. Connections stay; what authenticates from now on goes by the new keys. Errors: ENODEV, ENOENT, EINVAL.
+  Change set_keys(const std::string& nqn, const std::string& host_nqn, keyring::KeyRef dhchap_key, keyring::KeyRef dhchap_ctrlr_key);
   // Its connections end once what they have in execution is done, or grace_us is over (0: the transport's own time). Errors: ENODEV, ENOENT.
   Change remove_host(const std::string& nqn, const std::string& host_nqn, std::uint64_t grace_us = 0);
   Change set_allow_any_host(const std::string& nqn, bool allow);
@@ -216,6 +220,7 @@ class Target {
   using AddressKey = std::pair<std::string, std::string>;  // traddr, trsvcid
   class Draft;
 
+  static Result<void> check_keys(const std::string& host_nqn, const HostKeys& keys);
   Result<const SubsystemSnapshot*> find_editable(const std::string& nqn) const;
   Result<void> check_namespace(const SubsystemSnapshot& subsystem, const NamespaceConfig& config) const;
   Result<std::uint32_t> choose_nsid(const SubsystemSnapshot& subsystem, std::uint32_t asked) const;

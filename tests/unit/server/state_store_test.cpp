@@ -48,9 +48,23 @@ struct Bench {
     turn_until([&] { return prepared.has_value(); });
     return *prepared;
   }
-  void settle(std::optional<Result<void>>& kept) {
+  void begin() {
+    app.on_thread([&] { store->begins(true); });
+  }
+  void make() {
     app.on_thread([&] {
       ++number;
+      store->made();
+    });
+  }
+  void end(std::optional<Result<void>>& kept) {
+    app.on_thread([&] { store->settle([&kept](Result<void> outcome) { kept = std::move(outcome); }); });
+  }
+  void settle(std::optional<Result<void>>& kept) {
+    app.on_thread([&] {
+      store->begins(true);
+      ++number;
+      store->made();
       store->settle([&kept](Result<void> outcome) { kept = std::move(outcome); });
     });
   }
@@ -219,13 +233,57 @@ TEST(StateStore, TheNextChangeIsNotSeenByAWriteThatBeginsInTheMiddleOfIt) {
   ASSERT_TRUE(bench.prepare());
   bench.settle(second);
   ASSERT_TRUE(bench.prepare());
+  bench.begin();
   bench.app.on_thread([&] { bench.number += 100; });  // half of the third
   disk.let_go();
   bench.turn_until([&] { return second.has_value(); });
   EXPECT_THAT(disk.written, ElementsAre(text_of(1), text_of(2)));
-  bench.settle(third);
+  bench.make();
+  bench.end(third);
   bench.turn_until([&] { return third.has_value(); });
   EXPECT_THAT(disk.written, ElementsAre(text_of(1), text_of(2), text_of(103)));
+}
+
+// A change that gave its turn up (rpc/turn.h) may end while another is half made.
+TEST(StateStore, AChangeThatEndsLateIsWrittenWithoutTheHalfOfAnother) {
+  ForgetfulDisk disk;
+  Bench bench(disk);
+  std::optional<Result<void>> early, late, latest;
+  ASSERT_TRUE(bench.prepare());
+  bench.begin();
+  bench.make();  // 1, and its turn is given up
+  ASSERT_TRUE(bench.prepare());
+  bench.begin();
+  bench.app.on_thread([&] { bench.number += 100; });
+  bench.end(early);
+  bench.turn_until([&] { return early.has_value(); });
+  EXPECT_EQ(disk.names.at(path)->synced, text_of(1));
+  // What that write took is used up: who ends now has to wait until the other is made.
+  bench.app.on_thread([&] { bench.store->keep([&](Result<void> outcome) { late = std::move(outcome); }); });
+  for (int i = 0; i < 100; ++i) bench.app.settle();
+  EXPECT_FALSE(late.has_value());
+  bench.make();
+  bench.end(latest);
+  bench.turn_until([&] { return late.has_value() && latest.has_value(); });
+  EXPECT_EQ(disk.names.at(path)->synced, text_of(102));
+}
+
+// SIGTERM: bdevs and subsystems go, and that is not the configuration.
+TEST(StateStore, WhatEndsAtTheEndIsNotWritten) {
+  ForgetfulDisk disk;
+  Bench bench(disk);
+  ASSERT_TRUE(bench.change());
+  std::optional<Result<void>> kept;
+  ASSERT_TRUE(bench.prepare());
+  bench.begin();
+  bench.app.on_thread([&] { bench.store->end(); });
+  bench.app.on_thread([&] { bench.number = 0; });
+  bench.make();
+  bench.end(kept);
+  bench.turn_until([&] { return kept.has_value(); });
+  EXPECT_EQ(kept->error().err, ECANCELED);
+  EXPECT_FALSE(bench.prepare().has_value());
+  EXPECT_EQ(disk.names.at(path)->synced, text_of(1));
 }
 
 // --- what is kept ---

@@ -1,0 +1,71 @@
+// From a message to its reply (exchange.h).
+// Owner: app_thread.
+#include "rpc/exchange.h"
+
+#include <memory>
+#include <utility>
+
+#include "rpc/reply.h"
+
+namespace catnap::rpc {
+namespace {
+
+using Done = std::move_only_function<void(std::string)>;
+
+// Replies of a batch, in the order in which they come, sent as one array when the last is there.
+class Batch {
+ public:
+  Batch(std::size_t requests, Done done) : waiting_(requests), done_(std::move(done)) {}
+
+  void add(std::string reply) {
+    if (!reply.empty() && reply.back() == '\n') reply.pop_back();
+    if (!reply.empty()) {
+      replies_ += replies_.empty() ? "" : ",";
+      replies_ += reply;
+    }
+    if (--waiting_ == 0) done_(replies_.empty() ? std::string() : "[" + replies_ + "]\n");
+  }
+
+ private:
+  std::size_t waiting_;
+  std::string replies_;
+  Done done_;
+};
+
+// What is sent for one request. A malformed one is answered even when it looks like a notification (JSON-RPC 2.0 section 5, "id").
+std::string reply_to(const Request& request, const RpcResult<Json::Value>& outcome) {
+  if (request.is_notification && !(request.fault && request.fault->code == invalid_request)) return "";
+  return outcome ? result_reply(request.id, *outcome) : error_reply(request.id, outcome.error());
+}
+
+void answer_one(Dispatcher& dispatcher, Request request, const CallerPtr& caller, Done done) {
+  if (request.fault) {
+    done(reply_to(request, std::unexpected(*request.fault)));
+    return;
+  }
+  const std::string method = request.method;
+  Json::Value params = std::move(request.params);
+  request.params = Json::Value();
+  dispatcher.submit_from(
+      caller, method, std::move(params),
+      [request = std::move(request), done = std::move(done)](RpcResult<Json::Value> outcome) mutable { done(reply_to(request, outcome)); });
+}
+
+}  // namespace
+
+void answer(Dispatcher& dispatcher, Message message, const CallerPtr& caller, Done done) {
+  if (message.fault) {
+    done(error_reply(Json::Value(), *message.fault));
+    return;
+  }
+  if (!message.is_batch) {
+    answer_one(dispatcher, std::move(message.requests.front()), caller, std::move(done));
+    return;
+  }
+  const auto batch = std::make_shared<Batch>(message.requests.size(), std::move(done));
+  for (Request& request : message.requests) {
+    answer_one(dispatcher, std::move(request), caller, [batch](std::string reply) { batch->add(std::move(reply)); });
+  }
+}
+
+}  // namespace catnap::rpc
