@@ -30,7 +30,7 @@ struct AdminCommands {
   };
 
   static constexpr Entry table[] = {
-      {nvme::AdminOpcode::fabrics, true, true, &Controller::plan_fabrics, nullptr},
+      {nvme::AdminOpcode::fabrics, true, true, &Controller::plan_fabrics, &Controller::execute_fabrics},
       {nvme::AdminOpcode::identify, true, false, &Controller::plan_identify, &Controller::execute_identify},
       {nvme::AdminOpcode::get_log_page, true, false, &Controller::plan_get_log_page, &Controller::execute_get_log_page},
       {nvme::AdminOpcode::get_features, true, false, &Controller::plan_get_features, &Controller::execute_get_features},
@@ -60,7 +60,8 @@ void fill_admin_effects(nvme::EffectsLog& log, bool discovery) {
 PlanAction Controller::plan(Request& request) {
   if (!answered_events_.empty() && std::erase(answered_events_, &request) != 0) return PlanAction::complete;  // replanned, cqe is set
   request.cqe = {};
-  last_activity_ns_ = group_.thread().now_ns();
+  // A Keep Alive that was read too late does not wake the dead (keep_alive.h); the connection is about to end.
+  if (!shared_.keep_alive.heard(group_.thread().now_ns())) return refuse(request, nvme::Status(nvme::GenericStatus::aborted_sq_deletion));
   if (request.sqe.fuse() != nvme::Fuse::normal) return refuse(request, invalid_field(sqe_flags_byte));
   if (request.sqe.psdt() != nvme::Psdt::sgl) return refuse(request, invalid_field(sqe_flags_byte, 6));
   const AdminCommands::Entry* command = AdminCommands::find(request.sqe.opcode);
@@ -232,6 +233,9 @@ PlanAction Controller::plan_fabrics(Request& request) {
     case nvme::FabricsType::property_set: {
       return refuse(request, write_property(property, command.size(), command.value));
     }
+    case nvme::FabricsType::authentication_send:
+    case nvme::FabricsType::authentication_receive:
+      return authentication() == nullptr ? refuse(request, invalid_field(fctype_byte)) : authentication()->plan_command(request);
     case nvme::FabricsType::connect:
       return refuse(request, nvme::Status(nvme::GenericStatus::command_sequence_error).with_dnr());
     case nvme::FabricsType::disconnect:  // deletes I/O queues only (Base 2.0 section 6.4)
@@ -240,5 +244,8 @@ PlanAction Controller::plan_fabrics(Request& request) {
       return refuse(request, invalid_field(fctype_byte));
   }
 }
+
+// Of all Fabrics commands only these do not end in plan().
+void Controller::execute_fabrics(Request& request) { authentication()->execute(request); }
 
 }  // namespace catnap::server

@@ -59,13 +59,12 @@ std::uint64_t Controller::age_ns() const { return group_.thread().now_ns() - cre
 // --- keep-alive and other silence ---
 
 void Controller::start() {
-  created_ns_ = last_activity_ns_ = group_.thread().now_ns();
+  created_ns_ = group_.thread().now_ns();
   rearm();
 }
 
 void Controller::set_kato_ms(std::uint32_t kato_ms) {
   kato_ms_ = round_kato_ms(kato_ms, group_.limits());
-  last_activity_ns_ = group_.thread().now_ns();
   rearm();
 }
 
@@ -86,6 +85,7 @@ std::uint64_t Controller::silence_limit_ms() const {
 
 void Controller::rearm() {
   const std::uint64_t limit_ms = silence_limit_ms();
+  shared_.keep_alive.start(group_.thread().now_ns(), limit_ms * ns_per_ms);
   if (limit_ms == 0 || closed_) {
     silence_timer_.disarm();
     return;
@@ -97,16 +97,16 @@ void Controller::rearm() {
 void Controller::check_silence() {
   if (closed_) return;
   const std::uint64_t now_ns = group_.thread().now_ns();
-  if (shared_.traffic.exchange(false, std::memory_order_relaxed)) last_activity_ns_ = now_ns;
-  const std::uint64_t limit_ns = silence_limit_ms() * ns_per_ms;
-  if (limit_ns == 0) return;
-  const std::uint64_t silent_ns = now_ns - last_activity_ns_;
-  if (silent_ns < limit_ns) {
-    group_.thread().arm_coarse(silence_timer_, (limit_ns - silent_ns + 999) / 1000, std::uint64_t{silence_grid_ms} * 1000);
+  KeepAlive& keep_alive = shared_.keep_alive;
+  if (!keep_alive.over(now_ns)) {
+    if (keep_alive.end_ns() == KeepAlive::never_ns) return;
+    group_.thread().arm_coarse(silence_timer_, (keep_alive.end_ns() - now_ns + 999) / 1000, std::uint64_t{silence_grid_ms} * 1000);
     return;
   }
   log_limited(keep_alive_log, LogLevel::notice, host().hostnqn, "Controller {} of {}: nothing heard from host {} for {} ms, ending it", cntlid_,
-              host().subnqn, host().hostnqn, silent_ns / ns_per_ms);
+              host().subnqn, host().hostnqn, silence_limit_ms());
+  // The host counts on it that nothing is carried out any more: its I/O queues do not wait for the admin queue's end.
+  end_io_queues("keep-alive time-out", true);
   if (queue_ != nullptr) queue_->disconnect("keep-alive time-out");
 }
 
@@ -297,7 +297,6 @@ void Controller::enable() {
   log_info(log_nvmf, "Controller {} of {}: enabled by {}", cntlid_, host().subnqn, host().hostnqn);
   csts_ = idle_csts();
   csts_.rdy = true;
-  last_activity_ns_ = group_.thread().now_ns();
   if (!discovery_ && cc_.shn == nvme::ShutdownNotification::none) shared_.accepting_io.store(true);
 }
 
@@ -316,22 +315,20 @@ void Controller::disable() {
   notifications_.reset();
   changed_namespaces_.clear();
   shared_.granted_io_queues.store(group_.limits().max_io_qpairs_per_ctrlr);
-  last_activity_ns_ = group_.thread().now_ns();
   release_async_events(nvme::GenericStatus::aborted_sq_deletion);
   if (!end_io_queues("controller reset")) csts_ = idle_csts();
 }
 
 void Controller::begin_shutdown() {
   log_info(log_nvmf, "Controller {} of {}: shut down by {}", cntlid_, host().subnqn, host().hostnqn);
-  last_activity_ns_ = group_.thread().now_ns();
   csts_.shst = end_io_queues("controller shutdown") ? nvme::ShutdownStatus::occurring : nvme::ShutdownStatus::complete;
 }
 
-bool Controller::end_io_queues(const char* reason) {
+bool Controller::end_io_queues(const char* reason, bool at_once) {
   shared_.accepting_io.store(false);
   if (shared_.io_queues.load() == 0) return false;
   ControllerTable& table = group_.table();
-  table.app_thread().send([&table, nqn = host().subnqn, cntlid = cntlid_, reason] { table.end_io_queues(nqn, cntlid, reason); });
+  table.app_thread().send([&table, nqn = host().subnqn, cntlid = cntlid_, reason, at_once] { table.end_io_queues(nqn, cntlid, reason, at_once); });
   return true;
 }
 
@@ -349,6 +346,7 @@ void Controller::io_queues_ended() {
 
 void Controller::queue_closed(transport::CommandQueue&) {
   CATNAP_CHECK(waiting_events_.empty() && answered_events_.empty());
+  end_authentication();
   closed_ = true;
   queue_ = nullptr;
   shared_.accepting_io.store(false);

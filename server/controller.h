@@ -29,6 +29,9 @@ inline constexpr std::uint32_t discovery_activity_timeout_ms = 120'000;
 // A controller that is not enabled (never, reset, or shut down) ends after this: its host is gone or has forgotten it. Linux connects again within 10
 // s.
 inline constexpr std::uint32_t association_timeout_ms = 120'000;
+// Command Quiesce Time (Base 2.1 section 9.6): after the keep-alive time, or the end of a connection, nothing new of an association begins; what waits
+// here is taken back within half a second (the grid of a connection's deadlines), and what a healthy medium has is over long before the rest.
+inline constexpr std::uint16_t command_quiesce_ms = 1000;
 inline constexpr std::size_t max_async_event_requests = 4;  // AERL + 1
 inline constexpr std::size_t max_abort_commands = 4;        // ACL + 1; more than one is unusual, and each may wait for a block device
 // Errors of the medium after which the reliability of the subsystem is reported as degraded: a block or two that were marked uncorrectable, or lost,
@@ -111,6 +114,7 @@ class Controller final : public ServedQueue {
 
   // The commands (admin_commands.cpp).
   transport::PlanAction plan_fabrics(transport::Request& request);
+  void execute_fabrics(transport::Request& request);
   transport::PlanAction plan_identify(transport::Request& request);
   void execute_identify(transport::Request& request);
   transport::PlanAction plan_get_log_page(transport::Request& request);
@@ -133,7 +137,8 @@ class Controller final : public ServedQueue {
   void enable();
   void disable();
   void begin_shutdown();
-  bool end_io_queues(const char* reason);  // false: there were none
+  // `at_once`: without time for what is in execution. False: there were none.
+  bool end_io_queues(const char* reason, bool at_once = false);
   nvme::Cap cap() const;
   nvme::Csts idle_csts();
 
@@ -161,7 +166,6 @@ class Controller final : public ServedQueue {
 
   std::uint32_t kato_ms_;
   std::uint64_t created_ns_ = 0;
-  std::uint64_t last_activity_ns_ = 0;
   std::size_t aborts_ = 0;  // Abort commands that wait for an answer
   bool closed_ = false;
   Timer silence_timer_;

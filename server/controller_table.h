@@ -65,6 +65,7 @@ class ControllerTable {
     ServerGroup* group = nullptr;
     std::uint64_t queue_id = 0;  // group's
     std::uint32_t kato_ms = 0;
+    std::shared_ptr<AuthShown> authentication;
   };
   // An admin queue's Connect, already checked against the subsystem. Failures, both Controller Busy: every controller id is taken; the host has a
   // controller there and may have but one (dup_host_policy).
@@ -75,14 +76,14 @@ class ControllerTable {
   // The admin queue's connection is gone: ends the I/O queues, then forgets the controller.
   void admin_closed(const std::string& nqn, std::uint16_t cntlid);
   void io_closed(const std::string& nqn, std::uint16_t cntlid, std::uint16_t qid, std::uint64_t queue_id);
-  // Reset or shutdown: ends all I/O queues; Controller::io_queues_ended() (by message) when none is left.
+  // Reset, shutdown, or the end of the keep-alive time (`at_once`): ends all I/O queues; Controller::io_queues_ended() (by message) when none is left.
+  void end_io_queues(const std::string& nqn, std::uint16_t cntlid, const std::string& reason, bool at_once);
   // NVM subsystem reset (Base 2.0 section 3.7.1): every controller of the subsystem.
   void reset_subsystem(const std::string& nqn);
   // The Abort command: asks the queue's group, `done` here, on app_thread.
   void abort_command(const std::string& nqn, std::uint16_t cntlid, std::uint16_t qid, std::uint16_t cid, std::move_only_function<void(bool)> done);
   // Controller ids of the subsystem, ascending (Identify CNS 12h and 13h); `nsid` not 0: only of hosts that see this namespace.
   std::vector<std::uint16_t> controller_ids(const std::string& nqn, const SubsystemSnapshot& subsystem, std::uint32_t nsid) const;
-  void end_io_queues(const std::string& nqn, std::uint16_t cntlid, const std::string& reason);
 
  private:
   struct IoRecord {
@@ -103,7 +104,7 @@ class ControllerTable {
   using Key = std::pair<std::string, std::uint16_t>;
 
   const Entry* duplicate_of(const NewQueue& queue, const SubsystemSnapshot& subsystem) const;
-  void end_queues(Entry& entry, const std::string& reason);
+  void end_queues(Entry& entry, const std::string& reason, bool at_once);
   void settle(std::map<Key, Entry>::iterator at);
   void tell_host_log(const std::string& nqn, const std::string& hostnqn);
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "reactor/clock.h"
+#include "server/authentication.h"
 #include "server/controller_table.h"
 #include "server/names.h"
 #include "server/nvmf_common_rpc.h"
@@ -45,6 +46,12 @@ Json::Value as_json(const QueueInfo& queue) {
   json["hostnqn"] = queue.hostnqn;
   json["listen_address"] = as_json(queue.local);
   json["peer_address"] = as_json(queue.peer);
+  const AuthShown* auth = queue.authentication.get();
+  if (auth == nullptr || auth->state.load(std::memory_order_relaxed) == AuthShown::none) return json;
+  const std::uint8_t state = auth->state.load(std::memory_order_relaxed);
+  json["auth"]["state"] = dhchap::TargetExchange::name_of(static_cast<dhchap::TargetExchange::State>(state));
+  json["auth"]["digest"] = std::string(dhchap::name_of(static_cast<dhchap::AuthHash>(auth->hash.load(std::memory_order_relaxed))));
+  json["auth"]["dhgroup"] = std::string(dhchap::name_of(static_cast<dhchap::AuthGroup>(auth->group.load(std::memory_order_relaxed))));
   return json;
 }
 
@@ -101,14 +108,15 @@ void register_controllers_methods(rpc::MethodTable& table, ControllerTable& cont
                   if (!subsystem) return std::unexpected(rpc::RpcError(subsystem.error()));
                   return list(controllers.controllers((*subsystem)->nqn));
                 }));
-  table.add(rpc::Method("nvmf_subsystem_get_qpairs", "List the queue pairs of a subsystem, admin queues included")
-                .with({nqn_param(), tgt_name_param()})
-                .result("array of {cntlid, qid, state, thread, hostnqn, listen_address, peer_address}")
-                .handler([&controllers](const rpc::Params& params) -> Reply {
-                  const auto subsystem = target().find(nqn_of(params));
-                  if (!subsystem) return std::unexpected(rpc::RpcError(subsystem.error()));
-                  return list(controllers.queue_pairs((*subsystem)->nqn));
-                }));
+  table.add(
+      rpc::Method("nvmf_subsystem_get_qpairs", "List the queue pairs of a subsystem, admin queues included")
+          .with({nqn_param(), tgt_name_param()})
+          .result("array of {cntlid, qid, state, thread, hostnqn, listen_address, peer_address, auth: {state, digest, dhgroup} once that began}")
+          .handler([&controllers](const rpc::Params& params) -> Reply {
+            const auto subsystem = target().find(nqn_of(params));
+            if (!subsystem) return std::unexpected(rpc::RpcError(subsystem.error()));
+            return list(controllers.queue_pairs((*subsystem)->nqn));
+          }));
   table.add(rpc::Method("nvmf_get_stats", "Counters of every poll group")
                 .with({tgt_name_param()})
                 .result("object {tick_rate, connections: what came and was refused, poll_groups: array of counters}")

@@ -1,9 +1,11 @@
 // A new queue's Connect, from capsule to controller: checked here, allocated on app_thread, put in place here again. See server_group.h.
-// Owner: the group's thread. Left out: the checks themselves (connect.cpp), authentication, properties (controller.cpp).
+// Owner: the group's thread. Left out: the checks themselves (connect.cpp), authentication after Connect (authentication.h), properties
+// (controller.cpp).
 #include <cstring>
 #include <utility>
 
 #include "reactor/base/log_limit.h"
+#include "server/authentication.h"
 #include "server/connect.h"
 #include "server/controller.h"
 #include "server/io_queue.h"
@@ -79,6 +81,8 @@ void ServerGroup::start_connect(Request& request) {
   asked.info.peer = request.queue->peer_address();
   asked.group = this;
   asked.queue_id = next_queue_id_++;
+  asked.authentication = std::make_shared<AuthShown>();
+  asked.info.authentication = asked.authentication;
   asked.kato_ms = parsed->kato_ms;
   // The request stays in execution until complete(): its queue cannot go away meanwhile.
   table_.app_thread().send([this, &request, asked = std::move(asked), subsystem = this->subsystem((*admitted)->nqn)]() mutable {
@@ -128,8 +132,21 @@ void ServerGroup::finish_connect(Request& request, ControllerTable::NewQueue ask
     attach_io_queue(static_cast<IoQueue&>(*served));
   }
   request.cqe.dw0 = controller->cntlid();
+  if (begin_authentication(*served, request, **admitted, asked)) request.cqe.dw0 = std::uint32_t{controller->cntlid()} | nvme::connect_authreq_atr;
   nvme::set_status(request.cqe, {});
   queue.complete(request);
+}
+
+// True: the queue must authenticate itself before anything else. The host computes with the subsystem's NQN as it gave it.
+bool ServerGroup::begin_authentication(ServedQueue& served, const Request& request, const SubsystemSnapshot& subsystem,
+                                       const ControllerTable::NewQueue& asked) {
+  nvme::ConnectData data;
+  std::memcpy(&data, request.data, sizeof(data));
+  served.set_authentication(std::make_unique<Authentication>(served, std::string(data.subnqn.data()), asked.authentication));
+  const HostKeys* keys = subsystem.keys_of(asked.host.hostnqn);
+  if (keys == nullptr || keys->dhchap_key == nullptr) return false;
+  served.authentication()->require(*request.queue, asked.kato_ms);
+  return true;
 }
 
 }  // namespace catnap::server

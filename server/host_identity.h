@@ -1,14 +1,17 @@
 // Who is at the other end of a controller's queues, and where they arrive: what Connect told, kept for access checks and RPCs.
-// Owner: none (values, immutable once made). Left out: secrets (authentication).
+// Owner: none (values, immutable once made). Left out: keys (snapshot.h).
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "transport/command_sink.h"
 
 namespace catnap::server {
+
+struct AuthShown;
 
 struct HostIdentity {
   std::string subnqn;
@@ -24,7 +27,8 @@ struct QueueInfo {
   std::string hostnqn;
   transport::CommandQueue::Address local;
   transport::CommandQueue::Address peer;
-  bool ending = false;  // told to end, commands in execution are waited for
+  std::shared_ptr<const AuthShown> authentication;  // server/authentication.h; null only in tests
+  bool ending = false;                              // told to end, commands in execution are waited for
 };
 
 struct ControllerInfo {

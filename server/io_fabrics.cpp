@@ -1,4 +1,4 @@
-// Fabrics commands on a connected I/O queue: Disconnect (Base 2.0 section 6.4). See io_queue.h.
+// Fabrics commands on a connected I/O queue: Disconnect (Base 2.0 section 6.4), and authentication once more. See io_queue.h.
 // Owner: the queue's poll group thread. Left out: Connect (fabrics_commands.cpp).
 #include <cstddef>
 
@@ -18,6 +18,9 @@ PlanAction IoQueue::plan_fabrics(Request& request) {
       if (command.recfmt != 0) return refuse(request, refusal(nvme::FabricsStatus::incompatible_format, offsetof(nvme::DisconnectCommand, recfmt)));
       return PlanAction::execute;
     }
+    case nvme::FabricsType::authentication_send:
+    case nvme::FabricsType::authentication_receive:
+      return authentication() == nullptr ? refuse(request, invalid_field(fctype_byte)) : authentication()->plan_command(request);
     case nvme::FabricsType::connect:
       return refuse(request, nvme::Status(nvme::GenericStatus::command_sequence_error).with_dnr());
     default:
@@ -27,6 +30,7 @@ PlanAction IoQueue::plan_fabrics(Request& request) {
 
 // Base 2.0 section 6.4: the answer goes out, then the connection ends.
 void IoQueue::execute_fabrics(Request& request) {
+  if (Authentication::is_command(request)) return authentication()->execute(request);
   // By message, as complete() may be this queue's last moment.
   group_.end_queue(id(), "host sent Disconnect");
   finish(request, {});

@@ -44,6 +44,7 @@ void IoQueue::configuration_installed() {
 }
 
 void IoQueue::queue_closed(transport::CommandQueue&) {
+  end_authentication();
   queue_ = nullptr;
   group_.detach_io_queue(*this);
   ControllerTable& table = group_.table();

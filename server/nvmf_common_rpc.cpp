@@ -56,6 +56,13 @@ Json::Value hosts_json(const std::vector<std::string>& hosts) {
   return list;
 }
 
+void show_keys(const HostKeys* keys, Json::Value& to) {
+  if (keys == nullptr) return;
+  if (keys->psk != nullptr) to["psk"] = keys->psk->name();
+  if (keys->dhchap_key != nullptr) to["dhchap_key"] = keys->dhchap_key->name();
+  if (keys->dhchap_ctrlr_key != nullptr) to["dhchap_ctrlr_key"] = keys->dhchap_ctrlr_key->name();
+}
+
 Json::Value address_json(const ListenAddress& address) {
   Json::Value json(Json::objectValue);
   json["trtype"] = address.trtype;

@@ -31,6 +31,8 @@ rpc::Param listen_address_param();
 ListenAddress listen_address(const rpc::Params& params, const char* member = "listen_address");
 // Array of {"nqn": …}.
 Json::Value hosts_json(const std::vector<std::string>& hosts);
+// The names of a host's keys, under the parameters of nvmf_subsystem_add_host; `keys` may be null.
+void show_keys(const HostKeys* keys, Json::Value& to);
 Json::Value address_json(const ListenAddress& address);
 // Options as nvmf_create_transport takes them and nvmf_get_transports shows them.
 Json::Value transport_json(const TransportConfig& config);

@@ -9,6 +9,7 @@
 #include "server/names.h"
 #include "server/nvmf_common_rpc.h"
 #include "server/nvmf_rpc.h"
+#include "transport/dhchap/names.h"
 
 namespace catnap::server {
 namespace {
@@ -47,6 +48,44 @@ std::string filters_text(const rpc::Params& params) {
   return text.empty() ? "match_any" : text;
 }
 
+// Shorter than this, hosts on slow links and CPUs could not keep it; longer than this, the spec's own limit is over.
+constexpr std::uint64_t min_auth_timeout_ms = 1'000;
+constexpr std::uint64_t max_auth_timeout_ms = 120'000;
+constexpr std::uint64_t max_auth_failures_per_minute = 1'000'000;
+
+rpc::RpcResult<AuthenticationRules> authentication_of(const rpc::Params& params) {
+  AuthenticationRules rules = target().current().authentication;
+  if (params.has("dhchap_digests")) {
+    const auto parsed = dhchap::parse_hashes("dhchap_digests", params.strings("dhchap_digests"));
+    if (!parsed) return std::unexpected(rpc::RpcError(parsed.error()));
+    rules.dhchap_digests = *parsed;
+  }
+  if (params.has("dhchap_dhgroups")) {
+    const auto parsed = dhchap::parse_groups("dhchap_dhgroups", params.strings("dhchap_dhgroups"));
+    if (!parsed) return std::unexpected(rpc::RpcError(parsed.error()));
+    rules.dhchap_dhgroups = *parsed;
+  }
+  if (params.has("dhchap_timeout_ms")) rules.timeout_ms = static_cast<std::uint32_t>(params.integer("dhchap_timeout_ms"));
+  if (params.has("dhchap_failures_per_minute")) {
+    rules.failures_per_minute = static_cast<std::uint32_t>(params.integer("dhchap_failures_per_minute"));
+  }
+  return rules;
+}
+
+Json::Value names_json(const std::vector<std::string>& names) {
+  Json::Value list(Json::arrayValue);
+  for (const std::string& name : names) list.append(name);
+  return list;
+}
+
+void show_authentication(const AuthenticationRules& rules, Json::Value& config) {
+  const AuthenticationRules usual;
+  if (rules.dhchap_digests != usual.dhchap_digests) config["dhchap_digests"] = names_json(dhchap::hash_names(rules.dhchap_digests));
+  if (rules.dhchap_dhgroups != usual.dhchap_dhgroups) config["dhchap_dhgroups"] = names_json(dhchap::group_names(rules.dhchap_dhgroups));
+  if (rules.timeout_ms != usual.timeout_ms) config["dhchap_timeout_ms"] = rules.timeout_ms;
+  if (rules.failures_per_minute != usual.failures_per_minute) config["dhchap_failures_per_minute"] = rules.failures_per_minute;
+}
+
 Reply set_config(const rpc::Params& params) {
   const rpc::Params passthru = params.object("admin_cmd_passthru");
   for (const std::string& name : passthru.all().getMemberNames()) {
@@ -65,6 +104,8 @@ Reply set_config(const rpc::Params& params) {
     if (!parsed) return std::unexpected(parsed.error());
     filters = *parsed;
   }
+  const auto authentication = authentication_of(params);
+  if (!authentication) return std::unexpected(authentication.error());
   if (params.has("discovery_nqn")) {
     const auto named = target().set_discovery_nqn(params.string("discovery_nqn"));
     if (!named) return std::unexpected(rpc::RpcError(named.error()));
@@ -76,6 +117,7 @@ Reply set_config(const rpc::Params& params) {
   if (!mask.empty()) target().set_poll_groups_mask(mask);
   if (params.has("prefer_incoming_cpu")) target().set_prefer_incoming_cpu(params.boolean("prefer_incoming_cpu"));
   if (filters != target().current().discovery_filters) target().set_discovery_filters(filters);
+  target().set_authentication(*authentication);
   return Json::Value(true);
 }
 
@@ -165,6 +207,7 @@ void append_subsystem_calls(const SubsystemSnapshot& subsystem, Json::Value& cal
     Json::Value params(Json::objectValue);
     params["nqn"] = subsystem.nqn;
     params["host"] = host;
+    show_keys(subsystem.keys_of(host), params);
     calls.append(call("nvmf_subsystem_add_host", std::move(params)));
   }
   if (subsystem.discovery && !subsystem.allow_any_host) {
@@ -199,6 +242,7 @@ Json::Value nvmf_config_calls() {
   if (!target().poll_groups_mask().empty()) config["poll_groups_mask"] = target().poll_groups_mask().hex();
   if (target().prefer_incoming_cpu()) config["prefer_incoming_cpu"] = true;
   if (target().dup_host_policy() == DupHostPolicy::restrict_per_listener) config["dup_host_policy"] = restrict_policy_name;
+  show_authentication(current.authentication, config);
   const SubsystemSnapshot* discovery = current.find(discovery_nqn);
   if (discovery != nullptr && !discovery->unique_nqn.empty()) config["discovery_nqn"] = discovery->unique_nqn;
   calls.append(call("nvmf_set_config", std::move(config)));
@@ -222,8 +266,14 @@ void register_nvmf_config_methods(rpc::MethodTable& table) {
                        "What a discovery log entry must share with the host's connection: match_any, or transport, address, svcid")
                      .alias("discovery_filter"),
                  Param("admin_cmd_passthru", ParamType::object, "Only false members: there are no NVMe bdevs"),
-                 Param("dhchap_digests", ParamType::any, "No effect: hosts are not authenticated").ignored(),
-                 Param("dhchap_dhgroups", ParamType::any, "No effect: hosts are not authenticated").ignored(),
+                 Param("dhchap_digests", ParamType::array_of_string, "Hashes that hosts may authenticate with: sha256, sha384, sha512"),
+                 Param("dhchap_dhgroups", ParamType::array_of_string,
+                       "Groups that hosts may authenticate with: null, ffdhe2048, ffdhe3072, ffdhe4096, ffdhe6144, ffdhe8192"),
+                 Param("dhchap_timeout_ms", ParamType::integer, "A queue that has not authenticated itself after this ends (not in SPDK)")
+                     .range(min_auth_timeout_ms, max_auth_timeout_ms),
+                 Param("dhchap_failures_per_minute", ParamType::integer,
+                       "Failed authentications of a host from an address, beyond which further ones are refused at once; 0: no limit (not in SPDK)")
+                     .range(0, max_auth_failures_per_minute),
                  Param("dup_host_policy", ParamType::string,
                        "What happens when a HOSTID connects again: allow, or restrict_per_listener: Controller Busy while it has a controller there")
                      .one_of({"allow", restrict_policy_name}),

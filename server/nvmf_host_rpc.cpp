@@ -1,5 +1,5 @@
-// nvmf_subsystem_add_host, nvmf_subsystem_remove_host, nvmf_subsystem_allow_any_host.
-// Owner: app_thread. Left out: TLS keys and in-band authentication.
+// nvmf_subsystem_add_host, nvmf_subsystem_remove_host, nvmf_subsystem_allow_any_host, nvmf_subsystem_set_keys.
+// Owner: app_thread. Left out: the keyring's own methods (keyring/keyring_rpc.h).
 #include <fmt/format.h>
 
 #include "rpc/turn.h"
@@ -12,16 +12,22 @@ namespace {
 using rpc::Param;
 using rpc::ParamType;
 
+// A key of the keyring by the name in this parameter; null when it is not given. Errors: ENOKEY.
+Result<keyring::KeyRef> key_of(const rpc::Params& params, const char* name) {
+  if (params.string(name).empty()) return keyring::KeyRef();
+  return keyring::Keyring::instance().borrow(params.string(name), fmt::format("{} of host '{}'", name, params.string("host")));
+}
+
 Task<Reply> add_host(rpc::Params params) {
-  // A key that is taken and not used would leave the host unauthenticated while its admin believes otherwise.
-  for (const char* name : {"psk", "dhchap_key", "dhchap_ctrlr_key"}) {
-    if (!params.string(name).empty()) {
-      co_return std::unexpected(
-          rpc::RpcError(Error(ENOTSUP, fmt::format("{} '{}' is not supported: hosts are not authenticated", name, params.string(name)))));
-    }
+  HostKeys keys;
+  for (const auto& [name, to] :
+       {std::pair{"psk", &keys.psk}, std::pair{"dhchap_key", &keys.dhchap_key}, std::pair{"dhchap_ctrlr_key", &keys.dhchap_ctrlr_key}}) {
+    auto key = key_of(params, name);
+    if (!key) co_return std::unexpected(rpc::RpcError(key.error()));
+    *to = std::move(*key);
   }
   const std::string nqn = nqn_of(params);
-  Target::Change change = target().add_host(nqn, params.string("host"));
+  Target::Change change = target().add_host(nqn, params.string("host"), std::move(keys));
   Reply reply = co_await reply_when_settled(change);
   co_return reply;
 }
@@ -55,17 +61,40 @@ Task<Reply> allow_any_host(rpc::Params params) {
   co_return reply;
 }
 
+// Connections stay as they are; what authenticates from the commit on goes by these keys.
+Task<Reply> set_keys(rpc::Params params) {
+  auto key = key_of(params, "dhchap_key");
+  if (!key) co_return std::unexpected(rpc::RpcError(key.error()));
+  auto ctrlr_key = key_of(params, "dhchap_ctrlr_key");
+  if (!ctrlr_key) co_return std::unexpected(rpc::RpcError(ctrlr_key.error()));
+  const std::string nqn = nqn_of(params);
+  Target::Change change = target().set_keys(nqn, params.string("host"), std::move(*key), std::move(*ctrlr_key));
+  Reply reply = co_await reply_when_settled(change);
+  co_return reply;
+}
+
 Param host_param() { return Param("host", ParamType::string, "NQN of the host").required(); }
+Param host_key_param() {
+  return Param("dhchap_key", ParamType::string,
+               "Name of the key with which the host must authenticate itself (keyring_file_add_key); without it, it need not");
+}
+Param ctrlr_key_param() {
+  return Param("dhchap_ctrlr_key", ParamType::string,
+               "Name of the key with which controllers authenticate themselves to the host, if it asks for that");
+}
 
 }  // namespace
 
 void register_nvmf_host_methods(rpc::MethodTable& table) {
   table.add(rpc::Method("nvmf_subsystem_add_host", "Allow a host to connect to a subsystem")
-                .with({nqn_param(), host_param(), tgt_name_param(), Param("psk", ParamType::string, "Not supported: there is no TLS"),
-                       Param("dhchap_key", ParamType::string, "Not supported: there is no authentication"),
-                       Param("dhchap_ctrlr_key", ParamType::string, "Not supported: there is no authentication")})
+                .with({nqn_param(), host_param(), tgt_name_param(), Param("psk", ParamType::string, "Name of the key for TLS (keyring_file_add_key)"),
+                       host_key_param(), ctrlr_key_param()})
                 .mutates()
                 .coroutine(add_host));
+  table.add(rpc::Method("nvmf_subsystem_set_keys", "Change the keys with which a host authenticates itself from now on; connections stay")
+                .with({nqn_param(), host_param(), tgt_name_param(), host_key_param(), ctrlr_key_param()})
+                .mutates()
+                .coroutine(set_keys));
   table.add(rpc::Method("nvmf_subsystem_remove_host", "Take a host from the list; its connections end after their I/O in flight")
                 .with({nqn_param(), host_param(), tgt_name_param(),
                        Param("timeout_ms", ParamType::integer, "How long I/O in flight may take before connections are closed all the same; 0: 15 s")

@@ -108,6 +108,7 @@ Json::Value subsystem_json(const SubsystemSnapshot& subsystem) {
   for (const auto& listener : subsystem.listeners) json["listen_addresses"].append(address_json(listener.address));
   json["allow_any_host"] = subsystem.allow_any_host;
   json["hosts"] = hosts_json(subsystem.hosts);
+  for (Json::Value& host : json["hosts"]) show_keys(subsystem.keys_of(host["nqn"].asString()), host);
   if (!subsystem.unique_nqn.empty()) json["unique_nqn"] = subsystem.unique_nqn;
   if (subsystem.discovery) return json;
   json["serial_number"] = subsystem.serial_number;

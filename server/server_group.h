@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "reactor/thread.h"
+#include "server/authentication.h"
 #include "server/controller_table.h"
 #include "server/snapshot.h"
 #include "transport/command_sink.h"
@@ -48,14 +49,23 @@ class ServedQueue : public transport::CommandSink, public std::enable_shared_fro
   // The group has swapped in another snapshot, in which this queue still has its place.
   virtual void configuration_installed() = 0;
   void bind(transport::CommandQueue& queue) { queue_ = &queue; }
+  // In-band authentication, for as long as the queue is connected; null only in tests.
+  Authentication* authentication() const { return authentication_.get(); }
+  void set_authentication(std::unique_ptr<Authentication> authentication) { authentication_ = std::move(authentication); }
 
  protected:
   ServerGroup& group_;
   transport::CommandQueue* queue_ = nullptr;
 
+  // First thing in queue_closed(): timers belong to this thread, and the object may die on another.
+  void end_authentication() {
+    if (authentication_ != nullptr) authentication_->end();
+  }
+
  private:
   std::uint64_t id_;
   HostIdentity host_;
+  std::unique_ptr<Authentication> authentication_;
 };
 
 class ServerGroup final : public transport::CommandSink {
@@ -95,8 +105,8 @@ class ServerGroup final : public transport::CommandSink {
   Stats stats() const;              // any OS thread
   tcp::TcpStats tcp_stats() const;  // any OS thread; zeros before the first connection
 
-  // Ends one queue; nothing happens when it is gone. Any OS thread (a message).
-  void end_queue(std::uint64_t queue_id, std::string reason);
+  // Ends one queue, `at_once` without time for what is in execution; nothing happens when it is gone. Any OS thread (a message).
+  void end_queue(std::uint64_t queue_id, std::string reason, bool at_once = false);
   // IoQueue::abort_command() of that queue; `done` on the group's thread, with false when it is gone. Any OS thread (a message).
   void abort_command(std::uint64_t queue_id, std::uint16_t cid, std::move_only_function<void(bool aborted)> done);
 
@@ -149,6 +159,8 @@ class ServerGroup final : public transport::CommandSink {
   void finish_connect(transport::Request& request, ControllerTable::NewQueue asked,
                       std::expected<std::shared_ptr<Controller>, ConnectFailure> result);
   void refuse_connect(transport::Request& request, const ConnectFailure& failure);
+  bool begin_authentication(ServedQueue& served, const transport::Request& request, const SubsystemSnapshot& subsystem,
+                            const ControllerTable::NewQueue& asked);
 
   Thread& thread_;
   ControllerTable& table_;

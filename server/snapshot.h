@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bdev/bdev.h"
+#include "keyring/keyring.h"
 
 namespace catnap::server {
 
@@ -56,6 +57,28 @@ struct NamespaceConfig {
   std::uint64_t attributes_generation = 0;  // target generation at which anything of this namespace last changed (also its size)
 };
 
+// What a host of the list must prove itself with; each may be missing. Shared by all snapshots until it changes.
+struct HostKeys {
+  keyring::KeyRef psk;                        // TLS; without it, no secure channel
+  std::vector<keyring::KeyRef> further_psks;  // valid as well, as long as hosts change from one to the other
+  keyring::KeyRef dhchap_key;                 // the host authenticates with it; without it, it need not
+  keyring::KeyRef dhchap_ctrlr_key;           // this side authenticates with it when the host asks for that
+  bool empty() const { return psk == nullptr && dhchap_key == nullptr && dhchap_ctrlr_key == nullptr; }
+};
+
+// Of in-band authentication, for all subsystems (nvmf_set_config).
+struct AuthenticationRules {
+  std::uint8_t dhchap_digests = 0b1110;     // a bit per hash identifier (transport/dhchap/names.h)
+  std::uint8_t dhchap_dhgroups = 0b111111;  // a bit per group identifier
+  // A queue that has not authenticated itself so long after its Connect ends; a keep-alive time that is shorter counts instead. Hosts need a second
+  // or two for the largest group on a slow CPU.
+  std::uint32_t timeout_ms = 20'000;
+  // Of a host from an address; beyond it, transactions are refused before anything is computed for them. A host that tries again every 10 s with
+  // the wrong key has 6 of them. 0: no limit.
+  std::uint32_t failures_per_minute = 20;
+  bool operator==(const AuthenticationRules&) const = default;
+};
+
 struct SubsystemSnapshot {
   std::string nqn;
   bool discovery = false;
@@ -64,7 +87,8 @@ struct SubsystemSnapshot {
   std::string admin_label;    // of extended discovery entries; empty: none
   std::string unique_nqn;     // of the discovery subsystem: what it calls itself, besides the well-known NQN; empty: that alone
   bool allow_any_host = false;
-  std::vector<std::string> hosts;  // allowed host NQNs, sorted
+  std::vector<std::string> hosts;                                                 // allowed host NQNs, sorted
+  std::map<std::string, std::shared_ptr<const HostKeys>, std::less<>> host_keys;  // of those of `hosts` that have any
   std::uint32_t max_namespaces = 32;
   std::uint16_t min_cntlid = 1;
   std::uint16_t max_cntlid = 0xFFEF;
@@ -76,7 +100,8 @@ struct SubsystemSnapshot {
   bool one_controller_per_host = false;  // dup_host_policy restrict_per_listener: a HOSTID has at most one controller per listener
   struct ListenerEntry {
     ListenAddress address;
-    std::uint16_t port_id = 0;  // discovery log PORTID
+    bool secure_channel = false;  // TLS, and nothing else
+    std::uint16_t port_id = 0;    // discovery log PORTID
     AnaState ana_default = AnaState::optimized;
     std::map<std::uint32_t, AnaState> ana_states;  // by group; missing: ana_default
     // CHGCNT of the ANA log as hosts read it here (server/ana.h): of the whole page, and what it was when a group last changed (missing: first).
@@ -90,6 +115,11 @@ struct SubsystemSnapshot {
   const std::string& shown_nqn() const { return unique_nqn.empty() ? nqn : unique_nqn; }
   // True for every host when allow_any_host.
   bool allows_host(const std::string& host_nqn) const;
+  // Null: none.
+  const HostKeys* keys_of(std::string_view host_nqn) const {
+    const auto found = host_keys.find(host_nqn);
+    return found == host_keys.end() ? nullptr : found->second.get();
+  }
   // The listener through which a connection to this local address came, or null: exact address first, then the wildcard of its family ("0.0.0.0";
   // "::", which takes IPv6 alone) on the same port. Numbers as inet_ntop writes them, a link-local address with its interface ("fe80::1%eth0");
   // ports without leading zeros.
@@ -125,6 +155,7 @@ struct TargetSnapshot {
   std::uint8_t discovery_filters = discovery_match_any;
   std::vector<Referral> referrals;            // in the order in which they were added
   std::array<std::uint16_t, 3> crdt_100ms{};  // CRDT1..3 of Identify Controller (nvmf_set_crdt)
+  AuthenticationRules authentication;
   // How long queues that lose their place by this very snapshot may take for what they have in execution; 0: the transport's default.
   std::uint64_t ending_grace_us = 0;
   std::map<std::string, std::shared_ptr<const SubsystemSnapshot>, std::less<>> subsystems;  // by NQN, discovery included

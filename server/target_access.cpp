@@ -1,5 +1,5 @@
 // Who may come in and what they see: hosts of subsystems, hosts of namespaces, referrals and their hosts. See target.h.
-// Owner: app_thread. Left out: keys of hosts (authentication, TLS); ending connections, which poll groups do when they take a snapshot up.
+// Owner: app_thread. Left out: keys of hosts (target_keys.cpp); ending connections, which poll groups do when they take a snapshot up.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -28,13 +28,16 @@ std::string referral_text(const ListenAddress& address, const std::string& subnq
 
 // --- hosts of a subsystem ---
 
-Target::Change Target::add_host(const std::string& nqn, const std::string& host_nqn) {
+Target::Change Target::add_host(const std::string& nqn, const std::string& host_nqn, HostKeys keys) {
   const auto found = find(nqn);
   if (!found) return std::unexpected(found.error());
   if (auto valid = validate_nqn(host_nqn); !valid) return std::unexpected(valid.error());
   if (has((*found)->hosts, host_nqn)) return fail(EEXIST, fmt::format("File exists: subsystem '{}' allows host '{}' already", nqn, host_nqn));
+  if (auto fit = check_keys(host_nqn, keys); !fit) return std::unexpected(fit.error());
   Draft draft(current());
-  insert_sorted(draft.edit(nqn).hosts, host_nqn);
+  SubsystemSnapshot& edited = draft.edit(nqn);
+  insert_sorted(edited.hosts, host_nqn);
+  if (!keys.empty()) edited.host_keys[host_nqn] = std::make_shared<const HostKeys>(std::move(keys));
   return publish(std::move(draft));
 }
 
@@ -42,9 +45,11 @@ Target::Change Target::remove_host(const std::string& nqn, const std::string& ho
   const auto found = find(nqn);
   if (!found) return std::unexpected(found.error());
   Draft draft(current());
-  if (std::erase(draft.edit(nqn).hosts, host_nqn) == 0) {
+  SubsystemSnapshot& edited = draft.edit(nqn);
+  if (std::erase(edited.hosts, host_nqn) == 0) {
     return fail(ENOENT, fmt::format("subsystem '{}' has no host '{}' in its list", nqn, host_nqn));
   }
+  edited.host_keys.erase(host_nqn);
   draft.target().ending_grace_us = grace_us;
   return publish(std::move(draft));
 }

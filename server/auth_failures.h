@@ -1,0 +1,38 @@
+// How often a host has failed to authenticate from an address, for the limit of failures (AuthenticationRules::failures_per_minute).
+// Owner: process-wide, any OS thread (a mutex; asked once per transaction). Left out: what happens to those over the limit (authentication.cpp).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+
+namespace catnap::server {
+
+class AuthFailures {
+ public:
+  static constexpr std::uint64_t window_ns = 60'000'000'000;
+  // Pairs of host and address that are told apart; further ones share one count until windows are over.
+  static constexpr std::size_t max_keys = 1024;
+
+  static AuthFailures& instance();
+
+  void note(const std::string& hostnqn, const std::string& address, std::uint64_t now_ns);
+  bool too_many(const std::string& hostnqn, const std::string& address, std::uint64_t now_ns, std::uint32_t per_minute);
+  // It has succeeded.
+  void forget(const std::string& hostnqn, const std::string& address);
+
+ private:
+  struct Window {
+    std::uint64_t began_ns = 0;
+    std::uint32_t count = 0;
+  };
+  Window* window_of(const std::string& key, std::uint64_t now_ns, bool make);
+
+  std::mutex mutex_;
+  std::map<std::string, Window> windows_;
+  Window others_;
+};
+
+}  // namespace catnap::server
