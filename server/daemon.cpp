@@ -13,8 +13,13 @@
 #include <cstdlib>
 
 #include "bdev/bdev.h"
+#include "bdev/raid/clean_stops.h"
+#include "bdev/raid/raid.h"
+#include "bdev/raid/raid_host.h"
 #include "reactor/base/log.h"
+#include "rpc/json.h"
 #include "rpc/version.h"
+#include "server/clean_stop_file.h"
 #include "server/foreign_options_rpc.h"
 #include "server/group_adapter.h"
 #include "server/method_registration.h"
@@ -54,6 +59,11 @@ Daemon::Daemon(Runtime& runtime, Options options, std::optional<ConfigFile> conf
 
 Daemon::~Daemon() = default;
 
+void Daemon::record_calls(std::unique_ptr<AuditLog> log) {
+  audit_log_ = std::move(log);
+  dispatcher_.observe(*audit_log_);
+}
+
 // --- starting ---
 
 void Daemon::start() {
@@ -65,7 +75,10 @@ void Daemon::start() {
   }
   controllers_ = std::make_unique<ControllerTable>(app_thread);
   Target::Hooks hooks;
-  hooks.committed = [this](const auto& old, const auto& next) { controllers_->configuration_changed(old, next); };
+  hooks.committed = [this](const auto& old, const auto& next) {
+    controllers_->configuration_changed(old, next);
+    if (told_ready_) tell_service_manager(*next);
+  };
   hooks.has_controllers = [this](const std::string& nqn) { return !controllers_->controllers(nqn).empty(); };
   hooks.controllers_of_host = [this](const std::string& nqn, const std::string& host) { return controllers_->controllers_of_host(nqn, host); };
   reservations_ = std::make_unique<TargetReservationHub>(app_thread, groups_, *controllers_, runtime_.workers());
@@ -75,21 +88,42 @@ void Daemon::start() {
   limits.max_connections = connections_that_fit(options_.max_connections != 0 ? options_.max_connections : limits.max_connections);
   target_ = std::make_unique<Target>(app_thread, std::move(hooks), limits);
   nvme_ = std::make_unique<bdev::NvmeModule>(app_thread, machine());
+  bdev::set_raid_host(bdev::raid_host_of(bdev::this_machine_id(), options_.rpc_socket));
   register_all_methods(methods_, config_registry_, runtime_, lifecycle_, *controllers_, groups_);
 
   register_foreign_options(methods_);
   dispatcher_.explain_unknown(why_not_here);
   make_state();
+  if (auto restricted = restrict_clients(); !restricted) {
+    started(restricted);
+    return;
+  }
+  if (auto served = serve_http(); !served) {
+    started(served);
+    return;
+  }
   spawn<Result<void>>(begin(this), [this](Result<void> outcome) {
     if (!outcome || !options_.wait_for_rpc)
       started(outcome);
     else
-      log_notice("waiting for framework_start_init at {}", options_.rpc_socket);
+      wait_for_start();
   });
+}
+
+// A name that nobody knows is a mistake that would lock somebody out; one of SPDK's methods that catnap has not may stay in a script's list.
+Result<void> Daemon::restrict_clients() {
+  if (!options_.rpcs_allowed) return {};
+  for (const std::string& name : methods_.allow_only(*options_.rpcs_allowed)) {
+    if (why_not_here(name).empty()) return fail(EINVAL, fmt::format("--rpcs-allowed: '{}' fits no method", rpc::printable(name)));
+    log_notice("--rpcs-allowed: {} is not in catnap", name);
+  }
+  return {};
 }
 
 void Daemon::make_state() {
   if (state_) {
+    bdev::CleanStops::instance().load(state_->clean_stop());
+    bdev::raid_keeper() = [this](std::function<void()> kept) { keep_raid_members(std::move(kept)); };
     pending_ = std::make_unique<PendingCalls>(runtime_.app_thread(), dispatcher_, [this] { return config_registry_.all(); });
     // Until they are made, the calls of the file, or of the configuration file that becomes its first contents, are what it has to keep.
     if (state_->text()) pending_->add(state_->calls());
@@ -101,6 +135,12 @@ void Daemon::make_state() {
     dispatcher_.set_keeper(keeper_.get());
   }
   register_state_methods(methods_, store_.get(), pending_.get());
+}
+
+// An array without superblock and bitmap has left a member out, or taken one in. At the end nothing of what is being taken down may be kept.
+void Daemon::keep_raid_members(std::function<void()> kept) {
+  if (stopping_) return kept();
+  store_->keep([kept = std::move(kept)](const Result<void>&) { kept(); });  // a failure is in the log, and in framework_get_state
 }
 
 Task<Result<void>> Daemon::begin(Daemon* self) {
@@ -117,7 +157,29 @@ Task<Result<void>> Daemon::begin(Daemon* self) {
   co_return outcome;
 }
 
+// From the first moment: whoever asks /readyz is told what it waits for.
+Result<void> Daemon::serve_http() {
+  if (!http_prepared_) return {};
+  metrics_ = std::make_unique<Metrics>(runtime_, dispatcher_, *controllers_, groups_, options_.http);
+  web::Services services(dispatcher_, runtime_.workers());
+  services.not_ready = [this] { return not_ready(); };
+  services.takes_rpcs = [this] { return takes_rpcs_; };
+  services.metrics = [this](std::move_only_function<void(std::string)> done) { metrics_->collect(std::move(done)); };
+  auto served = web::Server::serve(std::move(*http_prepared_), std::move(services));
+  http_prepared_.reset();
+  if (!served) return std::unexpected(served.error());
+  http_ = std::move(*served);
+  return {};
+}
+
+std::string Daemon::not_ready() const {
+  if (stopping_) return "it is ending";
+  if (lifecycle_.state() == rpc::Lifecycle::State::runtime) return "";
+  return takes_rpcs_ && lifecycle_.state() == rpc::Lifecycle::State::startup ? "it waits for framework_start_init" : "the configuration is being made";
+}
+
 Result<void> Daemon::serve_rpc() {
+  takes_rpcs_ = true;
   if (!rpc_listener_) return {};
   auto served = rpc::Server::serve(rpc::ServerOptions{}, dispatcher_, std::move(*rpc_listener_));
   rpc_listener_.reset();
@@ -129,6 +191,7 @@ Result<void> Daemon::serve_rpc() {
 // What framework_start_init does, or the start itself without --wait-for-rpc.
 Task<Result<void>> Daemon::initialise(Daemon* self) {
   Result<void> outcome = co_await replay(self, ConfigFile::Which::startup);
+  if (outcome && self->stopping_) outcome = fail(ECANCELED, "the process is ending");
   if (!outcome) co_return outcome;
   self->make_groups();
   outcome = co_await replay(self, ConfigFile::Which::runtime);
@@ -190,6 +253,7 @@ void Daemon::make_groups() {
 }
 
 void Daemon::started(const Result<void>& outcome) {
+  if (stopping_) return;  // a signal came first
   if (outcome) {
     announce();
     return;
@@ -199,7 +263,26 @@ void Daemon::started(const Result<void>& outcome) {
   runtime_.app_thread().send([this] { stop(); });
 }
 
-void Daemon::announce() const {
+// Its RPC answers: whoever starts what calls framework_start_init after this unit must not wait for itself.
+void Daemon::wait_for_start() {
+  log_notice("waiting for framework_start_init at {}", options_.rpc_socket);
+  notifier_.ready("waiting for framework_start_init");
+  told_ready_ = true;
+  watchdog_.start();
+}
+
+// One line about what is served, when it has changed; the first one says that all is there.
+void Daemon::tell_service_manager(const TargetSnapshot& serving) {
+  if (!notifier_.active() || stopping_) return;
+  std::size_t namespaces = 0;
+  for (const auto& [nqn, subsystem] : serving.subsystems) namespaces += subsystem->namespaces.size();
+  const std::string status = fmt::format("serving {} namespaces in {} subsystems", namespaces, serving.subsystems.size() - 1);
+  if (status == told_status_) return;
+  told_status_ = status;
+  notifier_.status(status);
+}
+
+void Daemon::announce() {
   std::string addresses;
   std::size_t namespaces = 0;
   for (const auto& [nqn, subsystem] : target_->current().subsystems) {
@@ -214,6 +297,10 @@ void Daemon::announce() const {
   log_notice("{} serves {} namespaces in {} subsystems{}; reactors on CPU {} ({}); JSON-RPC {}", rpc::version_text(), namespaces,
              target_->current().subsystems.size() - 1, addresses, cpus, reactor_mode_name(options_.mode),
              options_.no_rpc_server ? std::string("off") : "at " + options_.rpc_socket);
+  if (!told_ready_) notifier_.ready("started");
+  told_ready_ = true;
+  tell_service_manager(target_->current());
+  watchdog_.start();
   if (!options_.demo) return;
   std::printf("\nOn this machine, as root:\n  nvme discover -t tcp -a %s -s %s\n  nvme connect -t tcp -a %s -s %s -n %s\n  nvme disconnect -n %s\n\n",
               demo_address, demo_port, demo_address, demo_port, demo_nqn, demo_nqn);
@@ -233,9 +320,15 @@ void Daemon::signal_ready() {
 void Daemon::stop() {
   if (stopping_) return;
   stopping_ = true;
+  notifier_.stopping("ending");
   runtime_.app_thread().arm_in_us(drain_timer_, drain_limit_us);
+  // From here on the configuration is taken apart. Whatever still ends must not have that kept.
+  dispatcher_.end();
+  lifecycle_.end();
   if (pending_) pending_->stop();
+  if (store_) store_->end();
   if (rpc_server_) rpc_server_->close();
+  if (http_) http_->close();
   rpc_listener_.reset();
   if (!target_) {
     finish();
@@ -265,13 +358,26 @@ void Daemon::remove_bdevs() {
 
 Task<void> Daemon::detach_controllers(Daemon* self) {
   co_await self->nvme_->shut_down();
+  if (self->state_) co_await keep_clean_stop(self);
   self->finish();
+}
+
+// The last thing: all bdevs are gone, and what arrays have flushed is flushed.
+Task<void> Daemon::keep_clean_stop(Daemon* self) {
+  const Promise<bool> kept;
+  auto work = [path = self->state_->path(), text = bdev::CleanStops::collect()] { return leave_clean_stop(path, text); };
+  self->runtime_.workers().submit(self->runtime_.app_thread(), std::move(work), [kept](const Result<void>& left) {
+    if (!left) log_warning("state file: {}; at the next start arrays without a bitmap are copied whole", left.error().message);
+    kept.set(true);
+  });
+  co_await kept;
 }
 
 void Daemon::finish() {
   drain_timer_.disarm();
   static_cast<void>(runtime_.app_thread().fds().remove(signal_fd_));
   rpc_server_.reset();
+  http_.reset();
   runtime_.request_stop();
 }
 

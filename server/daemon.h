@@ -17,16 +17,21 @@
 #include "rpc/method.h"
 #include "rpc/server.h"
 #include "rpc/unix_listener.h"
+#include "server/audit_log.h"
 #include "server/config_file.h"
 #include "server/controller_table.h"
+#include "server/metrics.h"
 #include "server/options.h"
 #include "server/pending_calls.h"
 #include "server/reservations/target_hub.h"
 #include "server/server_group.h"
+#include "server/service/notify.h"
+#include "server/service/watchdog.h"
 #include "server/state_file.h"
 #include "server/state_keeper.h"
 #include "server/state_store.h"
 #include "server/target.h"
+#include "web/server.h"
 
 namespace catnap::server {
 
@@ -43,15 +48,22 @@ class Daemon {
   Daemon(const Daemon&) = delete;
   Daemon& operator=(const Daemon&) = delete;
 
+  // Before start(): serve HTTP there.
+  void set_http(web::Prepared http) { http_prepared_.emplace(std::move(http)); }
+  // From now on each call that changes something is recorded. Before start().
+  void record_calls(std::unique_ptr<AuditLog> log);
   // The first message of app_thread.
   void start();
   // 0 after a signal, exit_failed when the start failed.
   int exit_code() const { return exit_code_; }
 
  private:
-  void register_methods();
+  Result<void> restrict_clients();
   Result<void> serve_rpc();
+  Result<void> serve_http();
+  std::string not_ready() const;
   void make_state();
+  void keep_raid_members(std::function<void()> kept);
   static Task<Result<void>> begin(Daemon* self);
   static Task<Result<void>> initialise(Daemon* self);
   static Task<Result<void>> replay(Daemon* self, ConfigFile::Which which);
@@ -59,13 +71,16 @@ class Daemon {
   Topology machine() const;
   void make_groups();
   void started(const Result<void>& outcome);
-  void announce() const;
+  void announce();
+  void wait_for_start();
+  void tell_service_manager(const TargetSnapshot& serving);
 
   void signal_ready();
   void stop();
   void groups_ended();
   void remove_bdevs();
   static Task<void> detach_controllers(Daemon* self);
+  static Task<void> keep_clean_stop(Daemon* self);
   void finish();
   [[noreturn]] void cut_short();
 
@@ -77,6 +92,11 @@ class Daemon {
   int signal_fd_;
   int exit_code_ = 0;
   bool stopping_ = false;
+  const Notifier notifier_ = Notifier::from_environment();
+  Watchdog watchdog_{runtime_, notifier_};
+  bool told_ready_ = false;
+  std::string told_status_;
+  std::unique_ptr<AuditLog> audit_log_;
 
   rpc::MethodTable methods_;
   rpc::ConfigRegistry config_registry_;
@@ -92,6 +112,10 @@ class Daemon {
   std::unique_ptr<StateStore> store_;
   std::unique_ptr<StateKeeper> keeper_;
   std::unique_ptr<rpc::Server> rpc_server_;
+  bool takes_rpcs_ = false;
+  std::unique_ptr<Metrics> metrics_;  // with --http only, as the next
+  std::optional<web::Prepared> http_prepared_;
+  std::unique_ptr<web::Server> http_;
   Timer drain_timer_;
 };
 

@@ -9,8 +9,11 @@
 #include <cstdio>
 
 #include "reactor/base/log.h"
+#include "server/audit_log.h"
+#include "server/confine_options.h"
 #include "server/daemon.h"
 #include "server/options.h"
+#include "web/server.h"
 
 namespace catnap::server {
 namespace {
@@ -50,7 +53,19 @@ int fail_start(const Error& error, int code = exit_failed) {
   return code;
 }
 
+// A state file that is there already counts, and not the configuration file.
+Result<void> open_state(const Options& options, std::optional<ConfigFile>& config, std::optional<StateFile>& state) {
+  if (options.state_file.empty()) return {};
+  auto opened = StateFile::open(options.state_file);
+  if (!opened) return std::unexpected(opened.error());
+  state.emplace(std::move(*opened));
+  if (state->text() && config) log_notice("state file {} is there: configuration file {} is not read", state->path(), options.config_file);
+  if (state->text()) config.reset();
+  return {};
+}
+
 int run(const Options& options) {
+  if (auto chosen = choose_log_target(options.confine); !chosen) return fail_start(chosen.error());
   apply_log_options(options);
   raise_fd_limit();
   const int signal_fd = block_signals();
@@ -62,20 +77,20 @@ int run(const Options& options) {
     if (!file) return fail_start(file.error());
     config = std::move(*file);
   }
-  std::optional<StateFile> state;
-  if (!options.state_file.empty()) {
-    auto opened = StateFile::open(options.state_file);
-    if (!opened) return fail_start(opened.error());
-    state.emplace(std::move(*opened));
-    if (state->text() && config) log_notice("state file {} is there: configuration file {} is not read", state->path(), options.config_file);
-    if (state->text()) config.reset();
-  }
+  const auto confinement = plan_confinement(options.confine);
+  if (!confinement) return fail_start(confinement.error(), exit_usage);
   std::optional<rpc::UnixListener> rpc_listener;
   if (!options.no_rpc_server) {
-    auto claimed = rpc::UnixListener::open(options.rpc_socket);
+    auto claimed = rpc::UnixListener::open(options.rpc_socket, confinement->socket_access);
     if (!claimed) return fail_start(claimed.error());
     rpc_listener.emplace(std::move(*claimed));
   }
+  auto audit_log = AuditLog::open(options.confine.audit_log);
+  if (!audit_log) return fail_start(audit_log.error());
+  if (auto lost = lose_privileges(options.confine, *confinement); !lost) return fail_start(lost.error());
+  std::optional<StateFile> state;
+  if (auto opened = open_state(options, config, state); !opened) return fail_start(opened.error());
+  if (auto restricted = restrict_process(options.confine, options.state_file, options.rpc_socket, {}); !restricted) return fail_start(restricted.error());
   RuntimeOptions runtime_options;
   runtime_options.cpumask = options.cpumask;
   runtime_options.mode = options.mode;
@@ -84,6 +99,8 @@ int run(const Options& options) {
   auto runtime = Runtime::start(runtime_options);
   if (!runtime) return fail_start(runtime.error(), runtime.error().err == EINVAL ? exit_usage : exit_failed);
   Daemon daemon(**runtime, options, std::move(config), std::move(state), std::move(rpc_listener), signal_fd);
+  if (http) daemon.set_http(std::move(*http));
+  daemon.record_calls(std::move(*audit_log));
   (*runtime)->run([&daemon] { daemon.start(); });
   ::close(signal_fd);
   return daemon.exit_code();

@@ -4,17 +4,18 @@
 
 DEPS_BUILD=(
   g++ cmake ninja-build pkg-config ccache
-  libjsoncpp-dev libspdlog-dev libfmt-dev libisal-dev liburing-dev libaio-dev libnuma-dev libssl-dev libcli11-dev
+  libjsoncpp-dev libspdlog-dev libfmt-dev libisal-dev liburing-dev libaio-dev libnuma-dev libseccomp-dev libssl-dev libcli11-dev libmicrohttpd-dev libcrypt-dev
 )
 # Compilers, linters and libraries that only the tests use.
 DEPS_TEST=(
   libgtest-dev libgmock-dev libbenchmark-dev
   clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev
-  python3
+  python3 python3-prometheus-client
 )
 # The real Linux host in QEMU (tests/e2e). What runs inside the guest is downloaded and unpacked by tests/e2e/image, never installed.
 DEPS_E2E=(
   qemu-system-x86 e2fsprogs
+  debootstrap lintian dpkg-dev systemd
 )
 
 # deps_install PURPOSE PACKAGE...: installs the missing ones of PACKAGE with apt, silently skips when none is missing.

@@ -1,5 +1,5 @@
 #!/usr/bin/env -S /usr/bin/python3
-# Holds the include directions: reactor <- keyring <- transport <- bdev <- server, one way; rpc includes only reactor; no cycles.
+# Holds the include directions: reactor <- keyring <- transport <- bdev <- server, one way; rpc includes only reactor; web includes rpc and reactor; no cycles.
 # Owner: its process. Left out: system headers; link-time dependencies (CMake's, which follow the folders).
 """Checks who includes whom. Rules: docs/architecture.md, "Layers"."""
 
@@ -12,7 +12,8 @@ ALLOWED = {
     "transport": {"reactor", "keyring", "transport"},
     "bdev": {"reactor", "keyring", "transport", "bdev"},
     "rpc": {"reactor", "rpc"},
-    "server": {"reactor", "keyring", "transport", "bdev", "server", "rpc"},
+    "web": {"reactor", "rpc", "web"},
+    "server": {"reactor", "keyring", "transport", "bdev", "server", "rpc", "web"},
 }
 
 

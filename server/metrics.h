@@ -1,0 +1,43 @@
+// What /metrics shows (docs/metrics.md has each family): gathered when somebody asks, from counters that are kept anyway. Nothing is kept for it
+// beside them. Owner: app_thread. Left out: the text's form (web/prometheus.h).
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "reactor/runtime.h"
+#include "rpc/dispatcher.h"
+#include "server/controller_table.h"
+#include "server/server_group.h"
+#include "web/options.h"
+#include "web/rpc_metrics.h"
+
+namespace catnap::server {
+
+class Metrics {
+ public:
+  // All given outlive it; `groups` may still be empty. Counts RPCs from now on.
+  Metrics(Runtime& runtime, rpc::Dispatcher& dispatcher, ControllerTable& controllers, const std::vector<ServerGroup*>& groups,
+          const web::Options& options);
+  Metrics(const Metrics&) = delete;
+  Metrics& operator=(const Metrics&) = delete;
+
+  // The page, now or later, on app_thread.
+  void collect(std::move_only_function<void(std::string)> done);
+
+ private:
+  void write_process(web::MetricsPage& page) const;
+  void write_reactors(web::MetricsPage& page) const;
+  void write_target(web::MetricsPage& page) const;
+  static void write_events(web::MetricsPage& page);
+
+  Runtime& runtime_;
+  rpc::Dispatcher& dispatcher_;
+  ControllerTable& controllers_;
+  const std::vector<ServerGroup*>& groups_;
+  web::Options options_;
+  web::RpcMetrics rpcs_;
+};
+
+}  // namespace catnap::server

@@ -1,0 +1,125 @@
+// The HTTP server: JSON-RPC at POST / and /rpc, /metrics, /healthz, /readyz, and the dashboard. libmicrohttpd parses and writes; it is run by the
+// loop of app_thread, when a socket of its epoll set is ready, and otherwise not at all: while nobody talks, nothing wakes up. Owner: app_thread, but
+// prepare(): main's OS thread, before any other. Left out: what a request may do (request.h), who somebody is (authenticator.h).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "reactor/base/error.h"
+#include "reactor/base/log.h"
+#include "reactor/deferred.h"
+#include "reactor/thread.h"
+#include "reactor/worker_pool.h"
+#include "rpc/dispatcher.h"
+#include "web/address.h"
+#include "web/authenticator.h"
+#include "web/credentials.h"
+#include "web/options.h"
+
+struct MHD_Connection;
+struct MHD_Daemon;
+
+namespace catnap::web {
+
+class Peer;
+class Request;
+
+// What can go wrong with the options has gone wrong by then: files are read, the socket listens. Made before privileges are given up.
+class Prepared {
+ public:
+  // Errors: those of Address, Credentials and of reading the files; EACCES for an address off loopback without credentials.
+  static Result<Prepared> prepare(const Options& options);
+  Prepared(Prepared&& other) noexcept;
+  Prepared& operator=(Prepared&&) = delete;
+  ~Prepared();
+
+  const Address& address() const { return address_; }
+  bool tls() const { return !certificate_.empty(); }
+
+ private:
+  friend class Server;
+  Prepared() = default;
+
+  Options options_;
+  Address address_;
+  int listen_fd_ = -1;
+  std::optional<Credentials> credentials_;
+  std::string certificate_;  // PEM
+  std::string key_;          // PEM; wiped when libmicrohttpd has it
+};
+
+// What the server stands on; all outlive it.
+struct Services {
+  Services(rpc::Dispatcher& rpc_dispatcher, WorkerPool& worker_pool) : dispatcher(rpc_dispatcher), workers(worker_pool) {}
+  rpc::Dispatcher& dispatcher;
+  WorkerPool& workers;
+  // Why the process is not alive, or not ready to serve; "": it is.
+  std::function<std::string()> not_alive;
+  std::function<std::string()> not_ready;
+  // Are RPCs taken now? Until then they are answered with 503.
+  std::function<bool()> takes_rpcs;
+  // Calls back on app_thread with the page of metrics, now or later.
+  std::function<void(std::move_only_function<void(std::string)>)> metrics;
+};
+
+class Server {
+ public:
+  // Serves on the current thread (app_thread). Errors: EINVAL, what libmicrohttpd does not take (a key that does not belong to the certificate).
+  static Result<std::unique_ptr<Server>> serve(Prepared prepared, Services services);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  // Ends every connection at once and stops listening. Calling it again does nothing.
+  void close();
+
+  // --- for Request ---
+  const Options& options() const { return options_; }
+  const Services& services() const { return services_; }
+  Authenticator* authenticator() const { return authenticator_.get(); }  // null: no credentials are asked for
+  bool tls() const { return tls_; }
+  // A suspended request can go on.
+  void go_on(Request& request);
+  Request* begun(MHD_Connection* connection);
+  void ended(Request* request);
+  void suspended(Request& request) { suspended_.insert(&request); }
+
+ private:
+  friend struct Callbacks;
+
+  Server(Prepared prepared, Services services);
+  Result<void> start(const std::string& certificate, const std::string& key);
+  void accept_ready();
+  void shed_one_without_fds();
+  void admit(int fd, const Address& from);
+  void connection_began(MHD_Connection* connection, void** context);
+  void connection_ended(void** context);
+  void listen(bool on);
+  void run();
+
+  Options options_;
+  Address address_;
+  Services services_;
+  Thread& thread_;
+  bool tls_;
+  int listen_fd_;
+  bool listening_ = false;
+  int spare_fd_ = -1;  // as in rpc/server.h
+  MHD_Daemon* daemon_ = nullptr;
+  bool running_ = false;
+  Deferred run_again_;
+  std::shared_ptr<Authenticator> authenticator_;
+  std::unordered_set<Peer*> peers_;
+  std::unordered_map<std::string, std::uint32_t> peers_of_address_;
+  std::unordered_set<Request*> suspended_;
+  Address arriving_;  // whose connection libmicrohttpd is taking over
+  LogOnce limit_said_;
+};
+
+}  // namespace catnap::web
