@@ -62,7 +62,7 @@ struct RawValues {
 
 void add_options(CLI::App& app, Options& options, RawValues& raw) {
   app.add_option("-m,--cpumask", raw.cpumask, "CPUs that get a reactor: 0x3, or [0,2-3]; without it the first one allowed");
-  app.add_option("-r,--rpc-socket", options.rpc_socket, "Where JSON-RPC is served (a Unix socket, mode 0600)")->capture_default_str();
+  app.add_option("-r,--rpc-socket", options.rpc_socket, "Where JSON-RPC is served (a Unix socket)")->capture_default_str();
   app.add_option("-c,--config,--json", options.config_file, "Configuration to begin with, as save_config writes it");
   app.add_option("--state", options.state_file,
                  "File that keeps the configuration: each change is on disk before it is answered, and a restart begins with it (-c then only where "
@@ -133,6 +133,7 @@ std::expected<void, EarlyExit> interpret(const RawValues& raw, Options& options)
   if (options.wait_for_rpc && options.no_rpc_server) return usage_error("--wait-for-rpc and --no-rpc-server exclude each other");
   if (const std::string wrong = web::conflict(options.http); !wrong.empty()) return usage_error(wrong);
   if (options.rpc_socket.empty()) return usage_error("--rpc-socket is empty");
+  if (const auto wrong = check_confine_options(options.confine)) return usage_error(*wrong);
   for (const std::string& name : options.log_flags) {
     const auto flags = log_flags();
     if (name != "all" && std::none_of(flags.begin(), flags.end(), [&](const LogFlag* flag) { return name == flag->name(); })) {
@@ -155,6 +156,7 @@ std::expected<Options, EarlyExit> parse_options(int argc, const char* const* arg
   app.set_help_flag("-h,--help", "Print this");
   add_options(app, options, raw);
   web::add_options(app, options.http);
+  add_confine_options(app, options.confine);
   add_foreign_options(app, options);
   try {
     app.parse(argc, argv);

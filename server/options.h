@@ -10,6 +10,7 @@
 
 #include "reactor/cpumask.h"
 #include "reactor/reactor.h"
+#include "server/confine_options.h"
 #include "web/options.h"
 
 namespace catnap::server {
@@ -34,6 +35,7 @@ struct Options {
   std::uint64_t max_spin_us = ReactorOptions{}.max_spin_us;
   std::uint64_t buffer_cap_mib = ReactorOptions{}.buffer_cap_bytes >> 20;  // per reactor
   std::uint32_t max_connections = 0;                                       // 0: TargetLimits' default
+  ConfineOptions confine;
   std::vector<std::string> without_effect;                                 // SPDK's options given, as spelled there
 };
 
