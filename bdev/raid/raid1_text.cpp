@@ -87,7 +87,7 @@ std::string Raid1Level::info_json() const {
   last.add("blocks_repaired", scrub.blocks_repaired);
   last.add("blocks_passed_over", scrub.blocks_passed_over);
   if (scrub.blocks_different > 0) last.add("first_different_block", scrub.first_different);
-  if (scrub.blocks_done + scrub.blocks_passed_over > 0) shown.add_raw("scrub", last.text());
+  if (core_->scrub().running() || scrub.blocks_done + scrub.blocks_passed_over > 0) shown.add_raw("scrub", last.text());
   if (core_->frozen()) shown.add("frozen", true);
   return shown.text();
 }

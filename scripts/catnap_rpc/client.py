@@ -1,6 +1,6 @@
 """JSON-RPC 2.0 over a Unix socket: one connection, calls one after another or as a batch.
 
-Left out: TCP and HTTP servers, several calls in flight at once.
+Left out: HTTP (http_client.py), several calls in flight at once.
 """
 
 import json
@@ -14,12 +14,14 @@ RETRY_INTERVAL_S = 0.2
 
 
 class RpcFailure(Exception):
-    """What went wrong, as text for people; `error` is the server's error object, or None."""
+    """What went wrong, as text for people; `error` is the server's error object, or None, `method` what was called. `line`: of standard input, or ""."""
 
-    def __init__(self, message, error=None):
+    def __init__(self, message, error=None, method=""):
         super().__init__(message)
         self.message = message
         self.error = error
+        self.method = method
+        self.line = ""
 
 
 class NotConnected(RpcFailure):
@@ -39,36 +41,13 @@ def error_text(request, error):
     return "\n".join(["request:", json.dumps(request, indent=2), "Got JSON-RPC error response", "response:", json.dumps(error, indent=2)])
 
 
-class Client:
-    """A connected client. Times in seconds; `log` gets every request and reply when verbose."""
+class Caller:
+    """What all clients share: requests with rising ids, and what is made of replies. Who derives from it has _send(value) and _receive()."""
 
-    def __init__(self, address=DEFAULT_ADDRESS, timeout_s=DEFAULT_TIMEOUT_S, retries=0, verbose=False):
-        if timeout_s <= 0:
-            raise RpcFailure(f"the timeout is {timeout_s} s, it must be more than 0")
+    def __init__(self, address, verbose):
         self.address = address
-        self.timeout_s = timeout_s
         self.verbose = verbose
         self._last_id = 0
-        self._received = b""
-        self._socket = self._connect(retries)
-
-    def _connect(self, retries):
-        while True:
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                connection.settimeout(self.timeout_s)
-                connection.connect(self.address)
-                return connection
-            except OSError as failure:
-                connection.close()
-                if retries <= 0:
-                    raise NotConnected(f"Error while connecting to {self.address}\nIs catnapd running, and is this its -r/--rpc-socket?\n"
-                                     f"Error details: {failure}") from failure
-            retries -= 1
-            time.sleep(RETRY_INTERVAL_S)
-
-    def close(self):
-        self._socket.close()
 
     def call(self, method, params=None):
         """The result of one call; RpcFailure with the server's error otherwise."""
@@ -82,10 +61,10 @@ class Client:
             raise
         if not isinstance(reply, dict) or reply.get("id") != request["id"]:
             if isinstance(reply, dict) and "error" in reply:
-                raise RpcFailure(error_text(request, reply["error"]), reply["error"])
+                raise RpcFailure(error_text(request, reply["error"]), reply["error"], method)
             raise RpcFailure(f"the reply does not belong to the request: {json.dumps(reply)}")
         if "error" in reply:
-            raise RpcFailure(error_text({"method": method, "params": params or {}}, reply["error"]), reply["error"])
+            raise RpcFailure(error_text({"method": method, "params": params or {}}, reply["error"]), reply["error"], method)
         return reply.get("result")
 
     def call_batch(self, calls):
@@ -110,6 +89,36 @@ class Client:
     def _log(self, what, value):
         if self.verbose:
             print(f"{what}:\n{json.dumps(value, indent=2)}", file=sys.stderr)
+
+
+class Client(Caller):
+    """A connected client. Times in seconds; `log` gets every request and reply when verbose."""
+
+    def __init__(self, address=DEFAULT_ADDRESS, timeout_s=DEFAULT_TIMEOUT_S, retries=0, verbose=False):
+        super().__init__(address, verbose)
+        if timeout_s <= 0:
+            raise RpcFailure(f"the timeout is {timeout_s} s, it must be more than 0")
+        self.timeout_s = timeout_s
+        self._received = b""
+        self._socket = self._connect(retries)
+
+    def _connect(self, retries):
+        while True:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connection.settimeout(self.timeout_s)
+                connection.connect(self.address)
+                return connection
+            except OSError as failure:
+                connection.close()
+                if retries <= 0:
+                    raise NotConnected(f"Error while connecting to {self.address}\nIs catnapd running, and is this its -r/--rpc-socket?\n"
+                                     f"Error details: {failure}") from failure
+            retries -= 1
+            time.sleep(RETRY_INTERVAL_S)
+
+    def close(self):
+        self._socket.close()
 
     def _send(self, value):
         self._log("request", value)

@@ -6,7 +6,14 @@ Left out: the requests of hand-written commands (rpc_py_unit_test.py).
 
 import argparse
 import io
+import os
+import pty
+import select
+import shutil
+import signal
 import subprocess
+import tempfile
+import time
 import unittest
 
 from rpc_py_unit_test import run
@@ -76,10 +83,58 @@ class Shown(unittest.TestCase):
             status, text, _ = run(["completion", shell])
             self.assertEqual(status, 0)
             self.assertIn("nvmf_create_subsystem", text)
-        words = ("source /dev/stdin; COMP_WORDS=(rpc.py -s /run/x nvmf_subsystem_add_li); COMP_CWORD=3; _catnap_rpc; echo \"${COMPREPLY[@]}\"\n"
-                 "COMP_WORDS=(rpc.py bdev_set_qos_limit --rw-i); COMP_CWORD=2; _catnap_rpc; echo \"${COMPREPLY[@]}\"")
-        done = subprocess.run(["bash", "-c", words], input=run(["completion", "bash"])[1], capture_output=True, text=True, timeout=60, check=True)
-        self.assertEqual(done.stdout, "nvmf_subsystem_add_listener\n--rw-ios-per-sec\n")
+        for words, offered in self.COMPLETIONS:
+            with self.subTest(words):
+                self.assertEqual(self.completed("bash", words), offered)
+
+    COMPLETIONS = [(["rpc.py", "-s", "/run/x", "nvmf_subsystem_add_li"], "nvmf_subsystem_add_listener"),
+                   (["rpc.py", "bdev_set_qos_limit", "--rw-i"], "--rw-ios-per-sec"),
+                   (["rpc.py", "-o", "table", "bdev_raid_start_scr"], "bdev_raid_start_scrub"),
+                   (["rpc.py", "--http", "http://localhost:1", "bdev_raid_start_scrub", "--w"], "--wait"),
+                   (["rpc.py", "--dry"], "--dry-run"), (["rpc.py", "nothing_like_it"], ""),
+                   (["catnap-rpc", "spdk_get_v"], "spdk_get_version")]
+
+    def completed(self, shell, words):
+        """What the shell offers for the last of the words: through "complete", as it was declared."""
+        quoted = " ".join(f"'{word}'" for word in words)
+        script = (f"source /dev/stdin; complete -p {words[0]} >/dev/null || exit 9; function_of=$(complete -p {words[0]}); "
+                  f"function_of=${{function_of#*-F }}; COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; ${{function_of%% *}}; echo \"${{COMPREPLY[*]}}\"")
+        done = subprocess.run([shell, "-c", script], input=run(["completion", shell])[1], capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout.strip()
+
+    def test_zsh_completes_too(self):
+        if shutil.which("zsh") is None:
+            self.skipTest("zsh is not installed")
+        with tempfile.NamedTemporaryFile("w", suffix=".zsh") as script:
+            script.write(run(["completion", "zsh"])[1])
+            script.flush()
+            typed = f"autoload -U compinit; compinit -D -u; source {script.name}; print rea''dy\n"
+            shown = typed_into(["zsh", "-f", "-i"], [(typed, "ready"), ("rpc.py -s /run/x nvmf_subsystem_add_li\t", "nvmf_subsystem_add_listener"),
+                                                    ("\x15rpc.py bdev_set_qos_limit --rw-i\t", "--rw-ios-per-sec")])
+        self.assertNotIn("command not found", shown)
+
+
+def typed_into(command, steps, bound_s=60):
+    """Types into a program on a terminal: each step is what to type and what must then appear. All that was shown."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(TERM="vt100", PS1="> ", COLUMNS="200")
+        os.execvp(command[0], command)
+    shown, deadline = "", time.monotonic() + bound_s
+    try:
+        for typed, wanted in steps:
+            os.write(terminal, typed.encode())
+            seen = ""
+            while wanted not in seen:
+                if not select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                    raise AssertionError(f"typed {typed!r}, and {wanted!r} did not appear in {seen!r}")
+                seen += os.read(terminal, 65536).decode(errors="replace")
+            shown += seen
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
+    return shown
 
 
 class Terminal(io.StringIO):
@@ -88,35 +143,69 @@ class Terminal(io.StringIO):
 
 
 class Arrays:
-    """A server whose array is busy for some questions."""
+    """A server whose array is busy for some questions; then `after` is what it tells of the past."""
 
-    def __init__(self, *percents):
-        self.left = list(percents)
+    def __init__(self, *looks, after=None):
+        self.looks = list(looks)
+        self.after = after or {}
 
     def call(self, method, params=None):
+        if method == "bdev_get_bdevs":
+            return [{"name": "R", "num_blocks": 1000}]
         assert (method, params) == ("bdev_raid_get_bdevs", {"category": "all"})
         array = {"name": "R", "uuid": "u"}
-        if self.left:
-            array["process"] = {"type": "rebuild", "target": "M1", "progress": {"blocks": 1, "percent": self.left.pop(0)}}
-        return [array]
+        return [array | (self.looks.pop(0) if self.looks else self.after)]
+
+
+def rebuild(percent):
+    return {"process": {"type": "rebuild", "target": "M1", "progress": {"blocks": 1, "percent": percent}}}
+
+
+def scrub(compared, **more):
+    return {"scrub": {"running": True, "finished": False, "repair": False, "blocks_compared": compared, "blocks_passed_over": 0, "blocks_different": 0,
+                      "blocks_unreadable": 0, "blocks_repaired": 0} | more}
 
 
 class Waiting(unittest.TestCase):
-    def test_until_the_array_is_at_rest(self):
-        pauses, terminal = [], Terminal()
-        waiting.wait_for_array(Arrays(10, 60), "R", terminal, pauses.append)
-        self.assertEqual(len(pauses), 2)
-        self.assertIn(" 60 %  rebuild M1", terminal.getvalue())
-        self.assertTrue(terminal.getvalue().endswith("\n"))
+    def wait(self, arrays, stream, name="R", **more):
+        self.pauses = []
+        waiting.wait_for_array(arrays, name, stream, self.pauses.append, **more)
+        return stream.getvalue()
 
-    def test_without_a_terminal_nothing_is_drawn(self):
-        stream = io.StringIO()
-        waiting.wait_for_array(Arrays(10), "u", stream, lambda _: None)
-        self.assertEqual(stream.getvalue(), "")
+    def test_until_the_array_is_at_rest(self):
+        shown = self.wait(Arrays(rebuild(10), rebuild(60)), Terminal())
+        self.assertEqual(len(self.pauses), 2)
+        lines = shown.split("\r")
+        self.assertEqual(lines[2].rstrip(), "[" + "#" * 24 + "." * 16 + "]  60 %  rebuild of M1 on R")
+        self.assertEqual(lines[3].strip(), "rebuild of R finished")
+        self.assertEqual(len(lines[3].rstrip("\n")), len(lines[2]), "nothing of the bar stays behind the sentence")
+        self.assertTrue(shown.endswith("\n"))
+
+    def test_without_a_terminal_there_is_a_line_per_tenth(self):
+        shown = self.wait(Arrays(*map(rebuild, (3, 4, 9, 10, 19, 35, 36))), io.StringIO(), name="u")
+        self.assertEqual(shown, "".join(f"rebuild of M1 on R: {percent} %\n" for percent in (3, 10, 35)) + "rebuild of R finished\n")
+        self.assertNotIn("\r", shown)
+
+    def test_nothing_under_way_says_nothing(self):
+        self.assertEqual(self.wait(Arrays(), Terminal()), "")
+
+    def test_a_rebuild_that_was_stopped_is_an_error(self):
+        with self.assertRaisesRegex(waiting.EndedBadly, "the rebuild of R was stopped"):
+            self.wait(Arrays(rebuild(10), after={"last_rebuild": {"result": "stopped"}}), Terminal())
+
+    def test_a_scrub_is_waited_for_and_judged(self):
+        over = {"running": False, "finished": True}
+        self.assertEqual(self.wait(Arrays(scrub(250), after=scrub(1000, **over)), io.StringIO()),
+                         "scrub of R: 25 %\nscrub of R finished: 1000 blocks compared, 0 different, 0 unreadable\n")
+        with self.assertRaisesRegex(waiting.EndedBadly, "3 different, 0 unreadable, 0 repaired"):
+            self.wait(Arrays(scrub(250), after=scrub(1000, blocks_different=3, **over)), io.StringIO())
+        self.wait(Arrays(scrub(250), after=scrub(1000, blocks_different=3, blocks_repaired=3, repair=True, **over)), io.StringIO())
+        with self.assertRaisesRegex(waiting.EndedBadly, "the scrub of R was stopped"):
+            self.wait(Arrays(after=scrub(10, running=False)), io.StringIO(), started="scrub")
 
     def test_a_missing_array_is_an_error(self):
         with self.assertRaisesRegex(RpcFailure, "Q is gone"):
-            waiting.wait_for_array(Arrays(), "Q", io.StringIO(), lambda _: None)
+            self.wait(Arrays(), io.StringIO(), name="Q")
 
     def test_commands_that_start_something_long_have_it(self):
         parser = cli.make_parser()

@@ -1,0 +1,114 @@
+// Small charts of the last minutes: lines (or stacked areas) in one SVG that stretches with its box. Nothing moves but the data.
+// Left out: axes with many ticks; a chart says its highest value and, under the pointer, the one at that time.
+
+import { s, setAttribute, h, setText } from "./dom.js";
+import { WINDOW_S } from "./history.js";
+
+const WIDTH = 300;
+// Lines end a little below the upper edge, so that their full width shows.
+const HEADROOM = 0.94;
+
+const x = (age) => WIDTH * (1 - age / WINDOW_S);
+
+/** The runs of a series without gaps. */
+function runs(points) {
+  const found = [];
+  let run = null;
+  for (const point of points) {
+    if (point.value === null) {
+      run = null;
+    } else {
+      if (run === null) found.push((run = []));
+      run.push(point);
+    }
+  }
+  return found;
+}
+
+const place = (point, height, highest) => `${x(point.age).toFixed(1)} ${(height - (height * HEADROOM * point.value) / highest).toFixed(1)}`;
+
+function linePath(points, height, highest) {
+  return runs(points).map((run) => "M" + run.map((point) => place(point, height, highest)).join("L")).join("");
+}
+
+function areaPath(points, height, highest) {
+  return runs(points).filter((run) => run.length > 1)
+    .map((run) => `M${x(run[0].age).toFixed(1)} ${height}L${run.map((point) => place(point, height, highest)).join("L")}L${x(run.at(-1).age).toFixed(1)} ${height}Z`)
+    .join("");
+}
+
+function nearest(points, age) {
+  let best = null;
+  for (const point of points) {
+    if (point.value === null) continue;
+    if (best === null || Math.abs(point.age - age) < Math.abs(best.age - age)) best = point;
+  }
+  return best && Math.abs(best.age - age) < 10 ? best : null;
+}
+
+/**
+ * `series`: [{name, label, look}], drawn in this order. `stacked`: each upon the one before, against a fixed `ceiling` (1 for shares).
+ * `format` makes texts of values. The element is `.element`.
+ */
+export class Chart {
+  constructor({ series, label, format, height = 48, stacked = false, ceiling = null }) {
+    Object.assign(this, { series, label, format, height, stacked, ceiling });
+    const drawn = stacked ? [...series].reverse() : series;  // the highest sum first, the others over it
+    this.shapes = drawn.map(({ look }) => ({ area: s("path", { class: `area ${look}` }), line: stacked ? null : s("path", { class: `line ${look}` }) }));
+    this.cursor = s("line", { class: "cursor", y1: 0, y2: height, x1: -1, x2: -1 });
+    this.svg = s("svg", { viewBox: `0 0 ${WIDTH} ${height}`, preserveAspectRatio: "none", role: "img", focusable: "false" },
+      this.shapes.flatMap(({ area, line }) => [area, line]), this.cursor);
+    this.reading = h("span", { class: "reading", "aria-hidden": "true" });
+    this.element = h("div", { class: `chart${stacked ? " stacked" : ""}`, onpointermove: (event) => this.#point(event), onpointerleave: () => this.#leave() },
+      this.svg, this.reading);
+    this.points = [];
+  }
+
+  update(history) {
+    const now = history.latest;
+    this.points = this.series.map(({ name }) => history.series(name, now));
+    const highest = this.ceiling ?? (history.highest(...this.series.map(({ name }) => name)) || 1);
+    const drawn = this.stacked ? this.#stack() : this.points;
+    this.shapes.forEach(({ area, line }, index) => {
+      setAttribute(area, "d", areaPath(drawn[index], this.height, highest));
+      if (line) setAttribute(line, "d", linePath(drawn[index], this.height, highest));
+    });
+    setAttribute(this.svg, "aria-label", this.#inWords());
+  }
+
+  #stack() {
+    const sums = [];
+    return this.points.map((points) => points.map((point, at) => {
+      if (point.value === null) return point;
+      sums[at] = (sums[at] ?? 0) + point.value;
+      return { age: point.age, value: sums[at] };
+    })).reverse();
+  }
+
+  #inWords() {
+    const parts = this.series.map(({ label }, index) => {
+      const values = this.points[index].map((point) => point.value).filter((value) => value !== null);
+      if (values.length === 0) return `${label}: nothing yet`;
+      return `${label}: now ${this.format(values.at(-1))}, highest ${this.format(Math.max(...values))}`;
+    });
+    return `${this.label}, last ${WINDOW_S / 60} minutes. ${parts.join("; ")}`;
+  }
+
+  #point(event) {
+    const box = this.svg.getBoundingClientRect();
+    const age = WINDOW_S * (1 - (event.clientX - box.left) / box.width);
+    const found = this.points.map((points) => nearest(points, age));
+    if (found.every((point) => point === null)) return this.#leave();
+    const at = x(found.find((point) => point !== null).age);
+    setAttribute(this.cursor, "x1", at);
+    setAttribute(this.cursor, "x2", at);
+    const values = this.series.map(({ label }, index) => found[index] && `${label} ${this.format(found[index].value)}`).filter(Boolean).join(" · ");
+    setText(this.reading, `${Math.max(0, Math.round(age))} s ago: ${values}`);
+  }
+
+  #leave() {
+    setAttribute(this.cursor, "x1", -1);
+    setAttribute(this.cursor, "x2", -1);
+    setText(this.reading, "");
+  }
+}

@@ -1,0 +1,57 @@
+// The four figures at the top, each with the line of its last minutes: I/O, throughput, latency, and how much CPU is awake.
+// Left out: who it comes from (view_volumes.js, view_reactors.js).
+
+import { Chart } from "./chart.js";
+import { h, setText } from "./dom.js";
+import { NOTHING, count, latency, throughput } from "./format.js";
+
+const cpus = (value) => (typeof value === "number" ? `${value.toFixed(value < 0.095 ? 3 : 2)}\u00a0CPU` : NOTHING);
+
+class Figure {
+  constructor(parent, id, title, chart) {
+    this.chart = new Chart({ label: title, ...chart });
+    this.value = h("p", { class: "value", id: `value-${id}` }, NOTHING);
+    this.parts = h("p", { class: "parts", id: `parts-${id}` });
+    parent.append(h("article", { class: "figure", "aria-labelledby": `figure-${id}` },
+      h("h3", { id: `figure-${id}` }, title), this.value, this.parts, this.chart.element));
+  }
+
+  show(value, parts, history) {
+    setText(this.value, value);
+    setText(this.parts, parts);
+    this.chart.update(history);
+  }
+}
+
+export class FiguresView {
+  constructor(parent) {
+    this.iops = new Figure(parent, "iops", "I/O per second", {
+      format: count, series: [{ name: "readIops", label: "read", look: "read" }, { name: "writeIops", label: "write", look: "write" }] });
+    this.bytes = new Figure(parent, "bytes", "Throughput", {
+      format: throughput, series: [{ name: "readBytes", label: "read", look: "read" }, { name: "writeBytes", label: "write", look: "write" }] });
+    this.latency = new Figure(parent, "latency", "Latency", {
+      format: latency, series: [{ name: "p99", label: "p99", look: "tail" }, { name: "p50", label: "p50", look: "middle" }, { name: "mean", label: "mean", look: "mean" }] });
+    this.awake = new Figure(parent, "awake", "Awake", { format: cpus, series: [{ name: "awake", label: "awake", look: "awake" }] });
+  }
+
+  update(target) {
+    const total = target.rates?.totals;
+    this.iops.show(count(total?.iops), `read ${count(total?.readIops)} · write ${count(total?.writeIops)}`, target.history);
+    this.bytes.show(throughput(total?.bytes), `read ${throughput(total?.readBytes)} · write ${throughput(total?.writeBytes)}`, target.history);
+    this.#latency(target, total);
+    const awake = target.awake();
+    const asleep = target.reactors.filter((reactor) => reactor.asleep).length;
+    this.awake.show(cpus(awake), target.reactors.length ? `${asleep} of ${target.reactors.length} loops asleep at this moment` : "", target.history);
+  }
+
+  #latency(target, total) {
+    const percentiles = target.latency.total;
+    if (percentiles) {
+      this.latency.show(latency(percentiles.p50), `p99 ${latency(percentiles.p99)} · p99.9 ${latency(percentiles.p999)} · mean ${latency(total?.latency)}`,
+        target.history);
+    } else {
+      const why = total && total.operations === 0 ? "no I/O to measure" : target.latency.available ? "" : "mean; this target keeps no histograms";
+      this.latency.show(latency(total?.latency), why, target.history);
+    }
+  }
+}
