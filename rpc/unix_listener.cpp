@@ -69,13 +69,13 @@ Result<int> take_lock(const std::string& path) {
 
 }  // namespace
 
-Result<UnixListener> UnixListener::open(std::string path) {
+Result<UnixListener> UnixListener::open(std::string path, const SocketAccess& access) {
   if (auto checked = check_path(path); !checked) return std::unexpected(checked.error());
   const auto lock_fd = take_lock(path);
   if (!lock_fd) return std::unexpected(lock_fd.error());
   UnixListener listener(std::move(path), *lock_fd);
   if (auto cleared = listener.clear_stale_socket(); !cleared) return std::unexpected(cleared.error());
-  if (auto bound = listener.bind_and_listen(); !bound) return std::unexpected(bound.error());
+  if (auto bound = listener.bind_and_listen(access); !bound) return std::unexpected(bound.error());
   return listener;
 }
 
@@ -99,7 +99,7 @@ Result<void> UnixListener::clear_stale_socket() const {
   return {};
 }
 
-Result<void> UnixListener::bind_and_listen() {
+Result<void> UnixListener::bind_and_listen(const SocketAccess& access) {
   fd_ = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd_ < 0) return fail_at(path_, errno, errno_text(errno));
   // Linux gives the socket's file the mode of the socket's own inode (less the umask), so there is no instant with a wider one.
@@ -110,7 +110,24 @@ Result<void> UnixListener::bind_and_listen() {
   if (::lstat(path_.c_str(), &bound) != 0) return fail_at(path_, errno, errno_text(errno));
   device_ = bound.st_dev;
   inode_ = bound.st_ino;
+  if (auto given = give_access(access); !given) return given;
   if (::listen(fd_, backlog) != 0) return fail_at(path_, errno, fmt::format("cannot listen: {}", errno_text(errno)));
+  return {};
+}
+
+// Before listen(), so that nobody is connected who may not be. The owner first: a mode set before would be the old owner's.
+Result<void> UnixListener::give_access(const SocketAccess& access) const {
+  const std::string lock_path = lock_path_of(path_);
+  if (access.owner || access.group) {
+    const uid_t owner = access.owner.value_or(static_cast<uid_t>(-1));  // -1: leave it
+    const gid_t group = access.group.value_or(static_cast<gid_t>(-1));
+    if (::lchown(path_.c_str(), owner, group) != 0 || ::fchown(lock_fd_, owner, group) != 0) {
+      return fail_at(path_, errno, fmt::format("cannot be given to its owner and group: {}", errno_text(errno)));
+    }
+  }
+  if (access.mode != SocketAccess{}.mode && ::chmod(path_.c_str(), access.mode) != 0) {
+    return fail_at(path_, errno, fmt::format("cannot have mode {:04o}: {}", access.mode, errno_text(errno)));
+  }
   return {};
 }
 

@@ -85,6 +85,12 @@ int run(const Options& options) {
     if (!claimed) return fail_start(claimed.error());
     rpc_listener.emplace(std::move(*claimed));
   }
+  std::optional<web::Prepared> http;
+  if (!options.http.address.empty()) {
+    auto prepared = web::Prepared::prepare(options.http);
+    if (!prepared) return fail_start(prepared.error());
+    http.emplace(std::move(*prepared));
+  }
   auto audit_log = AuditLog::open(options.confine.audit_log);
   if (!audit_log) return fail_start(audit_log.error());
   if (auto lost = lose_privileges(options.confine, *confinement); !lost) return fail_start(lost.error());

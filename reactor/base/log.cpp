@@ -9,6 +9,8 @@
 #include <array>
 #include <mutex>
 
+#include "reactor/base/journal.h"
+
 namespace catnap {
 namespace {
 
@@ -121,14 +123,27 @@ std::string visible(std::string_view text) {
 
 }  // namespace
 
-void log_line(LogLevel level, const char* flag, std::string_view given) {
+namespace {
+
+void write_line(LogLevel level, const char* flag, std::string_view given, std::span<const LogField> fields) {
   const std::string text = visible(given);
+  if (journal_takes(level, flag, text, fields)) return;
+  const std::string priority = lines_have_priorities() ? fmt::format("<{}>", syslog_priority(level)) : std::string();
   if (flag != nullptr) {
-    sink().info("{}: {}: {}", log_level_name(level), flag, text);
+    sink().info("{}{}: {}: {}", priority, log_level_name(level), flag, text);
   } else {
-    sink().info("{}: {}", log_level_name(level), text);
+    sink().info("{}{}: {}", priority, log_level_name(level), text);
   }
 }
 
+}  // namespace
+
+void log_line(LogLevel level, const char* flag, std::string_view given) { write_line(level, flag, given, {}); }
+
 }  // namespace detail
+
+void log_record(LogLevel level, std::string_view text, std::span<const LogField> fields) {
+  if (detail::log_wanted(level)) detail::write_line(level, nullptr, text, fields);
+}
+
 }  // namespace catnap
