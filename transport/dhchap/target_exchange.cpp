@@ -147,8 +147,9 @@ std::optional<Work> TargetExchange::take(std::span<const std::byte> message, con
     return std::nullopt;
   }
   if (kind->is(AuthType::dhchap, AuthId::reply) && at == State::reply) return take_reply(message, rules);
-  const bool is_end = kind->is(AuthType::dhchap, AuthId::success2) || kind->is(AuthType::common, AuthId::failure2);
-  if (is_end && at == State::success2) {
+  const bool accepts = kind->is(AuthType::dhchap, AuthId::success2) && at == State::success2;
+  const bool refuses = kind->is(AuthType::common, AuthId::failure2) && (at == State::success2 || at == State::reply);
+  if (accepts || refuses) {
     take_end(*kind, message);
     return std::nullopt;
   }
