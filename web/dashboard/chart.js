@@ -2,13 +2,12 @@
 // Left out: axes with many ticks; a chart says its highest value and, under the pointer, the one at that time.
 
 import { s, setAttribute, h, setText } from "./dom.js";
-import { WINDOW_S } from "./history.js";
 
 const WIDTH = 300;
 // Lines end a little below the upper edge, so that their full width shows.
 const HEADROOM = 0.94;
 
-const x = (age) => WIDTH * (1 - age / WINDOW_S);
+const x = (age, span) => WIDTH * (1 - age / span);
 
 /** The runs of a series without gaps. */
 function runs(points) {
@@ -25,15 +24,18 @@ function runs(points) {
   return found;
 }
 
-const place = (point, height, highest) => `${x(point.age).toFixed(1)} ${(height - (height * HEADROOM * point.value) / highest).toFixed(1)}`;
+const place = (point, height, highest, span) => `${x(point.age, span).toFixed(1)} ${(height - (height * HEADROOM * point.value) / highest).toFixed(1)}`;
 
-function linePath(points, height, highest) {
-  return runs(points).map((run) => "M" + run.map((point) => place(point, height, highest)).join("L")).join("");
+function linePath(points, height, highest, span) {
+  return runs(points).map((run) => "M" + run.map((point) => place(point, height, highest, span)).join("L")).join("");
 }
 
-function areaPath(points, height, highest) {
+function areaPath(points, height, highest, span) {
   return runs(points).filter((run) => run.length > 1)
-    .map((run) => `M${x(run[0].age).toFixed(1)} ${height}L${run.map((point) => place(point, height, highest)).join("L")}L${x(run.at(-1).age).toFixed(1)} ${height}Z`)
+    .map((run) => {
+      const [from, to] = [run[0], run.at(-1)].map((point) => `${x(point.age, span).toFixed(1)} ${height}`);
+      return `M${from}L${run.map((point) => place(point, height, highest, span)).join("L")}L${to}Z`;
+    })
     .join("");
 }
 
@@ -62,16 +64,18 @@ export class Chart {
     this.element = h("div", { class: `chart${stacked ? " stacked" : ""}`, onpointermove: (event) => this.#point(event), onpointerleave: () => this.#leave() },
       this.svg, this.reading);
     this.points = [];
+    this.span = 60;
   }
 
   update(history) {
     const now = history.latest;
+    this.span = history.window;
     this.points = this.series.map(({ name }) => history.series(name, now));
     const highest = this.ceiling ?? (history.highest(...this.series.map(({ name }) => name)) || 1);
     const drawn = this.stacked ? this.#stack() : this.points;
     this.shapes.forEach(({ area, line }, index) => {
-      setAttribute(area, "d", areaPath(drawn[index], this.height, highest));
-      if (line) setAttribute(line, "d", linePath(drawn[index], this.height, highest));
+      setAttribute(area, "d", areaPath(drawn[index], this.height, highest, this.span));
+      if (line) setAttribute(line, "d", linePath(drawn[index], this.height, highest, this.span));
     });
     setAttribute(this.svg, "aria-label", this.#inWords());
   }
@@ -91,15 +95,15 @@ export class Chart {
       if (values.length === 0) return `${label}: nothing yet`;
       return `${label}: now ${this.format(values.at(-1))}, highest ${this.format(Math.max(...values))}`;
     });
-    return `${this.label}, last ${WINDOW_S / 60} minutes. ${parts.join("; ")}`;
+    return `${this.label}, last ${this.span / 60} min. ${parts.join("; ")}`;
   }
 
   #point(event) {
     const box = this.svg.getBoundingClientRect();
-    const age = WINDOW_S * (1 - (event.clientX - box.left) / box.width);
+    const age = this.span * (1 - (event.clientX - box.left) / box.width);
     const found = this.points.map((points) => nearest(points, age));
     if (found.every((point) => point === null)) return this.#leave();
-    const at = x(found.find((point) => point !== null).age);
+    const at = x(found.find((point) => point !== null).age, this.span);
     setAttribute(this.cursor, "x1", at);
     setAttribute(this.cursor, "x2", at);
     const values = this.series.map(({ label }, index) => found[index] && `${label} ${this.format(found[index].value)}`).filter(Boolean).join(" · ");

@@ -41,8 +41,7 @@ export class ThemeSwitch {
   #show() {
     if (this.theme === "auto") delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = this.theme;
-    setText(this.button, this.theme);
-    this.button.setAttribute("aria-label", `Colours: ${this.theme}. Change.`);
+    setText(this.button, { auto: "Colours: system", light: "Colours: light", dark: "Colours: dark" }[this.theme]);
   }
 }
 

@@ -49,9 +49,13 @@ export function size(value) {
   return (Number.isInteger(scaledValue) ? scaledValue.toFixed(0) : digits(scaledValue)) + GAP + unit;
 }
 
-/** Nanoseconds as ns, µs, ms or s. */
+// The target looks at its clock once per turn of a loop: what is shorter than a turn has no length.
+const CLOCK_NS = 1000;
+
+/** Nanoseconds as µs, ms or s. */
 export function latency(nanoseconds) {
   if (!isNumber(nanoseconds)) return NOTHING;
+  if (nanoseconds < CLOCK_NS) return `<1${GAP}µs`;
   const [value, unit] = scaled(nanoseconds, 1000, ["ns", "µs", "ms", "s"]);
   return (unit === "ns" ? value.toFixed(0) : digits(value)) + GAP + unit;
 }

@@ -1,8 +1,9 @@
 // The last minutes, for the charts: a bounded list of samples with their times. A pause (hidden page, lost contact) is a gap and no line.
 // Left out: drawing (chart.js).
 
-/** What a chart shows. */
+// What a chart shows at most, and at first: a young page is not drawn as five empty minutes.
 export const WINDOW_S = 300;
+const FIRST_WINDOW_S = 60;
 // Longer between two samples: nobody knows what was in between.
 const GAP_FACTOR = 3.5;
 
@@ -23,6 +24,12 @@ export class History {
 
   get latest() {
     return this.#samples.at(-1)?.time ?? 0;
+  }
+
+  /** What the charts show now, in seconds: as much as there is, in steps that do not make the lines crawl. */
+  get window() {
+    const first = this.#samples[0]?.time ?? this.latest;
+    return Math.min(WINDOW_S, Math.max(FIRST_WINDOW_S, Math.ceil((this.latest - first) / 60) * 60));
   }
 
   /** [{age: seconds before `now`, value: number or null}], oldest first. */

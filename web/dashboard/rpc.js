@@ -15,6 +15,7 @@ const TIMEOUT_MS = 8000;
 function failureOf(status, text) {
   const said = text.trim().slice(0, 200);
   if (status === 401) return new Failure("credentials", "The target asks for credentials.");
+  if (status === 429) return new Failure("credentials", said || "Too many wrong credentials; wait a minute.");
   if (status === 403) return new Failure("forbidden", said || "The target does not permit this.");
   return new Failure("refused", `The target answered with HTTP status ${status}${said ? `: ${said}` : "."}`);
 }

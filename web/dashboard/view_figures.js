@@ -2,8 +2,8 @@
 // Left out: who it comes from (view_volumes.js, view_reactors.js).
 
 import { Chart } from "./chart.js";
-import { h, setText } from "./dom.js";
-import { NOTHING, count, latency, throughput } from "./format.js";
+import { h, keyed, setText } from "./dom.js";
+import { NOTHING, count, latency, plural, throughput } from "./format.js";
 
 const cpus = (value) => (typeof value === "number" ? `${value.toFixed(value < 0.095 ? 3 : 2)}\u00a0CPU` : NOTHING);
 
@@ -16,9 +16,11 @@ class Figure {
       h("h3", { id: `figure-${id}` }, title), this.value, this.parts, this.chart.element));
   }
 
+  /** `parts`: a sentence, or [[look of the line that it belongs to, text]]. */
   show(value, parts, history) {
     setText(this.value, value);
-    setText(this.parts, parts);
+    keyed(this.parts, typeof parts === "string" ? [["", parts]] : parts, ([look]) => look, ([look]) => h("span", { class: `part ${look}` }),
+      (element, [, text]) => setText(element, text));
     this.chart.update(history);
   }
 }
@@ -36,18 +38,19 @@ export class FiguresView {
 
   update(target) {
     const total = target.rates?.totals;
-    this.iops.show(count(total?.iops), `read ${count(total?.readIops)} · write ${count(total?.writeIops)}`, target.history);
-    this.bytes.show(throughput(total?.bytes), `read ${throughput(total?.readBytes)} · write ${throughput(total?.writeBytes)}`, target.history);
+    this.iops.show(count(total?.iops), [["read", `read ${count(total?.readIops)}`], ["write", `write ${count(total?.writeIops)}`]], target.history);
+    this.bytes.show(throughput(total?.bytes), [["read", `read ${throughput(total?.readBytes)}`], ["write", `write ${throughput(total?.writeBytes)}`]], target.history);
     this.#latency(target, total);
     const awake = target.awake();
-    const asleep = target.reactors.filter((reactor) => reactor.asleep).length;
-    this.awake.show(cpus(awake), target.reactors.length ? `${asleep} of ${target.reactors.length} loops asleep at this moment` : "", target.history);
+    const loops = target.reactors.filter((reactor) => !reactor.control);
+    const asleep = loops.filter((reactor) => reactor.asleep).length;
+    this.awake.show(cpus(awake), loops.length ? `${asleep} of ${plural(loops.length, "reactor")} asleep now` : "", target.history);
   }
 
   #latency(target, total) {
     const percentiles = target.latency.total;
     if (percentiles) {
-      this.latency.show(latency(percentiles.p50), `p99 ${latency(percentiles.p99)} · p99.9 ${latency(percentiles.p999)} · mean ${latency(total?.latency)}`,
+      this.latency.show(latency(percentiles.p50), [["middle", "median"], ["tail", `p99 ${latency(percentiles.p99)}`], ["", `p99.9 ${latency(percentiles.p999)}`]],
         target.history);
     } else {
       const why = total && total.operations === 0 ? "no I/O to measure" : target.latency.available ? "" : "mean; this target keeps no histograms";

@@ -1,0 +1,530 @@
+#!/usr/bin/env -S /usr/bin/python3
+"""The dashboard in headless Chromium, against the real catnapd: what stands on the page is what the RPCs say, on any width, in both colours, by keyboard; and
+what fails is said.
+
+The figures are computed anew from the replies that the page got, by scripts/top's code, which shares nothing with the page's. Left out: other browsers.
+"""
+import hashlib
+import json
+import re
+import sys
+import time
+
+from browser import Browser, Keys, programs
+from harness import ROOT, Cases, Catnapd, free_port, options, wait_for
+from nvme_client import Controller
+
+sys.path.insert(0, str(ROOT / "scripts"))
+from catnap_top import sample, views  # noqa: E402 (needs the path above)
+
+NQN = "nqn.2026-11.io.example:disks"
+HOSTILE = "<img src=x onerror=document.body.remove()>\"'&amp;"
+BLOCK = 4096
+CASES = Cases("dashboard_test")
+
+# Text colour and the colours behind it, for everything that shows text; computed by the browser. Ends of the list are the page's own ground.
+CONTRASTS = """
+const rgba = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return [n[0], n[1], n[2], n[3] ?? 1]; };
+const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3])).concat(1);
+const luminance = (c) => { const [r, g, b] = c.slice(0, 3).map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+const found = [];
+const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+  if (!node.textContent.trim()) continue;
+  const element = node.parentElement;
+  if (!element.checkVisibility() || element.closest("script, .unseen, .skip, option, svg")) continue;
+  const chain = [];
+  for (let at = element; at; at = at.parentElement) chain.unshift(rgba(getComputedStyle(at).backgroundColor));
+  let ground = chain.reduce((under, top) => over(top, under), [255, 255, 255, 1]);
+  const text = over(rgba(getComputedStyle(element).color), ground);
+  const [light, dark] = [luminance(text), luminance(ground)].sort((a, b) => b - a);
+  found.push([(light + 0.05) / (dark + 0.05), node.textContent.trim().slice(0, 40), element.className]);
+}
+return found.sort((a, b) => a[0] - b[0]);
+"""
+# The figures that stand on the page together with the two newest replies, when a reply has just been drawn.
+SNAPSHOT = """
+const done = arguments[arguments.length - 1];
+const before = recorded.answered;
+const text = (id) => document.getElementById(id).textContent;
+const look = () => {
+  if (recorded.answered === before || recorded.asked !== recorded.answered) return setTimeout(look, 5);
+  requestAnimationFrame(() => setTimeout(() => {
+    const rows = [...document.querySelectorAll("#volumes-body tr")].map((row) => ({name: row.querySelector(".name").textContent,
+      level: row.getAttribute("aria-level"), cells: [...row.querySelectorAll("td")].map((cell) => cell.textContent)}));
+    done({replies: recorded.replies.slice(-2), iops: text("value-iops"), iopsParts: text("parts-iops"), bytes: text("value-bytes"), latency: text("value-latency"),
+      rows, shares: [...document.querySelectorAll(".reactor .share")].map((one) => one.textContent), asked: recorded.asked === recorded.answered});
+  }, 20));
+};
+look();
+"""
+
+
+class Rig:
+  """A server with a few disks, and the page on it."""
+
+  def __init__(self, chosen):
+    self.chosen = chosen
+    self.browser = Browser()
+    self.http_port, self.port = free_port(), free_port()
+    self.server = Catnapd(chosen.catnapd, ["--http", f"127.0.0.1:{self.http_port}"], name="catnapd-dashboard", log_folder=chosen.logs)
+    self.start()
+
+  def start(self):
+    self.server.start()
+    call = self.server.rpc.call
+    call("nvmf_create_transport", trtype="TCP")
+    for name in ("Disk0", "Disk1"):
+      call("bdev_malloc_create", name=name, num_blocks=(64 << 20) // BLOCK, block_size=BLOCK)
+    call("bdev_null_create", name="Null0", num_blocks=1 << 18, block_size=BLOCK)
+    call("bdev_passthru_create", base_bdev_name="Null0", name="Thru0")
+    call("bdev_raid_create", name="Mirror0", raid_level="raid1", base_bdevs=["Disk0", "Disk1"], superblock=False)
+    call("nvmf_create_subsystem", nqn=NQN, allow_any_host=True, serial_number="E2E1", model_number="catnap e2e")
+    for bdev in ("Mirror0", "Thru0"):
+      call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": bdev})
+    call("nvmf_subsystem_add_listener", nqn=NQN, listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(self.port)})
+
+  def connect(self):
+    return Controller(("127.0.0.1", self.port), NQN)
+
+  @property
+  def url(self):
+    return f"http://127.0.0.1:{self.http_port}/"
+
+  def open(self, pace_ms=500):
+    """The page, fresh and live."""
+    page = self.browser
+    page.size(1440, 1100)
+    page.prefers(color_scheme="light")
+    page.page.get(self.url)
+    page.run("localStorage.clear(); localStorage.setItem('catnap.pace', arguments[0])", str(pace_ms))
+    page.page.get(self.url)
+    page.until("return document.querySelector('#main').dataset.live === 'true' && document.querySelectorAll('#volumes-body tr').length > 0", "the first figures")
+    return page
+
+  def close(self):
+    self.browser.close()
+    self.server.close()
+
+
+def rows_of(page):
+  return page.run("return [...document.querySelectorAll('#volumes-body tr')].map((row) => row.querySelector('.name').textContent)")
+
+
+@CASES.case("the page loads without a complaint, from one origin only")
+def loads(rig):
+  rig.browser.complaints(), rig.browser.requested()
+  page = rig.open()
+  urls = page.requested()
+  assert any(url.endswith("/rpc") for url in urls), urls
+  foreign = [url for url in urls if not url.startswith((rig.url, "data:"))]
+  assert not foreign, f"the page asks others: {foreign}"
+  assert not page.complaints(), page.complaints()
+  assert page.run("return document.querySelectorAll('[style], style, script:not([src])').length") == 0, "the page has inline style or script"
+  for landmark in ("header", "main", "footer", "h1"):
+    assert page.run("return document.querySelectorAll(arguments[0]).length", landmark) == 1, f"not one {landmark}"
+  unnamed = page.run("return [...document.querySelectorAll('section')].filter((s) => !document.getElementById(s.getAttribute('aria-labelledby'))?.textContent).length")
+  assert unnamed == 0, "a section without a name"
+
+
+def sample_of(recorded):
+  """A reply of the page as scripts/top's sample."""
+  made = sample.Sample()
+  requests = {each["id"]: each for each in json.loads(recorded["request"])}
+  for reply in json.loads(recorded["reply"]):
+    if "result" in reply:
+      made.answers[requests[reply["id"]]["method"]] = reply["result"]
+  return made
+
+
+def number(text):
+  """12.3 k -> 12300; "-" -> None. With what the last digit is worth."""
+  match = re.match(r"^(<?)([\d.]+)\s*(k|M|G)?", text.replace("\u00a0", " "))
+  if not match:
+    return None, 0
+  scale = {"k": 1e3, "M": 1e6, "G": 1e9, None: 1}[match.group(3)]
+  places = len(match.group(2).split(".")[1]) if "." in match.group(2) else 0
+  return float(match.group(2)) * scale, scale * 10 ** -places
+
+
+def agrees(text, value, what):
+  shown, last_digit = number(text)
+  if text.startswith("<"):
+    assert 0 < value < shown, f"{what}: the page says {text}, the replies {value}"
+    return
+  assert shown is not None and abs(shown - value) <= last_digit * 0.51 + value * 1e-9, f"{what}: the page says {text}, the replies {value}"
+
+
+def compare(shot, configuration):
+  """The figures on the page against the replies they were made of. Configuration comes less often, so its newest reply is given."""
+  before, now = (sample_of(each) for each in shot["replies"])
+  for method in ("nvmf_get_subsystems", "bdev_get_bdevs"):
+    now.answers.setdefault(method, configuration[method])
+  sums = views.totals(before, now)
+  assert sums["iops"] > 0, "no load at the time of the picture"
+  agrees(shot["iops"], sums["iops"], "IOPS")
+  agrees(shot["bytes"], sums["read_bytes"] + sums["write_bytes"], "throughput")
+  by_bdev = {row["bdev"]: row for row in views.namespaces(before, now)}
+  for row in shot["rows"]:
+    bdev = row["name"].split(": ")[-1]
+    if row["level"] == "2" and bdev in by_bdev:
+      agrees(row["cells"][0], by_bdev[bdev]["iops"], f"IOPS of {bdev}")
+      agrees(row["cells"][1], by_bdev[bdev]["read_bytes"], f"reads of {bdev}")
+      agrees(row["cells"][2], by_bdev[bdev]["write_bytes"], f"writes of {bdev}")
+  for shown, row in zip(shot["shares"], views.reactors(before, now)):
+    agrees(shown, row["awake"] * 100, f"awake share of {row['name']}")
+  return sums
+
+
+@CASES.case("figures are what the replies say")
+def figures(rig):
+  page = rig.open(pace_ms=1000)
+  configuration = {method: rig.server.rpc.call(method) for method in ("nvmf_get_subsystems", "bdev_get_bdevs")}
+  host = rig.connect()
+  try:
+    page.until("return document.querySelectorAll('#host-list li').length > 0", "the host in the list", 30)
+    seen = 0
+    deadline = time.monotonic() + 60
+    while seen < 3:
+      assert time.monotonic() < deadline, "no three pictures with load within 60 s"
+      page.run("window.pictured = null; const [code, done] = [arguments[0], (shot) => { window.pictured = shot; }]; new Function(code)(done)", SNAPSHOT)
+      while not page.run("return window.pictured"):
+        host.write(1, (seen % 16) * BLOCK, b"x" * BLOCK, BLOCK)
+        for at in range(20):
+          host.read(2, at * BLOCK, BLOCK, BLOCK)
+      shot = page.run("return window.pictured")
+      sums = compare(shot, configuration)
+      seen += 1
+    print(f"{seen} pictures agree; the last with {sums['iops']:.0f} IOPS, shown as {shot['iops']!r}", flush=True)
+  finally:
+    host.close()
+
+
+@CASES.case("lists are what the RPCs say: sizes, stacks, hosts, arrays, events")
+def lists(rig):
+  page = rig.open()
+  call = rig.server.rpc.call
+  assert rows_of(page) == [NQN, "1: Mirror0", "Disk0", "Disk1", "2: Thru0", "Null0"], rows_of(page)
+  about = page.run("return [...document.querySelectorAll('#volumes-body tr .sub')].map((one) => one.textContent.replaceAll('\\u00a0', ' '))")
+  for device in call("bdev_get_bdevs"):
+    size = device["num_blocks"] * device["block_size"] >> 20
+    wanted = f"{size >> 10} GiB" if size % 1024 == 0 else f"{size} MiB"
+    assert any(wanted in one for one in about), f"{device['name']}: no {wanted} in {about}"
+  with_host = rig.connect()
+  try:
+    page.until("return document.querySelectorAll('#host-list li').length > 0", "the host in the list")
+    shown = page.run("return document.querySelector('#host-list').innerText.replaceAll('\\u00a0', ' ')")
+    queues = call("nvmf_subsystem_get_qpairs", nqn=NQN)
+    assert queues[0]["hostnqn"] in shown and NQN in shown, shown
+    assert "1 controller" in shown and f"{sum(queue['qid'] > 0 for queue in queues)} I/O queue" in shown, shown
+    assert queues[0]["thread"] in shown, shown
+  finally:
+    with_host.close()
+  page.until("return document.querySelectorAll('#host-list li').length === 0", "the host's leaving")
+  assert f"nvme connect -t tcp -a 127.0.0.1 -s {rig.port} -n {NQN}" in page.run("return document.body.innerText"), "the empty list does not say how to connect"
+  events = call("notify_get_notifications")
+  assert page.run("return document.querySelectorAll('#event-list li').length") == min(len(events), 200)
+  call("bdev_null_create", name="Fresh0", num_blocks=8192, block_size=512)
+  page.until("return document.querySelector('#event-list li').textContent.includes('Fresh0: bdev appeared')", "the new event on top")
+  page.until("return document.querySelector('#spoken').textContent.includes('Fresh0')", "the spoken event")
+  page.until("return [...document.querySelectorAll('#volumes-body .name')].some((one) => one.textContent === 'Fresh0')", "the new bdev in the tree")
+  call("bdev_null_delete", name="Fresh0")
+
+
+@CASES.case("a degraded array and its rebuild are shown, with how far it is")
+def arrays(rig):
+  page = rig.open()
+  call = rig.server.rpc.call
+  call("bdev_raid_set_options", process_max_bandwidth_mb_sec=4)
+  try:
+    call("bdev_raid_remove_base_bdev", name="Disk1")
+    page.until("return document.querySelector('#findings').innerText.includes('Mirror0')", "the degraded array among what needs attention")
+    call("bdev_malloc_create", name="Disk2", num_blocks=(64 << 20) // BLOCK, block_size=BLOCK)
+    call("bdev_raid_add_base_bdev", raid_bdev="Mirror0", base_bdev="Disk2")
+    page.until("return document.querySelector('#array-list progress')?.checkVisibility() && document.querySelector('#array-list .doing').textContent",
+               "the bar of the rebuild")
+    first = page.until("const bar = document.querySelector('#array-list progress'); return bar.value > 0 && bar.value < 1 && bar.value", "some progress")
+    page.until("return document.querySelector('#array-list progress').value > arguments[0]", "more progress", 30, first)
+    assert "rebuild of Disk2" in page.run("return document.querySelector('#array-list').innerText")
+    assert page.run("return document.querySelector('#array-list progress').getAttribute('aria-label')") == "rebuild of Mirror0"
+    call("bdev_raid_set_options", process_max_bandwidth_mb_sec=0)
+    page.until("return !document.querySelector('#array-list progress').checkVisibility()", "the end of the rebuild")
+    page.until("return document.querySelector('#attention').dataset.calm === 'true'", "calm")
+  finally:
+    call("bdev_raid_set_options", process_max_bandwidth_mb_sec=0)
+
+
+@CASES.case("names are text, whatever stands in them")
+def hostile(rig):
+  page = rig.open()
+  call = rig.server.rpc.call
+  call("bdev_null_create", name=HOSTILE, num_blocks=8192, block_size=512)
+  try:
+    page.until("return [...document.querySelectorAll('#volumes-body .name')].some((one) => one.textContent === arguments[0])", "the name as it is", 30, HOSTILE)
+    assert page.run("return document.querySelector('#event-list li').textContent").find(HOSTILE) >= 0
+    assert page.run("return [...document.images].map((one) => one.getAttribute('src'))") == ["icon.svg"], "a name became an element"
+    assert not page.complaints(), page.complaints()
+  finally:
+    call("bdev_null_delete", name=HOSTILE)
+
+
+@CASES.case("no sideways scrolling from 320 to 1440 pixels, and nothing is cut off")
+def widths(rig):
+  page = rig.open()
+  for width in (320, 375, 412, 600, 768, 1024, 1440):
+    page.size(width, 900)
+    wide, sticking_out = page.run("""
+      const out = [...document.querySelectorAll("main *, header *")].filter((one) => one.checkVisibility() && !one.closest(".unseen, thead, .skip")
+        && one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.tagName + "." + one.className);
+      return [document.documentElement.scrollWidth, out];""")
+    assert wide <= width, f"{width} pixels: the page is {wide} wide"
+    assert not sticking_out, f"{width} pixels: {sticking_out[:5]} stick out"
+  page.size(375, 900)
+  small = page.run("return [...document.querySelectorAll('button, select, input')].filter((one) => one.checkVisibility() && one.offsetHeight < 40).length")
+  assert small == 0, "a control is too small for a finger"
+
+
+@CASES.case("text stands out from its ground, light and dark, live and not")
+def contrast(rig):
+  page = rig.open()
+  for scheme in ("light", "dark"):
+    page.prefers(color_scheme=scheme)
+    for live in ("true", "false"):
+      page.run("document.querySelector('#main').dataset.live = arguments[0]; document.querySelector('#banner').hidden = false", live)
+      worst = page.run(CONTRASTS)
+      assert len(worst) > 30, "there is hardly any text"
+      assert worst[0][0] >= 4.5, f"{scheme}, live {live}: contrast {worst[0][0]:.2f} of {worst[0][1]!r} ({worst[0][2]})"
+    print(f"{scheme}: {len(worst)} texts, the faintest {worst[0][0]:.2f}:1 ({worst[0][1]!r})", flush=True)
+  ground = page.run("return getComputedStyle(document.body).backgroundColor")
+  page.run("document.querySelector('#theme').click()")
+  assert page.run("return document.documentElement.dataset.theme") == "light"
+  assert page.run("return getComputedStyle(document.body).backgroundColor") != ground, "the switch does not win over the system"
+  page.page.get(rig.url)
+  assert page.run("return document.documentElement.dataset.theme") == "light", "the choice is forgotten"
+
+
+@CASES.case("everything can be reached and used by keyboard, and the focus is seen")
+def keyboard(rig):
+  page = rig.open()
+  body = page.page.find_element("tag name", "body")
+  reached = []
+  for _ in range(30):
+    page.page.switch_to.active_element.send_keys(Keys.TAB)
+    where = page.run("""
+      const at = document.activeElement, style = getComputedStyle(at);
+      return [at.id || at.className || at.tagName, at.dataset.key ?? "", at.tagName === "BODY" || (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2)];""")
+    if where[0] == "BODY" or (reached and where[:2] == reached[0][:2]):
+      break
+    reached.append(where)
+  names = [where[0] for where in reached]
+  for wanted in ("skip", "pace", "theme", "wakers", "filter", "event-list"):
+    assert wanted in names, f"{wanted} is not reached by Tab: {names}"
+  assert sum(1 for where in reached if where[1]) == 1, f"the tree is one stop: {reached}"
+  assert all(where[2] for where in reached), f"focus that is not seen: {[where[0] for where in reached if not where[2]]}"
+  page.run("document.querySelector('#volumes-body tr').focus()")
+
+  def press(key):
+    page.page.switch_to.active_element.send_keys(key)
+    return page.run("const row = document.activeElement; return [row.querySelector?.('.name')?.textContent, row.getAttribute('aria-expanded')]")
+
+  assert press(Keys.ARROW_DOWN) == ["1: Mirror0", "true"]
+  assert press(Keys.ARROW_RIGHT)[0].startswith("Disk")
+  assert press(Keys.ARROW_LEFT) == ["1: Mirror0", "true"]
+  rows = len(rows_of(page))
+  assert press(Keys.ARROW_LEFT) == ["1: Mirror0", "false"]
+  assert len(rows_of(page)) == rows - 2
+  assert press(Keys.ENTER) == ["1: Mirror0", "true"]
+  assert press(Keys.END)[0] == rows_of(page)[-1]
+  assert press(Keys.HOME)[0] == NQN
+  levels = page.run("return [...document.querySelectorAll('#volumes-body tr')].map((row) => [row.getAttribute('aria-level'), row.getAttribute('role')])")
+  assert [level for level, _ in levels][:3] == ["1", "2", "3"] and {role for _, role in levels} == {"row"}, levels
+  # Redrawing each half second does not take the focus away.
+  asked = page.run("return recorded.answered")
+  page.until("return recorded.answered > arguments[0] + 2", "three more replies", 30, asked)
+  assert page.run("return document.activeElement.querySelector('.name')?.textContent") == NQN, "the focus is lost"
+  filter_field = page.page.find_element("id", "filter")
+  filter_field.send_keys("null0")
+  assert rows_of(page) == [NQN, "2: Thru0", "Null0"], rows_of(page)
+  filter_field.send_keys("x")
+  assert "Nothing is named like" in page.run("return document.querySelector('#volumes-note').textContent")
+  filter_field.clear()
+  body.click()
+
+
+@CASES.case("nothing moves for those who asked for that")
+def motion(rig):
+  page = rig.open()
+  page.prefers(reduced_motion="reduce")
+  moving = page.run("return [...document.querySelectorAll('*')].filter((one) => { const s = getComputedStyle(one); "
+                    "return parseFloat(s.transitionDuration) > 0 || s.animationName !== 'none'; }).length")
+  assert moving == 0, f"{moving} elements move"
+  page.prefers(reduced_motion="no-preference")
+  assert page.run("return [...document.querySelectorAll('*')].filter((one) => getComputedStyle(one).animationName !== 'none').length") == 0, "something blinks"
+
+
+@CASES.case("why a reactor is awake, and what wakes it")
+def reactors(rig):
+  page = rig.open()
+  call = rig.server.rpc.call
+  assert len(call("framework_get_reactors")["reactors"]) + 1 == page.run("return document.querySelectorAll('.reactor').length")
+  page.until("return document.querySelector('.reactor .why').textContent.includes('asleep')", "a reactor asleep")
+  call("reactor_set_mode", mode="poll")
+  try:
+    page.until("return document.querySelector('.reactor .why').textContent.includes('in poll mode it does not sleep')", "poll mode as the reason")
+    page.until("return parseFloat(document.querySelector('.reactor .share').textContent) > 50", "a reactor that is awake most of the time")
+  finally:
+    call("reactor_set_mode", mode="adaptive")
+  page.until("return document.querySelector('.reactor .why').textContent.includes('asleep')", "a reactor asleep again")
+  page.page.find_element("id", "wakers").click()
+  host = rig.connect()
+  try:
+    def named():
+      host.read(2, 0, BLOCK, BLOCK)
+      return page.run("return [...document.querySelectorAll('.wakers li')].some((one) => one.textContent.includes('queue pair 127.0.0.1'))")
+    wait_for(named, 30, "the connection's name among what wakes a reactor")
+  finally:
+    host.close()
+  page.page.find_element("id", "wakers").click()
+
+
+@CASES.case("a hidden page asks nothing, and is live again when it is seen")
+def hidden(rig):
+  page = rig.open()
+  own = page.page.current_window_handle
+  page.page.switch_to.new_window("tab")
+  other = page.page.current_window_handle
+  page.page.switch_to.window(own)
+  try:
+    page.run("return 0")
+    page.page.execute_cdp_cmd("Page.bringToFront", {})
+    page.page.switch_to.window(other)
+    page.page.execute_cdp_cmd("Page.bringToFront", {})
+    page.page.switch_to.window(own)
+    page.until("return document.hidden", "the page being hidden")
+    page.until("return recorded.asked === recorded.answered", "the end of what was under way")
+    asked = page.run("return recorded.asked")
+    methods_before = server_calls(rig)
+    time.sleep(3)  # six times the pace: what is looked for is that nothing happens
+    assert page.run("return document.hidden")
+    assert page.run("return recorded.asked") == asked, "a hidden page asks"
+    assert server_calls(rig) - methods_before <= 1, "the server was asked"  # by this test itself
+    page.page.execute_cdp_cmd("Page.bringToFront", {})
+    page.until("return !document.hidden && recorded.answered > arguments[0]", "a question when the page is seen again", 30, asked)
+    page.until("return document.querySelector('#main').dataset.live === 'true'", "a live page")
+    path = page.run("return document.querySelector('#figures path.line').getAttribute('d')")
+    assert path.count("M") >= 1, path
+  finally:
+    page.page.switch_to.window(other)
+    page.page.close()
+    page.page.switch_to.window(own)
+
+
+def server_calls(rig):
+  """How often the control thread was woken by fds: HTTP and RPC connections are such."""
+  return rig.server.rpc.call("framework_get_reactors")["control"]["wakeups"]["fd"] // 4
+
+
+@CASES.case("a server that is gone is said to be gone, and one that is back is live again")
+def outage(rig):
+  page = rig.open()
+  host = rig.connect()
+  for at in range(50):
+    host.read(2, at * BLOCK, BLOCK, BLOCK)
+  page.until("return /^[1-9]/.test(document.querySelector('#value-iops').textContent)", "some I/O on the page")
+  rig.server.kill()
+  page.until("return document.querySelector('#phase').textContent === 'not live'", "the page noticing")
+  said = page.run("return document.querySelector('#banner').innerText")
+  assert "No contact." in said and "Trying again" in said, said
+  assert page.run("return document.querySelector('#banner').getAttribute('role')") == "alert"
+  for figure in ("value-iops", "value-bytes", "value-latency"):
+    assert page.run("return document.getElementById(arguments[0]).textContent", figure) == "–", f"{figure} still stands there"
+  stale = page.run("return [...document.querySelectorAll('#volumes-body td')].map((cell) => cell.textContent).filter((text) => text !== '–')")
+  assert not stale, f"rates of a dead server: {stale}"
+  assert "no contact" in page.run("return document.title")
+  rig.start()
+  page.until("return document.querySelector('#main').dataset.live === 'true' && !document.querySelector('#banner').checkVisibility()", "a live page")
+  page.until("return document.querySelector('#findings').innerText.includes('restarted')", "the restart being told")
+  page.until("return /^\\\\d/.test(document.querySelector('#value-iops').textContent)".replace("\\\\", "\\"), "figures of the new server")
+
+
+@CASES.case("what fails otherwise is said: an answer that never comes, a batch that is refused, one method that is")
+def refusals(rig):
+  page = rig.open()
+  page.run("""
+    window.answerWith = null;
+    const fetchBefore = window.fetch;
+    window.fetch = (...given) => window.answerWith ? window.answerWith(...given) : fetchBefore(...given);""")
+  for make, title, says in (
+      ("() => Promise.resolve(new Response('busy\\n', {status: 503}))", "Refused.", "503: busy"),
+      ("() => Promise.resolve(new Response('nothing here', {status: 403}))", "Not permitted.", "nothing here"),
+      ("() => Promise.resolve(new Response('<html>', {status: 200}))", "Not a target?", "not JSON"),
+      ("() => Promise.reject(new DOMException('late', 'TimeoutError'))", "No answer.", "within"),
+      ("(_, given) => Promise.resolve(new Response(JSON.stringify(JSON.parse(given.body).map(({id}) => ({id, result: {reactors: 7}})))))",
+       "This page has a fault.", "failed on what the target said")):
+    page.run(f"window.answerWith = {make}; document.querySelector('#pace').dispatchEvent(new Event('change'))")
+    page.until("return document.querySelector('#banner').innerText.startsWith(arguments[0])", title, 30, title)
+    assert says in page.run("return document.querySelector('#banner').innerText"), (says, page.run("return document.querySelector('#banner').innerText"))
+    assert page.run("return document.querySelector('#main').dataset.live") == "false"
+  page.run("""
+    window.answerWith = async (url, given) => {
+      const reply = await (await fetchBefore(url, given)).json();
+      const asked = new Map(JSON.parse(given.body).map((one) => [one.id, one.method]));
+      return new Response(JSON.stringify(reply.map((one) => asked.get(one.id) !== "bdev_raid_get_bdevs" ? one
+        : {jsonrpc: "2.0", id: one.id, error: {code: -1, message: "not for you"}})));
+    };
+    document.querySelector('#pace').dispatchEvent(new Event('change'))""".replace("fetchBefore", "window.fetchBefore ?? realFetch")
+           if False else "window.location.reload()")
+  page.until("return document.querySelector('#main').dataset.live === 'true'", "a live page")
+
+
+@CASES.case("credentials are asked for on the page; wrong ones are not enough, and who may only read sees all")
+def credentials(rig):
+  folder = rig.server.folder
+  users = folder / "users"
+  token = hashlib.sha256(b"correct horse battery staple").hexdigest()
+  users.write_text(f"looker:read-only:sha256:{token}\n")
+  users.chmod(0o600)
+  port = free_port()
+  guarded = Catnapd(rig.chosen.catnapd, ["--http", f"127.0.0.1:{port}", "--http-credentials", str(users)], name="catnapd-dashboard-guarded",
+                    log_folder=rig.chosen.logs)
+  page = rig.browser
+  with guarded:
+    guarded.rpc.call("bdev_null_create", name="Guarded0", num_blocks=8192, block_size=512)
+    page.page.get(f"http://127.0.0.1:{port}/")
+    page.until("return document.querySelector('#sign-in').checkVisibility()", "the form for credentials")
+    assert "Sign in." in page.run("return document.querySelector('#banner').innerText")
+    assert "Guarded0" not in page.run("return document.body.innerText")
+
+    def sign_in(user, password):
+      for name, value in (("user", user), ("password", password)):
+        field = page.page.find_element("name", name)
+        field.clear()
+        field.send_keys(value)
+      before = page.run("return recorded.answered")
+      page.page.find_element("css selector", "#sign-in button").click()
+      page.until("return recorded.answered > arguments[0]", "an answer", 30, before)
+
+    sign_in("looker", "wrong")
+    page.until("return document.querySelector('#sign-in').checkVisibility()", "the form again")
+    sign_in("looker", "correct horse battery staple")
+    page.until("return document.querySelector('#main').dataset.live === 'true'", "a live page")
+    page.until("return document.body.innerText.includes('Guarded0')", "the disk")
+    refused = page.run("return [...document.querySelectorAll('.refused')].filter((one) => one.checkVisibility()).map((one) => one.textContent)")
+    assert not refused, f"who may only read does not see: {refused}"
+    stored = page.run("return JSON.stringify([localStorage, sessionStorage, document.cookie, location.href])")
+    assert "correct" not in stored and "looker" not in stored, "credentials are stored"
+
+
+def main():
+  chosen = options(__doc__)
+  programs()
+  rig = Rig(chosen)
+  try:
+    return CASES.run(rig, chosen.only)
+  finally:
+    rig.close()
+
+
+if __name__ == "__main__":
+  sys.exit(main())
