@@ -10,6 +10,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "reactor/base/allowed_paths.h"
+
 namespace catnap::keyring {
 namespace {
 
@@ -33,7 +35,7 @@ Result<Fd> open_checked(const std::string& path) {
   Fd file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
   if (file.get() < 0) {
     const int reason = errno;
-    return fail(reason, fmt::format("{}: key file '{}' cannot be opened", errno_text(reason), path));
+    return fail(reason, fmt::format("{}: key file '{}' cannot be opened", open_error_text(reason, path), path));
   }
   struct stat status{};
   if (fstat(file.get(), &status) != 0) {

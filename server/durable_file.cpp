@@ -13,6 +13,8 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "reactor/base/allowed_paths.h"
+
 namespace catnap::server {
 namespace {
 
@@ -32,7 +34,7 @@ class Fd {
 
 std::unexpected<Error> failed(const char* step, const std::string& path) {
   const int err = errno;
-  return fail(err, fmt::format("{}: {} '{}'", errno_text(err), step, path));
+  return fail(err, fmt::format("{}: {} '{}'", open_error_text(err, path), step, path));
 }
 
 bool write_all(int fd, std::string_view bytes) {

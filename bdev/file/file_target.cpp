@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "reactor/base/allowed_paths.h"
 #include "reactor/base/log.h"
 
 namespace catnap::bdev {
@@ -61,8 +62,9 @@ Result<void> FileTarget::open_fd() {
   if (options_.direct) fd_ = ::open(options_.filename.c_str(), flags | O_DIRECT);
   direct_ = fd_ >= 0;
   if (fd_ < 0 && (!options_.direct || errno == EINVAL)) fd_ = ::open(options_.filename.c_str(), flags);
-  if (fd_ < 0) return std::unexpected(error(errno));
-  return {};
+  if (fd_ >= 0) return {};
+  const int err = errno;
+  return fail(err, fmt::format("{}: filename '{}'", open_error_text(err, options_.filename), options_.filename));
 }
 
 Result<void> FileTarget::inspect() {

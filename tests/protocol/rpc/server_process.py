@@ -31,13 +31,15 @@ def free_tcp_port():
 
 class ServerProcess:
     """`options` are added to the command line. `client` is connected and, unless `wait` is false, the server
-    initialized. `program` is started instead of catnapd, to start it."""
+    initialized. `program` is started instead of catnapd, to start it; `before` are words of a command line that starts it, `environment` is
+    added to ours."""
 
-    def __init__(self, *options, wait=True, program=PROGRAM):
+    def __init__(self, *options, wait=True, program=PROGRAM, before=(), environment=None):
         self.folder = tempfile.TemporaryDirectory(prefix="catnap_rpc_")
         self.path = os.path.join(self.folder.name, "rpc.sock")
         self.log = open(os.path.join(self.folder.name, "log"), "w+", encoding="utf-8", errors="replace")
-        self.process = subprocess.Popen([program, "-r", self.path, *options], stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen([*before, program, "-r", self.path, *options], stdout=self.log, stderr=self.log,
+                                        env={**os.environ, **(environment or {})})
         self.client = None
         try:
             self.client = self.connect()
