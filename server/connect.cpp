@@ -16,9 +16,12 @@ namespace catnap::server {
 namespace {
 
 // Discovery needs no listener of its own: it is reached wherever any subsystem listens (Linux and SPDK serve it so).
-bool anybody_listens(const TargetSnapshot& target, const transport::CommandQueue::Address& local) {
-  return std::any_of(target.subsystems.begin(), target.subsystems.end(),
-                     [&](const auto& entry) { return entry.second->listener_for(local.traddr, local.trsvcid) != nullptr; });
+const SubsystemSnapshot::ListenerEntry* any_listener(const TargetSnapshot& target, const transport::CommandQueue::Address& local) {
+  for (const auto& [nqn, subsystem] : target.subsystems) {
+    const auto* listener = subsystem->listener_for(local.traddr, local.trsvcid);
+    if (listener != nullptr) return listener;
+  }
+  return nullptr;
 }
 
 // An NQN field: NUL-terminated within its 256 bytes, 1 to 223 bytes of UTF-8 (Base 2.0 section 4.5). Hosts need not keep to the form of the rest, but
@@ -86,12 +89,34 @@ std::expected<const SubsystemSnapshot*, ConnectFailure> admit(const TargetSnapsh
     return std::unexpected(ConnectFailure(nvme::Status(nvme::FabricsStatus::connect_invalid_host).with_dnr(), 0,
                                           fmt::format("host {} is not allowed in subsystem {}", host.hostnqn, host.subnqn)));
   }
-  const bool listens = subsystem->discovery ? anybody_listens(*target, local) : subsystem->listener_for(local.traddr, local.trsvcid) != nullptr;
+  const bool listens =
+      subsystem->discovery ? any_listener(*target, local) != nullptr : subsystem->listener_for(local.traddr, local.trsvcid) != nullptr;
   if (!listens) {
     return std::unexpected(bad_connect_data(offsetof(nvme::ConnectData, subnqn),
                                             fmt::format("subsystem {} does not listen on {} port {}", host.subnqn, local.traddr, local.trsvcid)));
   }
   return subsystem;
+}
+
+std::expected<void, ConnectFailure> check_channel(const TargetSnapshot& target, const SubsystemSnapshot& subsystem, const HostIdentity& host,
+                                                  const transport::CommandQueue::Address& local, const transport::SecureChannel* channel) {
+  const auto refused = [](std::string reason) {
+    return std::unexpected(ConnectFailure(nvme::Status(nvme::FabricsStatus::connect_invalid_host).with_dnr(), 0, std::move(reason)));
+  };
+  const auto* listener = subsystem.discovery ? any_listener(target, local) : subsystem.listener_for(local.traddr, local.trsvcid);
+  const bool wanted = listener != nullptr && listener->secure_channel;
+  if (wanted != (channel != nullptr)) {
+    return refused(fmt::format("the connection of host {} is {} by TLS, and the listener was added with secure_channel {}", host.hostnqn,
+                               wanted ? "not secured" : "secured", wanted));
+  }
+  if (channel == nullptr) return {};
+  if (channel->hostnqn != host.hostnqn) {
+    return refused(fmt::format("the TLS key is that of host {}, which may not connect as {}", channel->hostnqn, host.hostnqn));
+  }
+  if (target.find(channel->subnqn) != &subsystem) {
+    return refused(fmt::format("the TLS key of host {} is for subsystem {}, not for {}", host.hostnqn, channel->subnqn, host.subnqn));
+  }
+  return {};
 }
 
 }  // namespace catnap::server

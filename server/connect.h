@@ -34,4 +34,8 @@ std::expected<ConnectRequest, ConnectFailure> parse_connect(const nvme::ConnectC
 std::expected<const SubsystemSnapshot*, ConnectFailure> admit(const TargetSnapshot* target, const HostIdentity& host,
                                                               const transport::CommandQueue::Address& local);
 
+// A queue that `admit` lets in at `local`: is it secured as its listener wants it, by a key of this very host for this subsystem?
+std::expected<void, ConnectFailure> check_channel(const TargetSnapshot& target, const SubsystemSnapshot& subsystem, const HostIdentity& host,
+                                                  const transport::CommandQueue::Address& local, const transport::SecureChannel* channel);
+
 }  // namespace catnap::server

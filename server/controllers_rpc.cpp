@@ -37,6 +37,17 @@ Json::Value as_json(const ControllerInfo& controller) {
   return json;
 }
 
+Json::Value channel_json(const transport::SecureChannel& channel) {
+  Json::Value json(Json::objectValue);
+  json["suite"] = channel.suite;
+  json["identity_version"] = channel.identity_version;
+  json["key_type"] = channel.generated ? "generated" : "configured";
+  json["key"] = channel.key_name;
+  json["ktls_tx"] = channel.kernel_sends;
+  json["ktls_rx"] = channel.kernel_receives;
+  return json;
+}
+
 Json::Value as_json(const QueueInfo& queue) {
   Json::Value json(Json::objectValue);
   json["cntlid"] = queue.cntlid;
@@ -46,6 +57,7 @@ Json::Value as_json(const QueueInfo& queue) {
   json["hostnqn"] = queue.hostnqn;
   json["listen_address"] = as_json(queue.local);
   json["peer_address"] = as_json(queue.peer);
+  json["tls"] = queue.channel ? channel_json(*queue.channel) : Json::Value();
   const AuthShown* auth = queue.authentication.get();
   if (auth == nullptr || auth->state.load(std::memory_order_relaxed) == AuthShown::none) return json;
   const std::uint8_t state = auth->state.load(std::memory_order_relaxed);
@@ -108,15 +120,15 @@ void register_controllers_methods(rpc::MethodTable& table, ControllerTable& cont
                   if (!subsystem) return std::unexpected(rpc::RpcError(subsystem.error()));
                   return list(controllers.controllers((*subsystem)->nqn));
                 }));
-  table.add(
-      rpc::Method("nvmf_subsystem_get_qpairs", "List the queue pairs of a subsystem, admin queues included")
-          .with({nqn_param(), tgt_name_param()})
-          .result("array of {cntlid, qid, state, thread, hostnqn, listen_address, peer_address, auth: {state, digest, dhgroup} once that began}")
-          .handler([&controllers](const rpc::Params& params) -> Reply {
-            const auto subsystem = target().find(nqn_of(params));
-            if (!subsystem) return std::unexpected(rpc::RpcError(subsystem.error()));
-            return list(controllers.queue_pairs((*subsystem)->nqn));
-          }));
+  table.add(rpc::Method("nvmf_subsystem_get_qpairs", "List the queue pairs of a subsystem, admin queues included")
+                .with({nqn_param(), tgt_name_param()})
+                .result("array of {cntlid, qid, state, thread, hostnqn, listen_address, peer_address, tls: null or {suite, identity_version, "
+                        "key_type, key, ktls_tx, ktls_rx}, auth: {state, digest, dhgroup} once that began}")
+                .handler([&controllers](const rpc::Params& params) -> Reply {
+                  const auto subsystem = target().find(nqn_of(params));
+                  if (!subsystem) return std::unexpected(rpc::RpcError(subsystem.error()));
+                  return list(controllers.queue_pairs((*subsystem)->nqn));
+                }));
   table.add(rpc::Method("nvmf_get_stats", "Counters of every poll group")
                 .with({tgt_name_param()})
                 .result("object {tick_rate, connections: what came and was refused, poll_groups: array of counters}")
@@ -125,6 +137,7 @@ void register_controllers_methods(rpc::MethodTable& table, ControllerTable& cont
                   json["tick_rate"] = number(ns_per_s);
                   json["connections"] = accept_counters(target().transport() ? &target().transport()->tcp : nullptr);
                   json["connections"]["current"] = target().connection_count();
+                  json["connections"]["tls_handshakes"] = handshake_counters();
                   json["poll_groups"] = Json::Value(Json::arrayValue);
                   for (const ServerGroup* group : groups) json["poll_groups"].append(as_json(*group));
                   return json;

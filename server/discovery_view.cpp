@@ -41,6 +41,7 @@ void add_listeners(const TargetSnapshot& target, const SubsystemSnapshot& subsys
     if (!told || !passes(target.discovery_filters, *told, local)) continue;
     DiscoveryRecord record = like;
     record.port_id = listener.port_id;
+    record.secure_channel = listener.secure_channel;
     record.address = std::move(*told);
     const bool listed = std::any_of(records.begin(), records.end(), [&](const DiscoveryRecord& each) {
       return each.subnqn == record.subnqn && each.subtype == record.subtype && each.address == record.address;
@@ -50,12 +51,13 @@ void add_listeners(const TargetSnapshot& target, const SubsystemSnapshot& subsys
 }
 
 // The port id of an address is the same for all subsystems there.
-std::uint16_t port_id_at(const TargetSnapshot& target, const Address& local) {
+// So is its security.
+const SubsystemSnapshot::ListenerEntry* any_listener_at(const TargetSnapshot& target, const Address& local) {
   for (const auto& [nqn, subsystem] : target.subsystems) {
     const auto* listener = subsystem->listener_for(local.traddr, local.trsvcid);
-    if (listener != nullptr) return listener->port_id;
+    if (listener != nullptr) return listener;
   }
-  return 0;
+  return nullptr;
 }
 
 // Hosts get the same from every address of the discovery subsystem, unless the log depends on the address: by filters, or as a wildcard is told so.
@@ -79,7 +81,9 @@ void add_discovery(const TargetSnapshot& target, const Address& local, std::vect
   own.address.adrfam = local.adrfam;
   own.address.traddr = local.traddr;
   own.address.trsvcid = local.trsvcid;
-  own.port_id = port_id_at(target, local);
+  const auto* listener = any_listener_at(target, local);
+  own.port_id = listener != nullptr ? listener->port_id : std::uint16_t{0};
+  own.secure_channel = listener != nullptr && listener->secure_channel;
   records.push_back(own);
   add_listeners(target, *discovery, local, own, records);
 }
@@ -118,12 +122,13 @@ struct SubsystemEntries {
     if (subsystem == nullptr || readers.nobody()) return;
     shown_nqn = subsystem->shown_nqn();
     admin_label = subsystem->admin_label;
-    for (const auto& listener : subsystem->listeners) places.emplace(place_of(listener.address), listener.port_id);
+    for (const auto& listener : subsystem->listeners)
+      places.emplace(place_of(listener.address), std::pair(listener.port_id, listener.secure_channel));
   }
   Readers readers;
   std::string shown_nqn;
   std::string admin_label;
-  std::map<PlaceKey, std::uint16_t> places;  // and their port ids
+  std::map<PlaceKey, std::pair<std::uint16_t, bool>> places;  // with port id, and whether it is secure
 };
 
 bool entries_differ(const SubsystemSnapshot* old, const SubsystemSnapshot* next) {

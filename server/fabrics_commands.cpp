@@ -66,6 +66,8 @@ void ServerGroup::start_connect(Request& request) {
   if (!parsed) return refuse_connect(request, parsed.error());
   const auto admitted = admit(snapshot_.get(), parsed->host, request.queue->local_address());
   if (!admitted) return refuse_connect(request, admitted.error());
+  const auto secured = check_channel(*snapshot_, **admitted, parsed->host, request.queue->local_address(), request.queue->secure_channel());
+  if (!secured) return refuse_connect(request, secured.error());
   parsed->host.subnqn = (*admitted)->nqn;  // the discovery subsystem may have been called by its other name
   if ((*admitted)->discovery && parsed->qid != 0) {
     return refuse_connect(request, bad_connect_command(offsetof(nvme::ConnectCommand, qid), "a discovery controller has no I/O queues"));
@@ -79,6 +81,7 @@ void ServerGroup::start_connect(Request& request) {
   asked.info.hostnqn = asked.host.hostnqn;
   asked.info.local = request.queue->local_address();
   asked.info.peer = request.queue->peer_address();
+  if (request.queue->secure_channel() != nullptr) asked.info.channel = *request.queue->secure_channel();
   asked.group = this;
   asked.queue_id = next_queue_id_++;
   asked.authentication = std::make_shared<AuthShown>();

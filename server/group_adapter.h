@@ -29,9 +29,9 @@ class GroupAdapter final : public GroupPort {
       group->install(std::move(next), [home, answer = std::move(answer)]() mutable { home->send(std::move(answer)); });
     });
   }
-  void add_connection(int fd) override {
+  void add_connection(tcp::Incoming incoming) override {
     ++given_;
-    group_->thread().send([group = group_.get(), fd] { group->add_connection(fd); });
+    group_->thread().send([group = group_.get(), incoming = std::move(incoming)]() mutable { group->add_connection(std::move(incoming)); });
   }
   std::uint32_t queue_count() const override { return static_cast<std::uint32_t>(given_ - group_->finished_count()); }
   std::optional<unsigned> cpu() const override {

@@ -25,8 +25,8 @@ class GroupPort {
   // Swaps the configuration, then `installed` on app_thread: from then on no command of this group sees an older one. Snapshots come in the
   // order of their generations; a later one may come before an earlier one is acknowledged.
   virtual void install(std::shared_ptr<const TargetSnapshot> snapshot, std::move_only_function<void()> installed) = 0;
-  // Takes over a connected non-blocking socket.
-  virtual void add_connection(int fd) = 0;
+  // Takes over a connection.
+  virtual void add_connection(tcp::Incoming incoming) = 0;
   // Connections now, those on their way to the group included.
   virtual std::uint32_t queue_count() const = 0;
   // CPU of the reactor that the group runs on now; none: it is on none.

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "transport/command_sink.h"
@@ -27,6 +28,7 @@ struct QueueInfo {
   std::string hostnqn;
   transport::CommandQueue::Address local;
   transport::CommandQueue::Address peer;
+  std::optional<transport::SecureChannel> channel;  // none: cleartext
   std::shared_ptr<const AuthShown> authentication;  // server/authentication.h; null only in tests
   bool ending = false;                              // told to end, commands in execution are waited for
 };

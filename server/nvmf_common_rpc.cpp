@@ -59,6 +59,7 @@ Json::Value hosts_json(const std::vector<std::string>& hosts) {
 void show_keys(const HostKeys* keys, Json::Value& to) {
   if (keys == nullptr) return;
   if (keys->psk != nullptr) to["psk"] = keys->psk->name();
+  for (const auto& key : keys->further_psks) to["further_psks"].append(key->name());
   if (keys->dhchap_key != nullptr) to["dhchap_key"] = keys->dhchap_key->name();
   if (keys->dhchap_ctrlr_key != nullptr) to["dhchap_ctrlr_key"] = keys->dhchap_ctrlr_key->name();
 }

@@ -201,6 +201,7 @@ Json::Value crdt_params(const TargetSnapshot& current) {
   return params;
 }
 
+// From the snapshot alone, which never changes (ConfigRegistry::Listener::same_for).
 void append_subsystem_calls(const SubsystemSnapshot& subsystem, Json::Value& calls) {
   if (!subsystem.discovery) calls.append(call("nvmf_create_subsystem", create_subsystem_params(subsystem)));
   for (const auto& host : subsystem.hosts) {
@@ -224,7 +225,7 @@ void append_subsystem_calls(const SubsystemSnapshot& subsystem, Json::Value& cal
     Json::Value params(Json::objectValue);
     params["nqn"] = subsystem.nqn;
     params["listen_address"] = address_json(listener.address);
-    params["secure_channel"] = false;
+    params["secure_channel"] = listener.secure_channel;
     // Also the usual one: a state file keeps it as inaccessible.
     if (subsystem.ana_reporting) params["ana_state"] = ana_state_name(listener.ana_default);
     calls.append(call("nvmf_subsystem_add_listener", std::move(params)));
@@ -234,8 +235,7 @@ void append_subsystem_calls(const SubsystemSnapshot& subsystem, Json::Value& cal
 
 }  // namespace
 
-Json::Value nvmf_config_calls() {
-  Json::Value calls(Json::arrayValue);
+void tell_nvmf_config(rpc::ConfigRegistry::Listener& listener) {
   const TargetSnapshot& current = target().current();
   Json::Value config(Json::objectValue);
   config["discovery_filters"] = filters_json(current.discovery_filters);
@@ -245,15 +245,20 @@ Json::Value nvmf_config_calls() {
   show_authentication(current.authentication, config);
   const SubsystemSnapshot* discovery = current.find(discovery_nqn);
   if (discovery != nullptr && !discovery->unique_nqn.empty()) config["discovery_nqn"] = discovery->unique_nqn;
-  calls.append(call("nvmf_set_config", std::move(config)));
+  listener.call(call("nvmf_set_config", std::move(config)));
   Json::Value limits(Json::objectValue);
   limits["max_subsystems"] = target().limits().max_subsystems;
-  calls.append(call("nvmf_set_max_subsystems", std::move(limits)));
-  if (target().transport()) calls.append(call("nvmf_create_transport", transport_json(*target().transport())));
-  calls.append(call("nvmf_set_crdt", crdt_params(current)));
-  for (const Referral& referral : current.referrals) calls.append(call("nvmf_discovery_add_referral", add_referral_params(referral)));
-  for (const auto& [nqn, subsystem] : current.subsystems) append_subsystem_calls(*subsystem, calls);
-  return calls;
+  listener.call(call("nvmf_set_max_subsystems", std::move(limits)));
+  if (target().transport()) listener.call(call("nvmf_create_transport", transport_json(*target().transport())));
+  listener.call(call("nvmf_set_crdt", crdt_params(current)));
+  for (const Referral& referral : current.referrals) listener.call(call("nvmf_discovery_add_referral", add_referral_params(referral)));
+  for (const auto& [nqn, subsystem] : current.subsystems) {
+    listener.same_for(subsystem, [&subsystem] {
+      Json::Value calls(Json::arrayValue);
+      append_subsystem_calls(*subsystem, calls);
+      return calls;
+    });
+  }
 }
 
 void register_nvmf_config_methods(rpc::MethodTable& table) {

@@ -12,20 +12,45 @@ namespace {
 using rpc::Param;
 using rpc::ParamType;
 
+// Each is a file that is read when the host connects; a rotation has two.
+constexpr std::size_t max_host_psks = 4;
+
 // A key of the keyring by the name in this parameter; null when it is not given. Errors: ENOKEY.
 Result<keyring::KeyRef> key_of(const rpc::Params& params, const char* name) {
   if (params.string(name).empty()) return keyring::KeyRef();
   return keyring::Keyring::instance().borrow(params.string(name), fmt::format("{} of host '{}'", name, params.string("host")));
 }
 
+// The host's keys for TLS: psk, then further_psks. Errors: ENOKEY; further keys without a first.
+rpc::RpcResult<std::vector<keyring::KeyRef>> psks_of(const rpc::Params& params) {
+  std::vector<keyring::KeyRef> psks;
+  auto first = key_of(params, "psk");
+  if (!first) return std::unexpected(rpc::RpcError(first.error()));
+  if (*first != nullptr) psks.push_back(std::move(*first));
+  if (!params.has("further_psks")) return psks;
+  const auto names = params.strings("further_psks");
+  if (psks.empty() && !names.empty()) return std::unexpected(rpc::RpcError(rpc::invalid_params, "further_psks without psk: the first key is psk"));
+  for (const std::string& name : names) {
+    auto key = keyring::Keyring::instance().borrow(name, fmt::format("further_psks of host '{}'", params.string("host")));
+    if (!key) return std::unexpected(rpc::RpcError(key.error()));
+    psks.push_back(std::move(*key));
+  }
+  if (psks.size() > max_host_psks) {
+    return std::unexpected(rpc::RpcError(rpc::invalid_params, fmt::format("{} TLS keys: a host has at most {}", psks.size(), max_host_psks)));
+  }
+  return psks;
+}
+
 Task<Reply> add_host(rpc::Params params) {
   HostKeys keys;
-  for (const auto& [name, to] :
-       {std::pair{"psk", &keys.psk}, std::pair{"dhchap_key", &keys.dhchap_key}, std::pair{"dhchap_ctrlr_key", &keys.dhchap_ctrlr_key}}) {
+  for (const auto& [name, to] : {std::pair{"dhchap_key", &keys.dhchap_key}, std::pair{"dhchap_ctrlr_key", &keys.dhchap_ctrlr_key}}) {
     auto key = key_of(params, name);
     if (!key) co_return std::unexpected(rpc::RpcError(key.error()));
     *to = std::move(*key);
   }
+  auto psks = psks_of(params);
+  if (!psks) co_return std::unexpected(psks.error());
+  keys.set_psks(*psks);
   const std::string nqn = nqn_of(params);
   Target::Change change = target().add_host(nqn, params.string("host"), std::move(keys));
   Reply reply = co_await reply_when_settled(change);
@@ -67,13 +92,26 @@ Task<Reply> set_keys(rpc::Params params) {
   if (!key) co_return std::unexpected(rpc::RpcError(key.error()));
   auto ctrlr_key = key_of(params, "dhchap_ctrlr_key");
   if (!ctrlr_key) co_return std::unexpected(rpc::RpcError(ctrlr_key.error()));
+  std::optional<std::vector<keyring::KeyRef>> psks;
+  if (params.has("psk") || params.has("further_psks")) {
+    auto given = psks_of(params);
+    if (!given) co_return std::unexpected(given.error());
+    psks = std::move(*given);
+  }
   const std::string nqn = nqn_of(params);
-  Target::Change change = target().set_keys(nqn, params.string("host"), std::move(*key), std::move(*ctrlr_key));
+  Target::Change change = target().set_keys(nqn, params.string("host"), std::move(*key), std::move(*ctrlr_key), psks);
   Reply reply = co_await reply_when_settled(change);
   co_return reply;
 }
 
 Param host_param() { return Param("host", ParamType::string, "NQN of the host").required(); }
+Param psk_param() {
+  return Param("psk", ParamType::string, "Name of the key with which the host secures its connections by TLS (keyring_file_add_key)");
+}
+Param further_psks_param() {
+  return Param("further_psks", ParamType::array_of_string,
+               "Names of keys that are valid as well, while the host changes from one to another (not in SPDK)");
+}
 Param host_key_param() {
   return Param("dhchap_key", ParamType::string,
                "Name of the key with which the host must authenticate itself (keyring_file_add_key); without it, it need not");
@@ -87,12 +125,11 @@ Param ctrlr_key_param() {
 
 void register_nvmf_host_methods(rpc::MethodTable& table) {
   table.add(rpc::Method("nvmf_subsystem_add_host", "Allow a host to connect to a subsystem")
-                .with({nqn_param(), host_param(), tgt_name_param(), Param("psk", ParamType::string, "Name of the key for TLS (keyring_file_add_key)"),
-                       host_key_param(), ctrlr_key_param()})
+                .with({nqn_param(), host_param(), tgt_name_param(), psk_param(), further_psks_param(), host_key_param(), ctrlr_key_param()})
                 .mutates()
                 .coroutine(add_host));
   table.add(rpc::Method("nvmf_subsystem_set_keys", "Change the keys with which a host authenticates itself from now on; connections stay")
-                .with({nqn_param(), host_param(), tgt_name_param(), host_key_param(), ctrlr_key_param()})
+                .with({nqn_param(), host_param(), tgt_name_param(), psk_param(), further_psks_param(), host_key_param(), ctrlr_key_param()})
                 .mutates()
                 .coroutine(set_keys));
   table.add(rpc::Method("nvmf_subsystem_remove_host", "Take a host from the list; its connections end after their I/O in flight")

@@ -1,5 +1,5 @@
 // nvmf_subsystem_add_listener, nvmf_subsystem_remove_listener, nvmf_subsystem_get_listeners.
-// Owner: app_thread. Left out: TLS (secure_channel), changing ANA states (nvmf_ana_rpc.cpp).
+// Owner: app_thread. Left out: TLS itself (transport/tls), changing ANA states (nvmf_ana_rpc.cpp).
 #include <fmt/format.h>
 
 #include "server/ana.h"
@@ -13,13 +13,10 @@ using rpc::Param;
 using rpc::ParamType;
 
 Task<Reply> add_listener(rpc::Params params) {
-  if (params.boolean("secure_channel")) {
-    co_return std::unexpected(rpc::RpcError(Error(ENOTSUP, "secure_channel true is not supported: connections are plain TCP")));
-  }
   const std::string nqn = nqn_of(params);
   const ListenAddress address = listen_address(params);
   const AnaState ana_state = ana_state_named(params.string("ana_state")).value_or(AnaState::optimized);
-  Target::Change change = target().add_listener(nqn, address, ana_state);
+  Target::Change change = target().add_listener(nqn, address, ana_state, params.boolean("secure_channel"));
   Reply reply = co_await reply_when_settled(change);
   co_return reply;
 }
@@ -39,6 +36,7 @@ Reply get_listeners(const rpc::Params& params) {
   for (const auto& listener : (*found)->listeners) {
     Json::Value entry(Json::objectValue);
     entry["address"] = address_json(listener.address);
+    entry["secure_channel"] = listener.secure_channel;
     if ((*found)->ana_reporting) entry["ana_states"] = ana_states_json(**found, listener);
     list.append(std::move(entry));
   }
@@ -50,7 +48,7 @@ Reply get_listeners(const rpc::Params& params) {
 void register_nvmf_listener_methods(rpc::MethodTable& table) {
   table.add(rpc::Method("nvmf_subsystem_add_listener", "Let a subsystem be reached at an address")
                 .with({nqn_param(), listen_address_param(), tgt_name_param(),
-                       Param("secure_channel", ParamType::boolean, "Only false: TLS is not supported"),
+                       Param("secure_channel", ParamType::boolean, "Only by TLS 1.3, with the psk of a host of the list; without it, only cleartext"),
                        // Who is the active path after a restart is for the control plane to say.
                        ana_state_param().kept_as(ana_state_name(AnaState::inaccessible)),
                        Param("sock_impl", ParamType::any, "No effect: there is one socket implementation").ignored(),

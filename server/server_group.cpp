@@ -8,6 +8,7 @@
 
 #include "reactor/base/check.h"
 #include "reactor/base/log_limit.h"
+#include "reactor/reactor.h"
 #include "server/connect.h"
 #include "server/io_queue.h"
 
@@ -21,18 +22,18 @@ void add_to(std::atomic<std::uint64_t>& counter, std::uint64_t amount) {
 
 }  // namespace
 
-ServerGroup::ServerGroup(Thread& thread, ControllerTable& table) : thread_(thread), table_(table) {}
+ServerGroup::ServerGroup(Thread& thread, ControllerTable& table) : thread_(thread), table_(table), count_finished_([this] { count_finished(); }) {}
 
 ServerGroup::~ServerGroup() { CATNAP_CHECK(queues_.empty() && served_.empty() && retired_.empty()); }
 
 // --- connections ---
 
-void ServerGroup::add_connection(int fd) {
+void ServerGroup::add_connection(tcp::Incoming incoming) {
   if (poll_group_ == nullptr) {
     poll_group_ = std::make_unique<tcp::PollGroup>(thread_, options_, *this);
     visible_poll_group_.store(poll_group_.get(), std::memory_order_release);
   }
-  poll_group_->add_connection(fd);
+  poll_group_->add_connection(std::move(incoming));
 }
 
 std::uint32_t ServerGroup::queue_count() const {
@@ -64,10 +65,16 @@ ServerGroup::Stats ServerGroup::stats() const {
   return stats;
 }
 
-void ServerGroup::end_queue(std::uint64_t queue_id, std::string reason) {
-  thread_.send([this, queue_id, reason = std::move(reason)] {
+void ServerGroup::end_queue(std::uint64_t queue_id, std::string reason, bool at_once) {
+  thread_.send([this, queue_id, reason = std::move(reason), at_once] {
     const auto found = queues_.find(queue_id);
-    if (found != queues_.end() && found->second->queue() != nullptr) found->second->queue()->disconnect(reason);
+    if (found == queues_.end() || found->second->queue() == nullptr) return;
+    transport::CommandQueue& queue = *found->second->queue();
+    if (at_once) {
+      queue.disconnect_within(reason, 0);
+    } else {
+      queue.disconnect(reason);
+    }
   });
 }
 
@@ -157,7 +164,7 @@ void ServerGroup::detach_io_queue(IoQueue& queue) {
   CATNAP_CHECK(found != served_.end());
   std::erase(found->second.queues, &queue);
   if (!found->second.queues.empty()) return;
-  for (auto& [nsid, slot] : found->second.slots) retire(std::move(slot));
+  for (auto& [nsid, slot] : found->second.slots) retire(found->first, std::move(slot));
   served_.erase(found);
 }
 
@@ -177,13 +184,16 @@ void ServerGroup::refresh_slots(const std::string& nqn, GroupSubsystem& served) 
       ++at;
       continue;
     }
-    retire(std::move(at->second));
+    retire(nqn, std::move(at->second));
     at = served.slots.erase(at);
   }
   if (next == nullptr) return;
   for (const auto& [nsid, config] : next->namespaces) {
     std::unique_ptr<NamespaceSlot>& slot = served.slots[nsid];
-    if (slot == nullptr) slot = std::make_unique<NamespaceSlot>();
+    if (slot == nullptr) {
+      slot = std::make_unique<NamespaceSlot>();
+      slot->counts = table_.io_statistics().add_namespace({nqn, nsid});
+    }
     slot->config = config;
     slot->block_shift = static_cast<std::uint8_t>(std::countr_zero(config->bdev->block_size()));
     if (!slot->channel) open_channel(*slot);
@@ -203,8 +213,17 @@ void ServerGroup::open_channel(NamespaceSlot& slot) {
   }
 }
 
-void ServerGroup::retire(std::unique_ptr<NamespaceSlot> slot) {
+void ServerGroup::count_finished() {
+  if (finished_count_ == 0) return;
+  const std::uint64_t now_ns = thread_.reactor()->clock().now_ns();
+  for (std::size_t i = 0; i < finished_count_; ++i) finished_[i].count(now_ns);
+  finished_count_ = 0;
+}
+
+void ServerGroup::retire(const std::string& nqn, std::unique_ptr<NamespaceSlot> slot) {
   NamespaceSlot& retired = *slot;
+  count_finished();
+  table_.io_statistics().remove_namespace({nqn, retired.config->nsid}, retired.counts);
   retired.retired = true;
   retired_.emplace(&retired, std::move(slot));
   if (retired.in_flight == 0) release_later(retired);

@@ -18,6 +18,7 @@
 #include "reactor/thread.h"
 #include "server/authentication.h"
 #include "server/controller_table.h"
+#include "server/io_statistics.h"
 #include "server/snapshot.h"
 #include "transport/command_sink.h"
 #include "transport/tcp/poll_group.h"
@@ -31,6 +32,7 @@ class ServerGroup;
 struct NamespaceSlot {
   std::shared_ptr<const NamespaceConfig> config;
   bdev::ChannelRef channel;
+  std::shared_ptr<IoCounts> counts;
   std::uint32_t in_flight = 0;
   std::uint8_t block_shift = 9;  // log2 of the block size in bytes
   bool retired = false;
@@ -91,8 +93,8 @@ class ServerGroup final : public transport::CommandSink {
   // --- on the group's thread (group_adapter.h brings the calls here) ---
   // Before the first connection.
   void set_options(const tcp::TcpOptions& options) { options_ = options; }
-  // Takes over a connected non-blocking socket.
-  void add_connection(int fd);
+  // Takes over a connection.
+  void add_connection(tcp::Incoming incoming);
   // Swaps the configuration, ends the queues that have no place in it, then calls `installed`.
   void install(std::shared_ptr<const TargetSnapshot> snapshot, std::move_only_function<void()> installed);
   // Ends all connections, waits for what is in execution, releases every channel, then calls `done`: the group may be freed.
@@ -102,7 +104,11 @@ class ServerGroup final : public transport::CommandSink {
   std::uint32_t queue_count() const;
   // Sockets given to add_connection() that are gone again, ever. Any OS thread.
   std::uint64_t finished_count() const;
-  Stats stats() const;              // any OS thread
+  Stats stats() const;  // any OS thread
+  // I/O commands that failed with this status; any OS thread.
+  std::uint64_t errors(nvme::StatusCodeType type, std::uint8_t code) const {
+    return errors_[error_index(type, code)].load(std::memory_order_relaxed);
+  }
   tcp::TcpStats tcp_stats() const;  // any OS thread; zeros before the first connection
 
   // Ends one queue, `at_once` without time for what is in execution; nothing happens when it is gone. Any OS thread (a message).
@@ -138,6 +144,24 @@ class ServerGroup final : public transport::CommandSink {
   void io_started() { pending_bdev_io_.store(pending_bdev_io_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
   // The I/O of this slot is done; a retired slot is freed behind its last one.
   void io_done(NamespaceSlot& slot);
+  // An I/O command has been answered with success; counted at the end of the turn, for that is about when the answer goes out. `name_space`: null
+  // when it is none.
+  void count_later(const FinishedIo& io) {
+    if (finished_count_ == finished_.size()) count_finished();
+    finished_[finished_count_++] = io;
+  }
+  // Behind the sends that are queued for the end of the turn by now.
+  void count_at_turn_end() {
+    count_finished_.cancel();
+    thread_.at_turn_end(count_finished_);
+  }
+  // How commands failed, by status.
+  void count_error(nvme::Status status) {
+    std::atomic<std::uint64_t>& counter = errors_[error_index(status.sct, status.sc)];
+    counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+  // What is to be counted later: counted now. Before any IoCounts goes.
+  void count_finished();
   void count_completed() { completed_nvme_io_.store(completed_nvme_io_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
 
  private:
@@ -150,7 +174,7 @@ class ServerGroup final : public transport::CommandSink {
   void end_displaced_queues();
   void refresh_slots(const std::string& nqn, GroupSubsystem& served);
   void open_channel(NamespaceSlot& slot);
-  void retire(std::unique_ptr<NamespaceSlot> slot);
+  void retire(const std::string& nqn, std::unique_ptr<NamespaceSlot> slot);
   void release_later(NamespaceSlot& slot);
   void finish_shut_down();
 
@@ -173,6 +197,12 @@ class ServerGroup final : public transport::CommandSink {
   std::unordered_map<NamespaceSlot*, std::unique_ptr<NamespaceSlot>> retired_;
   std::uint64_t next_queue_id_ = 1;
   std::move_only_function<void()> shut_down_done_;
+
+  static std::size_t error_index(nvme::StatusCodeType type, std::uint8_t code) { return (static_cast<std::size_t>(type) & 7U) << 8 | code; }
+  std::array<std::atomic<std::uint64_t>, 8 * 256> errors_{};
+  std::array<FinishedIo, 64> finished_{};  // more in one turn are counted on the way
+  std::size_t finished_count_ = 0;
+  Deferred count_finished_;
 
   std::atomic<std::uint64_t> admin_qpairs_{0}, io_qpairs_{0}, current_admin_qpairs_{0}, current_io_qpairs_{0};
   std::atomic<std::uint64_t> pending_bdev_io_{0}, completed_nvme_io_{0};

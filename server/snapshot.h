@@ -63,6 +63,11 @@ struct HostKeys {
   std::vector<keyring::KeyRef> further_psks;  // valid as well, as long as hosts change from one to the other
   keyring::KeyRef dhchap_key;                 // the host authenticates with it; without it, it need not
   keyring::KeyRef dhchap_ctrlr_key;           // this side authenticates with it when the host asks for that
+  // The first is the one that SPDK knows as "psk".
+  void set_psks(const std::vector<keyring::KeyRef>& psks) {
+    psk = psks.empty() ? keyring::KeyRef() : psks.front();
+    further_psks.assign(psks.begin() + (psks.empty() ? 0 : 1), psks.end());
+  }
   bool empty() const { return psk == nullptr && dhchap_key == nullptr && dhchap_ctrlr_key == nullptr; }
 };
 

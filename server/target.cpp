@@ -216,7 +216,7 @@ Result<void> Target::listen_on(const ListenAddress& address) {
   const std::string wildcard = wildcard_of(address);
   AddressKey key(address.traddr, address.trsvcid);
   if (listeners_.contains(key) || listeners_.contains(AddressKey(wildcard, address.trsvcid))) return {};
-  const auto open = [this](const ListenAddress& where) { return hooks_.listen(where, [this](int fd) { place(fd); }); };
+  const auto open = [this](const ListenAddress& where) { return hooks_.listen(where, [this](int fd) { accepted(fd); }); };
   // A wildcard takes the place of the sockets on single addresses of its port; what connects in that moment tries again.
   std::vector<ListenAddress> replaced;
   if (address.traddr == wildcard) {
@@ -244,7 +244,7 @@ Result<void> Target::listen_on(const ListenAddress& address) {
               fmt::format("{}: cannot listen on {}: {}", errno_text(opened.error().err), address_text(address), opened.error().message));
 }
 
-Target::Change Target::add_listener(const std::string& nqn, const ListenAddress& given, AnaState ana_state) {
+Target::Change Target::add_listener(const std::string& nqn, const ListenAddress& given, AnaState ana_state, bool secure_channel) {
   const auto found = find(nqn);
   if (!found) return std::unexpected(found.error());
   const auto address = normalise_listen_address(given);
@@ -257,12 +257,14 @@ Target::Change Target::add_listener(const std::string& nqn, const ListenAddress&
   if (std::any_of(listeners.begin(), listeners.end(), [&](const auto& listener) { return listener.address == *address; })) {
     return fail(EEXIST, fmt::format("File exists: subsystem '{}' listens on {} already", nqn, address_text(*address)));
   }
+  if (auto agrees = check_security(*address, secure_channel); !agrees) return std::unexpected(agrees.error());
   if (auto listening = listen_on(*address); !listening) return std::unexpected(listening.error());
   Draft draft(current());
   SubsystemSnapshot::ListenerEntry entry;
   entry.address = *address;
   entry.port_id = port_id_for(*address);
   entry.ana_default = ana_state;
+  entry.secure_channel = secure_channel;
   draft.edit(nqn).listeners.push_back(std::move(entry));
   return publish(std::move(draft));
 }
@@ -291,20 +293,26 @@ GroupPort* Target::choose_group(int fd) {
   return groups_[*chosen].get();
 }
 
-void Target::place(int fd) {
-  const bool full = connection_count() >= limits_.max_connections;
+bool Target::refuse_if_full(int fd) {
+  const std::size_t under_way = acceptor_ == nullptr ? 0 : acceptor_->under_way();
+  const bool full = connection_count() + under_way >= limits_.max_connections;
   if (full) {
     static LogLimit full_log(1);
     log_limited(full_log, LogLevel::warning, "", "{} connections are open, the most there may be: further ones are refused", limits_.max_connections);
     ++tcp::accept_stats().refused_max_connections;
   }
-  GroupPort* const group = stopping_ || full ? nullptr : choose_group(fd);
+  if (full || stopping_) ::close(fd);
+  return full || stopping_;
+}
+
+void Target::place(tcp::Incoming incoming) {
+  GroupPort* const group = stopping_ ? nullptr : choose_group(incoming.fd);
   if (group == nullptr) {
-    ::close(fd);
+    ::close(incoming.fd);
     return;
   }
   log_debug(log_nvmf, "a connection goes to {}", group->name());
-  group->add_connection(fd);
+  group->add_connection(std::move(incoming));
 }
 
 std::uint32_t Target::connection_count() const {
@@ -318,6 +326,7 @@ void Target::shut_down(std::move_only_function<void()> done) {
   CATNAP_CHECK(!stopping_);
   stopping_ = true;
   listeners_.clear();
+  acceptor_.reset();
   if (groups_.empty()) {
     done();
     return;

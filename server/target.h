@@ -26,6 +26,7 @@
 #include "server/reservations/ptpl_file.h"
 #include "server/snapshot.h"
 #include "transport/tcp/poll_group.h"
+#include "transport/tcp/secure_acceptor.h"
 
 namespace catnap::server {
 
@@ -170,7 +171,8 @@ class Target {
   Change remove_namespace(const std::string& nqn, std::uint32_t nsid);
   // Errors: ENODEV (subsystem, transport), EINVAL, EEXIST, and what listening says (EADDRINUSE, EADDRNOTAVAIL, EACCES).
   // `ana_state`: of every group there; another than optimized needs ana_reporting.
-  Change add_listener(const std::string& nqn, const ListenAddress& address, AnaState ana_state = AnaState::optimized);
+  // `secure_channel`: by TLS only; all listeners at an address, wildcards included, must agree on it (EINVAL).
+  Change add_listener(const std::string& nqn, const ListenAddress& address, AnaState ana_state = AnaState::optimized, bool secure_channel = false);
   // Errors: ENODEV, EINVAL.
   Change remove_listener(const std::string& nqn, const ListenAddress& address);
   // --- ANA (target_ana.cpp) ---
@@ -183,7 +185,8 @@ class Target {
   // Errors: ENODEV, EINVAL, EEXIST.
   Change add_host(const std::string& nqn, const std::string& host_nqn, HostKeys keys = {});
   // Both at once, null taking a key away. Connections stay; what authenticates from now on goes by the new keys. Errors: ENODEV, ENOENT, EINVAL.
-  Change set_keys(const std::string& nqn, const std::string& host_nqn, keyring::KeyRef dhchap_key, keyring::KeyRef dhchap_ctrlr_key);
+  Change set_keys(const std::string& nqn, const std::string& host_nqn, keyring::KeyRef dhchap_key, keyring::KeyRef dhchap_ctrlr_key,
+                  const std::optional<std::vector<keyring::KeyRef>>& psks = std::nullopt);
   // Its connections end once what they have in execution is done, or grace_us is over (0: the transport's own time). Errors: ENODEV, ENOENT.
   Change remove_host(const std::string& nqn, const std::string& host_nqn, std::uint64_t grace_us = 0);
   Change set_allow_any_host(const std::string& nqn, bool allow);
@@ -236,13 +239,18 @@ class Target {
   void close_unused_listeners();
   void bdev_event(const std::weak_ptr<bdev::Descriptor>& from, bdev::Event event);
   GroupPort* choose_group(int fd);
-  void place(int fd);
+  void accepted(int fd);
+  bool refuse_if_full(int fd);
+  void place(tcp::Incoming incoming);
+  Result<void> check_security(const ListenAddress& address, bool secure_channel) const;
+  std::vector<tcp::SecureAcceptor::Candidate> keys_for(const tls::Identity& identity) const;
 
   Thread& app_thread_;
   Hooks hooks_;
   TargetLimits limits_;
   CpuMask poll_groups_mask_;
   std::optional<TransportConfig> transport_;
+  std::unique_ptr<tcp::SecureAcceptor> acceptor_;  // from the first listener with secure_channel on
   Publisher publisher_;
   // A wildcard's socket also serves the listeners on single addresses of its port: the kernel would not let both listen.
   std::map<AddressKey, std::shared_ptr<void>> listeners_;

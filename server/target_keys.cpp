@@ -17,7 +17,8 @@ Result<void> Target::check_keys(const std::string& host_nqn, const HostKeys& key
                           host_nqn, keys.dhchap_ctrlr_key->name()));
 }
 
-Target::Change Target::set_keys(const std::string& nqn, const std::string& host_nqn, keyring::KeyRef dhchap_key, keyring::KeyRef dhchap_ctrlr_key) {
+Target::Change Target::set_keys(const std::string& nqn, const std::string& host_nqn, keyring::KeyRef dhchap_key, keyring::KeyRef dhchap_ctrlr_key,
+                                const std::optional<std::vector<keyring::KeyRef>>& psks) {
   const auto found = find(nqn);
   if (!found) return std::unexpected(found.error());
   const auto& hosts = (*found)->hosts;
@@ -28,6 +29,7 @@ Target::Change Target::set_keys(const std::string& nqn, const std::string& host_
   HostKeys keys = present == nullptr ? HostKeys() : *present;
   keys.dhchap_key = std::move(dhchap_key);
   keys.dhchap_ctrlr_key = std::move(dhchap_ctrlr_key);
+  if (psks) keys.set_psks(*psks);
   if (auto fit = check_keys(host_nqn, keys); !fit) return std::unexpected(fit.error());
   Draft draft(current());
   auto& host_keys = draft.edit(nqn).host_keys;

@@ -5,6 +5,8 @@
 #include <array>
 #include <cstdint>
 
+#include "transport/tcp/secure_acceptor.h"
+
 namespace catnap::server {
 namespace {
 
@@ -58,6 +60,14 @@ std::vector<Param> transport_limit_params() {
       Param("max_buffered_bytes", ParamType::integer, "In-capsule data of a connection beside the buffer pool; above it, it is not read from")
           .or_default(defaults.max_buffered_bytes)
           .range(min_buffered_bytes, max_buffered_bytes));
+  params.push_back(Param("tls_handshake_timeout_ms", ParamType::integer, "A TLS handshake that has not ended after this is given up")
+                       .or_default(static_cast<std::int64_t>(defaults.secure.handshake_timeout_us / us_per_ms))
+                       .range(min_time_ms, max_time_ms));
+  params.push_back(Param("max_tls_handshakes", ParamType::integer, "TLS handshakes under way; further connections are refused meanwhile")
+                       .or_default(defaults.secure.max_handshakes)
+                       .range(1, max_count));
+  params.push_back(Param("enable_ktls", ParamType::boolean, "Let the kernel encrypt and decrypt secure channels where it can")
+                       .or_default(defaults.secure.stream.use_kernel));
   return params;
 }
 
@@ -68,6 +78,9 @@ void read_transport_limits(const rpc::Params& params, tcp::TcpOptions& options) 
   options.admission_limits.max_connections_per_host = static_cast<std::uint32_t>(params.integer("max_connections_per_host"));
   options.max_buffered_bytes = static_cast<std::uint32_t>(params.integer("max_buffered_bytes"));
   options.admission = std::make_shared<tcp::Admission>(options.admission_limits);
+  options.secure.handshake_timeout_us = static_cast<std::uint64_t>(params.integer("tls_handshake_timeout_ms")) * us_per_ms;
+  options.secure.max_handshakes = static_cast<std::uint32_t>(params.integer("max_tls_handshakes"));
+  options.secure.stream.use_kernel = params.boolean("enable_ktls");
 }
 
 void show_transport_limits(const tcp::TcpOptions& options, Json::Value& json) {
@@ -76,6 +89,9 @@ void show_transport_limits(const tcp::TcpOptions& options, Json::Value& json) {
   json["max_half_open_per_host"] = options.admission_limits.max_half_open_per_host;
   json["max_connections_per_host"] = options.admission_limits.max_connections_per_host;
   json["max_buffered_bytes"] = options.max_buffered_bytes;
+  json["tls_handshake_timeout_ms"] = number(options.secure.handshake_timeout_us / us_per_ms);
+  json["max_tls_handshakes"] = options.secure.max_handshakes;
+  json["enable_ktls"] = options.secure.stream.use_kernel;
 }
 
 void show_refusals(const tcp::TcpStats& stats, Json::Value& json) {
@@ -101,6 +117,16 @@ Json::Value accept_counters(const tcp::TcpOptions* options) {
   json["refused_no_fds"] = number(tcp::accept_stats().refused_no_fds);
   json["refused_max_connections"] = number(tcp::accept_stats().refused_max_connections);
   json["half_open"] = options == nullptr || options->admission == nullptr ? 0 : options->admission->counts().half_open;
+  return json;
+}
+
+Json::Value handshake_counters() {
+  Json::Value json(Json::objectValue);
+  json["under_way"] = number(tcp::handshakes_under_way());
+  for (std::size_t i = 0; i < tcp::handshake_end_count; ++i) {
+    const auto end = static_cast<tcp::HandshakeEnd>(i);
+    json[tcp::handshake_end_name(end)] = number(tcp::handshakes_ended(end));
+  }
   return json;
 }
 

@@ -21,4 +21,7 @@ void show_refusals(const tcp::TcpStats& stats, Json::Value& json);
 // Connections in all and what listening could not take: {"accepted", "refused_no_fds", "half_open"}.
 Json::Value accept_counters(const tcp::TcpOptions* options);
 
+// {"under_way", "secured", "wrong_key", …}: TLS handshakes by how they ended.
+Json::Value handshake_counters();
+
 }  // namespace catnap::server

@@ -73,13 +73,25 @@ struct Lease {
 
 class CommandQueue;
 
+// A connection that is encrypted and authenticated by TLS, and whose key it is (transport/tls/psk.h).
+struct SecureChannel {
+  std::string hostnqn;  // the host that has proven the key…
+  std::string subnqn;   // …for this subsystem
+  std::string suite;    // "TLS_AES_128_GCM_SHA256"
+  std::string key_name;
+  std::uint8_t identity_version = 0;
+  bool generated = false;        // the key came out of DH-HMAC-CHAP
+  bool kernel_sends = false;     // the kernel encrypts (kTLS)…
+  bool kernel_receives = false;  // …and decrypts
+};
+
 // Most data of a request that says `never_waits`: memory beside the pool, so a queue can take at most half its entries times this.
 inline constexpr std::uint32_t max_unwaited_bytes = 128U << 10;
 
 // Bytes the sink may use in each request for its own state (a bdev I/O and a little more).
 inline constexpr std::size_t sink_context_bytes = 128;
 
-// One command in flight. Lives in an array made at connect; the index is the transfer tag. ≤ 256 bytes without the lists a transport adds.
+// One command in flight. Lives in an array made at connect; the index is the transfer tag. 272 bytes without the lists a transport adds.
 struct Request {
   nvme::SubmissionEntry sqe;  // as received: the CID is the host's and is only echoed
   nvme::CompletionEntry cqe;  // CID, SQHD and SQID are filled in by the transport; status and DW0/DW1 by the sink
@@ -99,6 +111,7 @@ struct Request {
   std::byte* data = nullptr;
   // Set by execute() instead of filling `data` when it was planned as `execute` with direction controller_to_host and may_lend.
   Lease lease;
+  std::uint64_t planned_ns = 0;  // the sink's: when the command came
 
   alignas(16) std::byte sink_context[sink_context_bytes];
 };
@@ -161,6 +174,8 @@ class CommandQueue {
   };
   virtual const Address& local_address() const = 0;
   virtual const Address& peer_address() const = 0;
+  // Null: cleartext.
+  virtual const SecureChannel* secure_channel() const { return nullptr; }
   // Sink's own pointer (its queue pair object).
   void* sink_data = nullptr;
 };

@@ -125,7 +125,8 @@ void HostQueue::start(HostRequest& request) {
 
 void HostQueue::queue_command(Slot& slot) {
   const HostRequest& request = *slot.request;
-  const std::uint32_t in_capsule_limit = options_.qid == 0 || state_ == State::attaching ? admin_in_capsule_bytes : options_.in_capsule_bytes;
+  const std::uint32_t in_capsule_limit =
+      options_.qid == 0 || (state_ == State::attaching && auth_ == nullptr) ? admin_in_capsule_bytes : options_.in_capsule_bytes;
   slot.in_capsule = request.direction == DataDirection::host_to_controller && request.data_bytes > 0 && request.data_bytes <= in_capsule_limit;
   CapsuleCmd pdu;
   pdu.ch.type = static_cast<std::uint8_t>(PduType::capsule_cmd);
@@ -253,8 +254,8 @@ void HostQueue::finish(Slot& slot, HostRequest::Outcome outcome) {
 // --- sending ---
 
 void HostQueue::flush() {
-  if (state_ == State::closed || state_ == State::connecting) return;
-  const SendQueue::Flushed sent = send_queue_.flush(fd_);
+  if (state_ == State::closed || state_ == State::connecting || state_ == State::securing) return;
+  const SendQueue::Flushed sent = send_queue_.flush(fd_, tls_.get());
   stats_.send_calls += sent.calls;
   stats_.bytes_sent += sent.bytes;
   if (sent.outcome == SendQueue::Outcome::failed) return close(Error(sent.err, fmt::format("sending: {}", errno_text(sent.err))));

@@ -15,6 +15,7 @@
 #include "reactor/base/check.h"
 #include "reactor/base/log.h"
 #include "reactor/reactor.h"
+#include "transport/tcp/host_auth.h"
 #include "transport/tcp/host_slot.h"
 
 namespace catnap::tcp {
@@ -54,6 +55,7 @@ HostQueue::HostQueue(Thread& thread, HostQueueOptions options, HostQueueUser& us
       user_(user),
       send_queue_([this](SendItem& item) { on_item_sent(item); }),
       flush_([this] { flush(); }),
+      read_on_([this] { on_event(EPOLLIN); }),
       ended_([this] { end(); }),
       deadline_([this] { on_deadline(); }) {
   CATNAP_CHECK(options_.entries >= 2 && options_.entries <= max_entries);
@@ -114,6 +116,7 @@ void HostQueue::connected() {
   if (getsockopt(fd_, SOL_SOCKET, SO_ERROR, &err, &length) != 0) err = errno;
   if (err != 0) return close(Error(err, fmt::format("connecting: {}", errno_text(err))));
   local_ = local_address_of(fd_);
+  if (options_.psk != nullptr) return secure(options_.psk_identity_version.value_or(1));
   state_ = State::initializing;
   update_interest();
   send_ic_req();
@@ -164,11 +167,51 @@ void HostQueue::connect_answered(HostRequest& request) {
   auto& queue = *static_cast<HostQueue*>(request.context);
   if (request.outcome != HostRequest::Outcome::answered) return;
   if (!request.status().is_success()) return queue.close(Error(ECONNREFUSED, connect_refusal(request.cqe)));
+  if (queue.must_authenticate()) return queue.begin_authentication();
   queue.become_ready();
+}
+
+// Also unasked: a controller that is to prove itself might otherwise be one that asks nothing.
+bool HostQueue::must_authenticate() const {
+  const std::uint32_t demanded = std::uint32_t{connect_request_.cqe.dw0} & (nvme::connect_authreq_atr | nvme::connect_authreq_ascr);
+  return demanded != 0 || (options_.credentials != nullptr && options_.credentials->ctrlr_key != nullptr);
+}
+
+// Behind Connect, before the queue is ready for anything else.
+void HostQueue::begin_authentication() {
+  if (options_.credentials == nullptr || options_.credentials->key == nullptr) {
+    return close(Error(EACCES, "the controller demands authentication, and there is no dhchap_key for it"));
+  }
+  step_deadline_ns_ = 0;
+  watch_deadlines();
+  auth_ = HostAuth::create(
+      thread_, *options_.credentials, options_.connect, [this](HostRequest& request) { start(request); },
+      [this](const Result<void>& outcome) {
+        auth_.reset();
+        if (!outcome) return close(outcome.error());
+        become_ready();
+      });
+  auth_->start();
+}
+
+void HostQueue::authenticate(std::shared_ptr<const dhchap::HostCredentials> credentials, std::function<void(const Result<void>&)> done) {
+  options_.credentials = std::move(credentials);
+  if (!ready() || auth_ != nullptr) return done(fail(EAGAIN, fmt::format("{} is not ready to authenticate", label_)));
+  if (options_.credentials == nullptr || options_.credentials->key == nullptr) return done({});
+  auth_done_ = std::move(done);
+  auth_ = HostAuth::create(
+      thread_, *options_.credentials, options_.connect, [this](HostRequest& request) { submit(request); },
+      [this](const Result<void>& outcome) {
+        auth_.reset();
+        if (!outcome) close(outcome.error());
+        if (auth_done_) std::exchange(auth_done_, nullptr)(outcome);
+      });
+  auth_->start();
 }
 
 void HostQueue::become_ready() {
   state_ = State::ready;
+  handshake_.reset();
   step_deadline_ns_ = 0;
   watch_deadlines();
   log_info(log_nvme, "{}: connected from {}:{}", label_, local_.traddr, local_.trsvcid);
@@ -195,7 +238,10 @@ void HostQueue::watch_deadlines() {
 void HostQueue::on_deadline() {
   const std::uint64_t now = thread_.now_ns();
   if (step_deadline_ns_ != 0 && now >= step_deadline_ns_) {
-    const char* what = state_ == State::connecting ? "no TCP connection" : state_ == State::initializing ? "no ICResp" : "no answer to Connect";
+    const char* what = state_ == State::connecting     ? "no TCP connection"
+                       : state_ == State::securing     ? "no end of the TLS handshake"
+                       : state_ == State::initializing ? "no ICResp"
+                                                       : "no answer to Connect";
     const std::uint64_t within = state_ == State::attaching ? options_.fabrics_timeout_us : options_.connect_timeout_us;
     return close(Error(ETIMEDOUT, fmt::format("{} within {} s", what, seconds(within))));
   }
@@ -272,8 +318,12 @@ void HostQueue::forget_unsent() const {
 }
 
 // With FIN the kernel would go on sending what the controller has not acknowledged, for minutes if the network is cut: commands that were repeated
-// elsewhere meanwhile. RST throws that away. Not where the controller is to read a last word (H2CTermReq), or nothing is repeated.
-bool HostQueue::must_not_arrive_later() const { return in_use_ > 0 && why_.err != EPROTO && why_.err != ESHUTDOWN && why_.err != ECANCELED; }
+// elsewhere meanwhile. RST throws that away. Not where the controller is to read a last word (H2CTermReq), nor on an admin queue that was shut down:
+// its event request, outstanding to the last, does no harm.
+bool HostQueue::must_not_arrive_later() const {
+  if (in_use_ == 0 || why_.err == EPROTO) return false;
+  return options_.qid != 0 || (why_.err != ESHUTDOWN && why_.err != ECANCELED);
+}
 
 void HostQueue::close(Error why) {
   if (state_ == State::closed) return;
@@ -284,9 +334,13 @@ void HostQueue::close(Error why) {
   step_deadline_ns_ = 0;
   deadline_.disarm();
   flush_.cancel();
+  read_on_.cancel();
+  if (handshake_ != nullptr) handshake_->stop();
   if (poller_ != nullptr) thread_.remove_poller(*std::exchange(poller_, nullptr));
   if (std::exchange(in_fd_group_, false)) (void)thread_.fds().remove(fd_);
-  if (fd_ >= 0 && !ended_by_controller_ && why_.err != ESHUTDOWN) forget_unsent();
+  const bool orderly = ended_by_controller_ || why_.err == ESHUTDOWN;
+  if (tls_ != nullptr && orderly && !must_not_arrive_later()) tls_->finish(fd_);
+  if (fd_ >= 0 && !orderly) forget_unsent();
   if (fd_ >= 0 && must_not_arrive_later()) {
     const linger at_once{1, 0};
     (void)setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
@@ -297,6 +351,8 @@ void HostQueue::close(Error why) {
 
 void HostQueue::end() {
   give_back_all();
+  if (auth_ != nullptr) std::exchange(auth_, nullptr)->stop();
+  if (auth_done_) std::exchange(auth_done_, nullptr)(std::unexpected(why_));
   const Error why = why_;  // the user may destroy this within
   user_.queue_ended(*this, why);
 }
@@ -337,7 +393,7 @@ void HostQueue::fail_protocol(const Fault& fault, const std::byte* header, std::
     control_item_.data = control_bytes_.data();
     control_item_.data_bytes = static_cast<std::uint32_t>(control_bytes_.size());
     send_queue_.push(control_item_);
-    (void)send_queue_.flush(fd_);
+    (void)send_queue_.flush(fd_, tls_.get());
   }
   std::string text =
       fmt::format("the controller broke the protocol: {} (PDU type {:#x}, FLAGS {:#x}, HLEN {}, PDO {}, PLEN {}; FES {:#x}, FEI {:#x})", fault.reason,

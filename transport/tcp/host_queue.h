@@ -4,7 +4,7 @@
 // Owner: one lightweight thread, with which it moves (socket, timers and turn-end work are the thread's). Every step waits for the socket or a
 // deadline; nothing blocks, nothing polls unless a poll period is set. Commands live in their user's memory (HostRequest) and wait in line when the
 // queue is full, so an I/O allocates nothing. What is shared with the target's queue pair: PDU structs, framing and digests, the send queue. Left
-// out: what commands mean (bdev/nvme), reconnecting (bdev/nvme/controller.h), TLS and authentication.
+// out: what commands mean (bdev/nvme), reconnecting (bdev/nvme/controller.h), the exchange of an authentication (host_auth.h).
 #pragma once
 
 #include <sys/uio.h>
@@ -12,23 +12,28 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "keyring/keyring.h"
 #include "reactor/base/error.h"
 #include "reactor/deferred.h"
 #include "reactor/thread.h"
 #include "reactor/timer.h"
 #include "transport/command_sink.h"
+#include "transport/dhchap/host_exchange.h"
 #include "transport/nvme/command.h"
 #include "transport/nvme/fabrics.h"
 #include "transport/nvme/status.h"
 #include "transport/tcp/address.h"
 #include "transport/tcp/framing.h"
 #include "transport/tcp/send_queue.h"
+#include "transport/tls/handshake.h"
+#include "transport/tls/stream.h"
 
 namespace catnap::tcp {
 
@@ -87,7 +92,14 @@ struct HostQueueOptions {
   std::uint64_t command_timeout_us = 0;  // then HostQueueUser::request_late; 0: none
   std::uint64_t poll_period_us = 0;      // 0: event driven
   std::uint32_t sock_priority = 0;       // SO_PRIORITY
-  std::uint32_t user_timeout_ms = 0;     // TCP_USER_TIMEOUT: sent bytes that stay unacknowledged so long end the connection; 0: the system's
+  // TLS with this key as it is when connecting; null: cleartext. Its identity is of `connect`'s NQNs.
+  keyring::KeyRef psk;
+  // 0 or 1; none: 1, and 0 where the controller refuses that (SPDK knows no other).
+  std::optional<std::uint8_t> psk_identity_version;
+  // Authenticates with these when the controller demands it, or when the controller is to authenticate itself; null: cannot.
+  std::shared_ptr<const dhchap::HostCredentials> credentials;
+  tls::StreamOptions tls;
+  std::uint32_t user_timeout_ms = 0;  // TCP_USER_TIMEOUT: sent bytes that stay unacknowledged so long end the connection; 0: the system's
 };
 
 // Counted per queue; read on its thread.
@@ -100,6 +112,7 @@ struct HostQueueStats {
   std::uint64_t data_digest_errors = 0;
 };
 
+class HostAuth;
 class HostQueue;
 
 // Told on the queue's thread, from the queue's own callbacks: it must not be destroyed within them but in queue_ended().
@@ -134,6 +147,9 @@ class HostQueue {
   bool take_back(HostRequest& request);
   // The CID under which an outstanding command is known to the controller.
   std::uint16_t cid_of(const HostRequest& request) const;
+  // Authenticates once more, on a queue that is ready, while commands go on. `done` is told once; after a failure the queue has ended. A queue that
+  // is not ready, or is at it already, takes the credentials for its next connection and says so (EAGAIN).
+  void authenticate(std::shared_ptr<const dhchap::HostCredentials> credentials, std::function<void(const Result<void>& outcome)> done);
   // Ends the connection; queue_ended follows in a later step of the loop.
   void close(Error why);
 
@@ -148,6 +164,8 @@ class HostQueue {
   const std::string& label() const { return label_; }
   // The local address, once connected.
   const transport::CommandQueue::Address& local_address() const { return local_; }
+  // Null: cleartext, or not secured yet.
+  const transport::SecureChannel* secure_channel() const { return tls_ != nullptr ? &channel_ : nullptr; }
   // Commands outstanding and waiting in line; the address stays good for the queue's life.
   const std::uint32_t& outstanding() const { return outstanding_; }
   const HostQueueStats& stats() const { return stats_; }
@@ -157,17 +175,23 @@ class HostQueue {
   void set_command_timeout_us(std::uint64_t timeout_us);
 
  private:
-  enum class State : std::uint8_t { idle, connecting, initializing, attaching, ready, closed };
+  enum class State : std::uint8_t { idle, connecting, securing, initializing, attaching, ready, closed };
   enum class Receive : std::uint8_t { header, payload, digest };
   struct Slot;
 
   // --- life (host_queue.cpp) ---
   Result<void> open_socket();
   void connected();
+  void secure(std::uint8_t identity_version);
+  void secured(std::unique_ptr<tls::Stream> stream);
+  void not_secured(const Error& why);
+  void come_back_for_tls();
   void send_ic_req();
   void send_connect();
   static void connect_answered(HostRequest& request);
   void become_ready();
+  bool must_authenticate() const;
+  void begin_authentication();
   void on_deadline();
   void watch_deadlines();
   void report_late(std::uint64_t now_ns);
@@ -219,6 +243,11 @@ class HostQueue {
   std::string label_;
   transport::CommandQueue::Address local_;
   int fd_ = -1;
+  struct Offer;
+  std::shared_ptr<Offer> offer_;               // of the TLS handshake
+  std::unique_ptr<tls::Handshake> handshake_;  // until the queue is ready
+  std::unique_ptr<tls::Stream> tls_;           // null: cleartext
+  transport::SecureChannel channel_;
   State state_ = State::idle;
   Receive receive_ = Receive::header;
   bool watching_writable_ = false;
@@ -255,8 +284,11 @@ class HostQueue {
   std::vector<std::byte> control_bytes_;  // ICReq, later H2CTermReq
   SendItem control_item_;
   HostRequest connect_request_;
+  std::shared_ptr<HostAuth> auth_;  // while an authentication is under way
+  std::function<void(const Result<void>&)> auth_done_;
   iovec connect_iov_{};
   Deferred flush_;
+  Deferred read_on_;  // TLS has bytes that no event of the socket tells of
   Deferred ended_;
   Timer deadline_;
   std::uint64_t step_deadline_ns_ = 0;  // of connecting; 0: none

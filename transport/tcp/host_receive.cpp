@@ -98,14 +98,19 @@ bool HostQueue::on_readable() {
   msghdr message{};
   message.msg_iov = pieces.data();
   message.msg_iovlen = count;
-  const ssize_t got = recvmsg(fd_, &message, MSG_DONTWAIT);
+  const ssize_t got = tls_ == nullptr ? recvmsg(fd_, &message, MSG_DONTWAIT) : tls_->receive(fd_, pieces.data(), count);
   ++stats_.receive_calls;
   if (got == 0) {
     close(Error(ECONNRESET, "the controller closed the connection"));
     return false;
   }
   if (got < 0) {
-    if (errno != EAGAIN && errno != EINTR) close(Error(errno, fmt::format("receiving: {}", errno_text(errno))));
+    if (errno == EBADMSG && tls_ != nullptr) {
+      close(Error(EBADMSG, "TLS: " + tls_->why()));
+    } else if (errno != EAGAIN && errno != EINTR) {
+      close(Error(errno, fmt::format("receiving: {}", errno_text(errno))));
+    }
+    come_back_for_tls();
     return false;
   }
   stats_.bytes_received += static_cast<std::uint64_t>(got);
@@ -119,6 +124,7 @@ bool HostQueue::on_readable() {
   const std::size_t consumed = parse(buffer, size);
   if (over()) return false;
   partial_.assign(buffer + consumed, buffer + size);
+  come_back_for_tls();
   return true;
 }
 

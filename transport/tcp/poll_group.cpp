@@ -65,7 +65,8 @@ PollGroup::PollGroup(Thread& thread, TcpOptions options, transport::CommandSink&
 
 PollGroup::~PollGroup() { CATNAP_CHECK(impl_->queue_pairs.empty()); }
 
-void PollGroup::add_connection(int fd) {
+void PollGroup::add_connection(Incoming incoming) {
+  const int fd = incoming.fd;
   check_on_thread(thread_, "tcp::PollGroup");
   if (impl_->shutting_down) {
     finished_count_.fetch_add(1, std::memory_order_relaxed);
@@ -73,10 +74,9 @@ void PollGroup::add_connection(int fd) {
     return;
   }
   const TcpOptions& options = impl_->context.options;
-  Admission::Ticket ticket;
-  if (options.admission != nullptr) {
+  if (options.admission != nullptr && incoming.stream == nullptr) {
     const std::string host = peer_address_of(fd).traddr;
-    const Refusal refusal = options.admission->enter(host, ticket);
+    const Refusal refusal = options.admission->enter(host, incoming.ticket);
     if (refusal != Refusal::none) {
       log_limited(refusal_log, LogLevel::warning, text_of(refusal), "NVMe/TCP connection from {} refused: {}", host, text_of(refusal));
       ++counter_of(impl_->context.stats, refusal);
@@ -89,7 +89,7 @@ void PollGroup::add_connection(int fd) {
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
   if (options.sock_priority != 0) setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &options.sock_priority, sizeof options.sock_priority);
   if (options.send_buffer_bytes != 0) setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &options.send_buffer_bytes, sizeof options.send_buffer_bytes);
-  auto queue_pair = std::make_unique<QueuePair>(impl_->context, fd, std::move(ticket));
+  auto queue_pair = std::make_unique<QueuePair>(impl_->context, std::move(incoming));
   if (!queue_pair->start()) {
     finished_count_.fetch_add(1, std::memory_order_relaxed);
     return;

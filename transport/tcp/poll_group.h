@@ -1,5 +1,5 @@
 // The NVMe/TCP queue pairs of one lightweight thread, and the listener that feeds poll groups with accepted sockets.
-// Owner: PollGroup: its thread; Listener: app_thread. Left out: which group a connection goes to (server), TLS.
+// Owner: PollGroup: its thread; Listener: app_thread. Left out: which group a connection goes to (server), TLS handshakes (secure_acceptor.h).
 #pragma once
 
 #include <atomic>
@@ -14,8 +14,18 @@
 #include "reactor/thread.h"
 #include "transport/command_sink.h"
 #include "transport/tcp/admission.h"
+#include "transport/tls/stream.h"
 
 namespace catnap::tcp {
+
+// Of TLS handshakes (secure_acceptor.h).
+struct SecureAcceptorOptions {
+  // From accept() to Finished; two round trips, and a machine that boots a rack of others at the same time.
+  std::uint64_t handshake_timeout_us = 10'000'000;
+  // At a time. Each is a socket and at most one record until a key is proven, then some 20 KiB of the library.
+  std::uint32_t max_handshakes = 512;
+  tls::StreamOptions stream;
+};
 
 struct TcpOptions {
   transport::TransportLimits limits;
@@ -48,6 +58,7 @@ struct TcpOptions {
   // Shared by all groups; null: every connection is taken (until the server's own limit).
   std::shared_ptr<Admission> admission;
   AdmissionLimits admission_limits;  // what `admission` was made with
+  SecureAcceptorOptions secure;
 };
 
 // Written by the group's thread alone, read by any: a plain add without a locked instruction.
@@ -90,6 +101,15 @@ AcceptStats& accept_stats();
 
 class QueuePair;
 
+// A connected non-blocking socket, and what came before it got here: nothing, or TLS (secure_acceptor.h).
+struct Incoming {
+  explicit Incoming(int socket) : fd(socket) {}
+  int fd;
+  std::unique_ptr<tls::Stream> stream;  // null: cleartext
+  transport::SecureChannel channel;
+  Admission::Ticket ticket;  // that it has already, with a stream
+};
+
 class PollGroup {
  public:
   // `new_queue_sink` gets the commands of a connection until Connect moves it to a controller's sink.
@@ -99,7 +119,8 @@ class PollGroup {
   PollGroup& operator=(const PollGroup&) = delete;
 
   // Takes over a connected non-blocking socket. On the group's thread.
-  void add_connection(int fd);
+  void add_connection(int fd) { add_connection(Incoming(fd)); }
+  void add_connection(Incoming incoming);
   // Ends all connections after what is in execution was answered; `done` runs when the last queue pair is freed (commands in execution are waited
   // for). On the group's thread.
   void shut_down(std::move_only_function<void()> done);

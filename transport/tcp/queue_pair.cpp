@@ -39,21 +39,24 @@ double seconds(std::uint64_t us) { return static_cast<double>(us) / 1e6; }
 
 }  // namespace
 
-QueuePair::QueuePair(GroupContext& group, int fd, Admission::Ticket ticket)
+QueuePair::QueuePair(GroupContext& group, Incoming incoming)
     : group_(group),
       sink_(&group.new_queue_sink),
-      fd_(fd),
+      fd_(incoming.fd),
+      tls_(std::move(incoming.stream)),
       send_queue_([this](SendItem& item) { on_item_sent(item); }),
       flush_([this] { flush(); }),
+      read_on_([this] { on_event(EPOLLIN); }),
       freed_([this] {
         sink_->queue_closed(*this);
         group_.on_freed(*this);
       }),
-      ticket_(std::move(ticket)),
+      ticket_(std::move(incoming.ticket)),
       io_timer_([this] { on_io_deadline(); }) {
   negotiated_.max_h2c_data_bytes = group.options.max_h2c_data_bytes;
-  local_ = local_address_of(fd);
-  peer_ = peer_address_of(fd);
+  channel_ = std::move(incoming.channel);
+  local_ = local_address_of(fd_);
+  peer_ = peer_address_of(fd_);
 }
 
 QueuePair::~QueuePair() {
@@ -71,6 +74,7 @@ bool QueuePair::start() {
   handshake_deadline_ns_ = accepted_ns_ + std::min(group_.options.ic_timeout_us, group_.options.handshake_timeout_us) * ns_per_us;
   watch_deadlines();
   log_info(log_tcp, "{}: accepted", label());
+  come_back_for_tls();
   return true;
 }
 
@@ -274,10 +278,12 @@ void QueuePair::close(const std::string& reason, bool expected) {
   }
   enter(State::closed);
   (void)group_.thread.fds().remove(fd_);
+  if (tls_ != nullptr) tls_->finish(fd_);
   ::close(std::exchange(fd_, -1));
   ticket_.give_back();
   io_timer_.disarm();
   flush_.cancel();
+  read_on_.cancel();
   send_queue_.drop_all();
   payload_slot_ = nullptr;
   leave_buffer_line();
@@ -454,6 +460,7 @@ void QueuePair::release_heap(Slot& slot) {
   paused_ = false;
   begin_data_window();
   update_interest();
+  come_back_for_tls();
 }
 
 void QueuePair::have_memory(Slot& slot) {

@@ -42,7 +42,7 @@ inline constexpr std::size_t receive_buffer_bytes = std::size_t{256} << 10;
 
 class QueuePair final : public transport::CommandQueue {
  public:
-  QueuePair(GroupContext& group, int fd, Admission::Ticket ticket);
+  QueuePair(GroupContext& group, Incoming incoming);
   ~QueuePair() override;
 
   // Registers the socket. False: it could not be (the caller frees the queue pair).
@@ -69,6 +69,7 @@ class QueuePair final : public transport::CommandQueue {
   bool header_digest() const override { return negotiated_.header_digest; }
   const Address& local_address() const override { return local_; }
   const Address& peer_address() const override { return peer_; }
+  const transport::SecureChannel* secure_channel() const override { return tls_ != nullptr ? &channel_ : nullptr; }
 
  private:
   enum class State : std::uint8_t {
@@ -129,6 +130,7 @@ class QueuePair final : public transport::CommandQueue {
   // --- receive (receive.cpp) ---
   void on_event(std::uint32_t events);
   void on_readable();
+  void come_back_for_tls();
   void discard_readable();
   void note_begun_pdu();
   std::size_t parse(std::byte* bytes, std::size_t size);
@@ -160,6 +162,7 @@ class QueuePair final : public transport::CommandQueue {
   GroupContext& group_;
   transport::CommandSink* sink_;
   int fd_;
+  std::unique_ptr<tls::Stream> tls_;  // null: cleartext
   State state_ = State::expecting_ic_req;
   Receive receive_ = Receive::header;
   bool watching_writable_ = false;
@@ -175,6 +178,7 @@ class QueuePair final : public transport::CommandQueue {
   std::string close_reason_;
   Negotiated negotiated_;
   Address local_, peer_;
+  transport::SecureChannel channel_;
 
   // Receiving: the current PDU, and where its payload goes.
   Layout layout_;
@@ -203,6 +207,7 @@ class QueuePair final : public transport::CommandQueue {
   std::vector<std::byte> control_bytes_;  // ICResp, later C2HTermReq
   SendItem control_item_;
   Deferred flush_;
+  Deferred read_on_;  // TLS has bytes that no event of the socket tells of
   Deferred freed_;
   Admission::Ticket ticket_;
   Timer io_timer_;  // handshake, half a PDU, unanswered R2Ts, a host that does not read, lingering, slots to give back

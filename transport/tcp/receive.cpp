@@ -30,6 +30,9 @@ constexpr std::uint32_t min_progress_bytes = 4096;
 
 constexpr std::uint32_t offset_cccid = 8, offset_ttag = 10;
 
+// A record of TLS that carries a handshake message: type, then version 3.x. As a PDU it would be of an unknown type.
+bool speaks_tls(const std::byte* bytes) { return bytes[0] == std::byte{22} && bytes[1] == std::byte{3}; }
+
 template <typename Pdu>
 Pdu read_as(const std::byte* bytes) {
   Pdu pdu;
@@ -59,11 +62,12 @@ void QueuePair::on_readable() {
   msghdr message{};
   message.msg_iov = pieces.data();
   message.msg_iovlen = count;
-  const ssize_t got = recvmsg(fd_, &message, MSG_DONTWAIT);
+  const ssize_t got = tls_ == nullptr ? recvmsg(fd_, &message, MSG_DONTWAIT) : tls_->receive(fd_, pieces.data(), count);
   ++group_.stats.receive_calls;
   if (got == 0) return close("the host closed the connection", true);
   if (got < 0) {
-    if (errno == EAGAIN || errno == EINTR) return;
+    if (errno == EAGAIN || errno == EINTR) return come_back_for_tls();
+    if (errno == EBADMSG && tls_ != nullptr) return close("TLS: " + tls_->why());
     return close(fmt::format("receiving: {}", errno_text(errno)), errno == ECONNRESET);
   }
   group_.stats.bytes_received += static_cast<std::uint64_t>(got);
@@ -83,6 +87,14 @@ void QueuePair::on_readable() {
     partial_.assign(buffer + consumed, buffer + size);
     note_begun_pdu();
   }
+  come_back_for_tls();
+}
+
+// What epoll does not tell of: bytes that the library holds, in either direction.
+void QueuePair::come_back_for_tls() {
+  if (tls_ == nullptr || state_ == State::closed) return;
+  if (tls_->has_pending() && !paused_) group_.thread.make_ready(read_on_);
+  if (tls_->has_unsent()) want_flush();
 }
 
 // The host owes the rest of a PDU, and this connection may have had enough for now.
@@ -106,12 +118,13 @@ void QueuePair::note_begun_pdu() {
 
 // After a fault or a disconnect: reads on, so that the close is seen and the last PDU sent is not destroyed by a reset (unread data at close).
 void QueuePair::discard_readable() {
-  const ssize_t got = recv(fd_, group_.receive_buffer.get(), receive_buffer_bytes, MSG_DONTWAIT);
+  const iovec room{group_.receive_buffer.get(), receive_buffer_bytes};
+  const ssize_t got = tls_ == nullptr ? recv(fd_, room.iov_base, room.iov_len, MSG_DONTWAIT) : tls_->receive(fd_, &room, 1);
   if (got > 0 && state_ == State::terminating) {
     discarded_bytes_ += static_cast<std::uint64_t>(got);
     if (discarded_bytes_ > max_discarded_bytes) return close(close_reason_, true);
   }
-  if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR))) return;
+  if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR))) return come_back_for_tls();
   close(close_reason_, true);
 }
 
@@ -144,6 +157,9 @@ std::size_t QueuePair::take_header(std::byte* bytes, std::size_t size) {
     terminate(fault, bytes, have);
     return size;  // all that follows is void
   };
+  if (state_ == State::expecting_ic_req && speaks_tls(bytes))
+    return refuse({FatalError::invalid_header_field, 0, "the host begins with TLS, and this listener was added without secure_channel"},
+                  sizeof common);
   const auto type = static_cast<PduType>(common.type);
   const bool data_pdu = type == PduType::capsule_cmd || type == PduType::h2c_data;
   if ((data_pdu && state_ == State::expecting_ic_req) || (type == PduType::ic_req && state_ == State::ready))

@@ -147,7 +147,9 @@ void QueuePair::terminate(const Fault& fault, const std::byte* header, std::size
 
 void QueuePair::on_item_sent(SendItem& item) {
   if (item.owner == nullptr) {
-    if (state_ == State::terminating) ::shutdown(fd_, SHUT_WR);
+    if (state_ != State::terminating) return;
+    if (tls_ != nullptr) return tls_->finish(fd_);
+    ::shutdown(fd_, SHUT_WR);
     return;
   }
   auto& slot = *static_cast<Slot*>(item.owner);
@@ -172,7 +174,7 @@ void QueuePair::update_interest() {
 
 void QueuePair::flush() {
   if (state_ == State::closed) return;
-  const SendQueue::Flushed sent = send_queue_.flush(fd_);
+  const SendQueue::Flushed sent = send_queue_.flush(fd_, tls_.get());
   group_.stats.send_calls += sent.calls;
   group_.stats.bytes_sent += sent.bytes;
   if (sent.outcome == SendQueue::Outcome::failed) {

@@ -36,9 +36,10 @@ struct SendQueue::Batch {
   std::array<iovec, max_pieces> pieces;
   std::size_t piece_count = 0;
   std::size_t bytes = 0;
+  std::size_t max_bytes = max_batch_bytes;
   SendItem* end = nullptr;  // first item that is not in the batch
 
-  bool has_room() const { return piece_count + 4 <= max_pieces && bytes < max_batch_bytes; }
+  bool has_room() const { return piece_count + 4 <= max_pieces && bytes < max_bytes; }
   bool has_room_for(const SendItem& item) const { return item.pieces == nullptr || piece_count + item.piece_count + 3 <= max_pieces; }
   // Adds [base, base + length) of which `skip` bytes are sent already; lowers skip by what it swallowed.
   void add(const std::byte* base, std::uint32_t length, std::uint32_t& skip) {
@@ -130,25 +131,36 @@ void SendQueue::copy_out_lent() {
   }
 }
 
-SendQueue::Flushed SendQueue::flush(int fd) {
-  const Flushed result = send_all(fd);
+SendQueue::Flushed SendQueue::flush(int fd, tls::Stream* tls) {
+  const Flushed result = send_all(fd, tls);
   copy_out_lent();
   return result;
 }
 
-SendQueue::Flushed SendQueue::send_all(int fd) {
+SendQueue::Flushed SendQueue::send_all(int fd, tls::Stream* tls) {
   Flushed result{Outcome::drained, 0, 0, 0};
+  if (tls != nullptr && tls->has_unsent()) {
+    const ssize_t sent = tls->flush(fd);
+    ++result.calls;
+    if (sent < 0) {
+      result.err = errno;
+      result.outcome = result.err == EAGAIN ? Outcome::blocked : Outcome::failed;
+      return result;
+    }
+    result.bytes += static_cast<std::uint64_t>(sent);
+  }
   while (first_ != nullptr) {
     if (result.calls == send_budget_calls) {
       result.outcome = Outcome::blocked;  // level-triggered EPOLLOUT brings us back in the next turn
       return result;
     }
     Batch batch;
+    if (tls != nullptr) batch.max_bytes = tls::Stream::max_send_bytes;
     gather(batch);
     msghdr message{};
     message.msg_iov = batch.pieces.data();
     message.msg_iovlen = batch.piece_count;
-    const ssize_t sent = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    const ssize_t sent = tls == nullptr ? sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) : tls->send(fd, batch.pieces.data(), batch.piece_count);
     const int err = errno;
     ++result.calls;
     settle(batch, sent > 0 ? static_cast<std::size_t>(sent) : 0);
@@ -159,7 +171,7 @@ SendQueue::Flushed SendQueue::send_all(int fd) {
       return result;
     }
     result.bytes += static_cast<std::uint64_t>(sent);
-    if (static_cast<std::size_t>(sent) < batch.bytes) {
+    if (static_cast<std::size_t>(sent) < batch.bytes || (tls != nullptr && tls->has_unsent())) {
       result.outcome = Outcome::blocked;
       return result;
     }

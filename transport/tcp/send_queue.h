@@ -12,6 +12,7 @@
 
 #include "reactor/base/error.h"
 #include "transport/command_sink.h"
+#include "transport/tls/stream.h"
 
 namespace catnap::tcp {
 
@@ -68,7 +69,8 @@ class SendQueue {
   };
   // Sends until the queue is empty, the socket takes no more, or send_budget_bytes went out (then `drained` is false and the caller comes back:
   // blocked).
-  Flushed flush(int fd);
+  // `tls` (null: cleartext) moves the bytes instead of the socket, and what it holds back counts as queued.
+  Flushed flush(int fd, tls::Stream* tls = nullptr);
   // Takes an item off that was not begun; false: it was (or is not queued). A walk along the queue.
   bool remove_unstarted(SendItem& item);
   // Forgets everything but a partly sent first item (a PDU must not be cut in the middle before a C2HTermReq).
@@ -77,7 +79,7 @@ class SendQueue {
 
  private:
   struct Batch;
-  Flushed send_all(int fd);
+  Flushed send_all(int fd, tls::Stream* tls);
   void gather(Batch& batch) const;
   void settle(Batch& batch, std::size_t sent_bytes);
   void stop_borrowing(SendItem& item);

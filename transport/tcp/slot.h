@@ -25,7 +25,7 @@ enum class SlotState : std::uint8_t {
 };
 
 // Made on first use and kept for the life of the connection; the index is the transfer tag (checked before use).
-// 128 bytes of the sink's, 112 of NVMe entries and bookkeeping, the rest for sending: more than the 256 bytes once aimed at (docs/architecture.md).
+// 128 bytes of the sink's, 120 of NVMe entries and bookkeeping, the rest for sending: more than the 256 bytes once aimed at (docs/architecture.md).
 struct Slot : transport::Request {
   explicit Slot(std::uint16_t slot_index) : index(slot_index) { tx.owner = this; }
 

@@ -52,7 +52,7 @@ class HandGroup final : public GroupPort {
       app_.thread->send(std::move(answer));
     });
   }
-  void add_connection(int fd) override { given.push_back(fd); }
+  void add_connection(tcp::Incoming incoming) override { given.push_back(incoming.fd); }
   std::uint32_t queue_count() const override { return static_cast<std::uint32_t>(given.size()); }
   std::optional<unsigned> cpu() const override { return on_cpu; }
   void shut_down(std::move_only_function<void()> done) override { app_.thread->send(std::move(done)); }
