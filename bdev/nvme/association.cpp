@@ -22,10 +22,6 @@ using tcp::HostRequest;
 constexpr std::uint16_t admin_entries = 32;
 // How often CSTS is asked while a controller gets ready or shuts down. Most are at the first answer.
 constexpr std::uint64_t csts_poll_us = 10'000;
-// Where the controller does not say how long it may go on with what it had begun (CQT 0): an I/O of a healthy medium is over long before.
-constexpr std::uint64_t assumed_quiesce_us = 500'000;
-// What controllers give hosts beyond the keep-alive time, and the grid on which they look: a second each in catnap, less in others.
-constexpr std::uint64_t notice_slack_ms = 2'000;
 
 struct StatusName {
   nvme::Status status;
@@ -99,6 +95,7 @@ Result<tcp::HostQueueOptions> queue_options(const AssociationOptions& options, s
   queue.poll_period_us = options.poll_period_us;
   queue.sock_priority = options.sock_priority;
   queue.user_timeout_ms = options.user_timeout_ms;
+  queue.credentials = options.credentials;
   return queue;
 }
 
@@ -155,9 +152,6 @@ Task<Result<void>> Association::open() {
 
 Task<Result<void>> Association::handshake() {
   const auto keep = shared_from_this();
-  if (authreq_ != 0) {
-    co_return fail(EACCES, fmt::format("the controller demands authentication (AUTHREQ {:#x}), which is not supported yet", authreq_));
-  }
   auto cap = co_await get_property(Property::cap, true);
   if (!cap) co_return std::unexpected(cap.error());
   cap_ = *cap;
@@ -243,6 +237,16 @@ Task<Result<void>> Association::set_property(Property property, std::uint32_t va
                    fmt::format("Property Set of {:#x} to {:#x}: {}", static_cast<std::uint32_t>(property), value, status_text(answer->status())));
   }
   co_return Result<void>();
+}
+
+Task<Result<void>> Association::authenticate(std::shared_ptr<const dhchap::HostCredentials> credentials) {
+  const auto keep = shared_from_this();
+  options_.credentials = credentials;
+  if (!open_ || queue_ == nullptr) co_return Result<void>();
+  const Promise<Result<void>> done;
+  queue_->authenticate(std::move(credentials), [done](const Result<void>& outcome) { done.set(outcome); });
+  const Result<void> outcome = co_await done;
+  co_return outcome;
 }
 
 // --- commands ---
@@ -425,7 +429,6 @@ void Association::close(Error why) {
 
 void Association::queue_ready(tcp::HostQueue&, std::uint32_t connect_dw0) {
   cntlid_ = static_cast<std::uint16_t>(connect_dw0);
-  authreq_ = connect_dw0 & (nvme::connect_authreq_atr | nvme::connect_authreq_ascr);
   connect_settled_ = true;
   connected_.set(true);
 }
@@ -455,18 +458,6 @@ std::uint32_t Association::max_transfer_bytes() const {
   const std::uint64_t told = data_->mdts == 0 || data_->mdts > 20 ? BufferPool::max_size_bytes : page << data_->mdts;
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(told, BufferPool::max_size_bytes));
 }
-
-std::uint64_t Association::notice_us() const {
-  if (options_.kato_ms == 0) return 0;
-  // The time that the controller goes by: rounded up to its granularity, and with traffic-based keep-alive counted from the end of a period in which
-  // something came. Soaked with packets that are dropped (tests/e2e/failover_test.py), which finds what a shorter time lets through.
-  const std::uint64_t granule_ms = std::max<std::uint64_t>(std::uint64_t{data_->kas} * 100, 1);
-  const std::uint64_t kept_ms = (options_.kato_ms + granule_ms - 1) / granule_ms * granule_ms + notice_slack_ms;
-  const bool traffic_based = (data_->ctratt & nvme::ctratt_traffic_based_keep_alive) != 0;
-  return kept_ms * 1000 * (traffic_based ? 2 : 1);
-}
-
-std::uint64_t Association::cleanup_us() const { return data_->cqt != 0 ? data_->cqt * std::uint64_t{1000} : assumed_quiesce_us; }
 
 void Association::set_poll_period_us(std::uint64_t period_us) {
   options_.poll_period_us = period_us;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "bdev/nvme/options.h"
+#include "bdev/nvme/quiesce.h"
 #include "reactor/base/error.h"
 #include "reactor/task.h"
 #include "reactor/timer.h"
@@ -45,7 +46,8 @@ struct AssociationOptions {
   bool hdgst = false;
   bool ddgst = false;
   bool disable_sq_flow_control = false;
-  bool discovery = false;  // a discovery controller: no I/O queues to come
+  bool discovery = false;                                      // a discovery controller: no I/O queues to come
+  std::shared_ptr<const dhchap::HostCredentials> credentials;  // null: cannot authenticate
   std::uint32_t kato_ms = 0;
   std::uint64_t connect_timeout_us = default_connect_timeout_us;
   std::uint64_t fabrics_timeout_us = default_fabrics_timeout_us;
@@ -71,6 +73,9 @@ class Association final : public std::enable_shared_from_this<Association>, priv
   // Connects, enables the controller, waits for CSTS.RDY and identifies it. Once. The error says at which step and why. Afterwards keep-alives are
   // sent.
   Task<Result<void>> open();
+  // Authenticates the admin queue once more; queues made from now on use these credentials. Without an open connection: at the next one. A failure
+  // ends the association.
+  Task<Result<void>> authenticate(std::shared_ptr<const dhchap::HostCredentials> credentials);
   // Any admin command. Errors: the association ended before the answer (ECONNRESET and the like, with the reason).
   Task<Result<AdminAnswer>> admin(AdminCommand command);
   // A log page from `offset_bytes` on; fails with EIO and the status's name when the controller refuses. Asked for in pieces where MDTS demands it.
@@ -99,10 +104,8 @@ class Association final : public std::enable_shared_from_this<Association>, priv
   const nvme::IdentifyController& data() const { return *data_; }
   // Largest transfer of one command, by MDTS and our own bound.
   std::uint32_t max_transfer_bytes() const;
-  // After the end of this association: the time until the controller has noticed, if nobody told it, and from then on until it executes nothing of it
-  // any more (docs/initiator.md, "Writes in flight").
-  std::uint64_t notice_us() const;
-  std::uint64_t cleanup_us() const;
+  // After the end of this association: when its commands are carried out no more.
+  QuiesceTimes quiesce() const { return quiesce_times(*data_, options_.kato_ms); }
   void set_poll_period_us(std::uint64_t period_us);
   void set_command_timeout_us(std::uint64_t timeout_us);
   const tcp::HostQueueStats& queue_stats() const;
@@ -142,7 +145,6 @@ class Association final : public std::enable_shared_from_this<Association>, priv
   std::uint16_t cntlid_ = 0;
   std::uint64_t cap_ = 0;
   std::uint32_t version_ = 0;
-  std::uint32_t authreq_ = 0;
   Error why_{ENOTCONN, "not connected"};
   std::shared_ptr<Association> self_;  // while there is a queue
   tcp::HostQueueStats ended_stats_;

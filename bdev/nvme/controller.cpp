@@ -50,7 +50,11 @@ NvmeController::NvmeController(NvmeModule& module, std::string name, TransportId
         auto ended = [](Result<void>) {};
         spawn<Result<void>>(attempt(epoch_), ended);
       }),
-      io_fail_timer_([this] { update_io_waits(); }) {
+      io_fail_timer_([this] { update_io_waits(); }),
+      ana_timer_([this] {
+        watch_ana();
+        spawn(tell_change());
+      }) {
   if (options_.hostnqn.empty()) options_.hostnqn = default_hostnqn();
   if (!options_.hostid) options_.hostid = hostid_for(options_.hostnqn);
   addresses_.push_back({std::move(id), {}});
@@ -74,6 +78,7 @@ AssociationOptions NvmeController::association_options() const {
   options.poll_period_us = module.admin_poll_period_us();
   options.sock_priority = options_.priority;
   options.user_timeout_ms = ack_timeout_ms(module.transport_ack_timeout);
+  options.credentials = credentials_of(options_, module);
   return options;
 }
 
@@ -277,9 +282,13 @@ Task<Result<void>> NvmeController::reset() {
     co_return fail(EBUSY, fmt::format("controller {} at {} is {}", name_, id().text(), state_name(state_)));
   }
   const std::uint64_t epoch = ++epoch_;
+  const auto association = state_ == State::ready ? association_ : nullptr;
   outage_.lost(module_.app_thread().now_ns());
   resetting_ = true;
   enter(State::connecting);
+  // A controller that still hears us ends what it has begun, and so nothing has to wait for what it might do later (write_fence.h).
+  if (association != nullptr) co_await association->shut_down();
+  if (epoch_ != epoch) co_return fail(ECANCELED, fmt::format("controller {}: something else came first", name_));
   Error why(ECONNABORTED, "the controller is being reset");
   co_await drop_everything(why);
   auto result = co_await attempt(epoch);
@@ -290,9 +299,13 @@ Task<Result<void>> NvmeController::disable() {
   const auto keep = shared_from_this();
   if (state_ == State::detaching) co_return fail(EBUSY, fmt::format("controller {} at {} is being detached", name_, id().text()));
   if (state_ == State::disabled) co_return Result<void>();
-  ++epoch_;
+  const std::uint64_t epoch = ++epoch_;
+  const auto association = state_ == State::ready ? association_ : nullptr;
   outage_.connected();  // not an outage: nobody tries
   enter(State::disabled);
+  attempt_timer_.disarm();
+  if (association != nullptr) co_await association->shut_down();
+  if (epoch_ != epoch) co_return Result<void>();
   Error why(ECONNABORTED, "the controller is disabled");
   co_await drop_everything(why);
   co_return Result<void>();
@@ -315,6 +328,9 @@ Task<void> NvmeController::detach() {
   outage_.connected();
   enter(State::detaching);
   attempt_timer_.disarm();
+  ana_timer_.disarm();
+  const auto trying = trying_;
+  for (const auto& other : trying) other->close(Error(ESHUTDOWN, "the controller is detached"));
   const auto association = association_;
   if (was_ready && association != nullptr) co_await association->shut_down();
   Error why(ESHUTDOWN, "the controller is detached");
@@ -343,6 +359,25 @@ std::vector<TransportId> NvmeController::alternates() const {
   std::vector<TransportId> others;
   for (std::size_t i = 1; i < addresses_.size(); ++i) others.push_back(addresses_[(address_ + i) % addresses_.size()].id);
   return others;
+}
+
+Task<Result<void>> NvmeController::try_address(TransportId id) {
+  const auto keep = shared_from_this();
+  AssociationOptions options = association_options();
+  options.id = id;
+  options.kato_ms = 0;
+  auto association = Association::create(module_.app_thread(), std::move(options));
+  trying_.push_back(association);
+  auto opened = co_await association->open();
+  std::erase(trying_, association);
+  if (!opened) co_return fail(opened.error().err, fmt::format("controller {} at {}: {}", name_, id.text(), opened.error().message));
+  auto fits = check_io_controller(association->data(), association->cap(), association->cntlid());
+  // Serial numbers are the subsystem's (Base 2.0 section 4.5.1).
+  if (fits && was_ready_ && association->data().sn != data_->sn) fits = fail(EINVAL, "another subsystem is there: its serial number differs");
+  co_await association->shut_down();
+  if (!fits) co_return fail(fits.error().err, fmt::format("controller {} at {}: {}", name_, id.text(), fits.error().message));
+  if (state_ == State::detaching) co_return fail(ECANCELED, fmt::format("controller {} was detached meanwhile", name_));
+  co_return Result<void>();
 }
 
 void NvmeController::add_alternate(TransportId id) { addresses_.push_back({std::move(id), {}}); }

@@ -34,6 +34,7 @@ struct NamespaceData {
   std::string eui64;  // 16; empty: none
   std::uint8_t csi = 0;
   AnaState ana_state = AnaState::optimized;
+  std::uint64_t ana_waits_since_ns = 0;  // since when it is in a state that should pass (inaccessible, change); 0: it is not
 
   std::uint32_t block_size() const { return 1U << data.lbaf[data.flbas & 0xF].lbads; }
   // Whether both are the same namespace: every identifier that both have, block size and size agree.
@@ -65,6 +66,8 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   Task<Result<void>> reset();
   Task<Result<void>> disable();  // EBUSY while detaching; disabling twice is fine
   Task<Result<void>> enable();
+  // From now on; live connections authenticate anew (controller_keys.cpp). Errors: why one did not, which has ended then; the keys stay.
+  Task<Result<void>> set_keys(keyring::KeyRef dhchap_key, keyring::KeyRef dhchap_ctrlr_key);
   // Ends every connection, reconnect and command under way; done in well under a second.
   Task<void> detach();
   // Errors: ENOTCONN unless ready, or the loss of the association.
@@ -86,6 +89,8 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   // The other addresses of multipath mode failover, in the order in which they will be tried.
   std::vector<TransportId> alternates() const;
   void add_alternate(TransportId id);
+  // Connects to this address, looks whether the same subsystem is there, and leaves. Errors: why not.
+  Task<Result<void>> try_address(TransportId id);
   // Takes a reserve address away, or the one in use: then the caller resets, which goes on with the next. False: it is the only one, or unknown.
   bool remove_address(const TransportId& id);
   const ControllerOptions& options() const { return options_; }
@@ -100,6 +105,9 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   std::uint32_t granted_queues() const { return granted_; }
   const std::map<std::uint32_t, NamespaceData>& namespaces() const { return namespaces_; }
   const std::shared_ptr<PortHub>& hub() const { return hub_; }
+  // Whether I/O without another path may hope for this namespace: not behind a persistent loss, nor when a state that should pass has not within
+  // ANATT (Base 2.0 section 8.1). As the controller said last; a new association counts anew.
+  bool ana_may_pass(const NamespaceData& data) const;
   // Associations after the first one: with each of them the controller may have lost what it had not flushed, or be another one.
   std::uint64_t reassociations() const { return reassociations_; }
   Association* association() const { return association_.get(); }  // null: none
@@ -150,6 +158,8 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   Task<void> tell_change();
   Task<void> drop_everything(Error why);
   void update_io_waits();
+  std::uint64_t ana_limit_ns() const;
+  void watch_ana();
   void event(std::uint32_t dw0);
   Task<void> follow_event(std::uint32_t dw0);
 
@@ -181,6 +191,7 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   Outage outage_;
   std::uint64_t epoch_ = 0;  // counts associations and their ends: what began under an older one has no say any more
   std::shared_ptr<Association> association_;
+  std::vector<std::shared_ptr<Association>> trying_;  // reserve addresses
   std::shared_ptr<PortHub> hub_;
   std::unique_ptr<nvme::IdentifyController> data_;
   std::uint16_t cntlid_ = 0;
@@ -202,6 +213,7 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   bool scan_again_ = false;
   Timer attempt_timer_;
   Timer io_fail_timer_;
+  Timer ana_timer_;  // while a namespace is in a state that should pass
   std::unique_ptr<ErrorInjections> admin_injections_;
   std::function<void(std::uint32_t)> event_handler_;
   std::function<Task<void>()> change_handler_;

@@ -78,7 +78,8 @@ Task<Result<void>> NvmeController::bring_up(std::shared_ptr<Association> associa
   cap_ = association->cap();
   version_ = association->version();
   max_transfer_bytes_ = association->max_transfer_bytes();
-  hub_->set_quiesce_us(association->notice_us(), association->cleanup_us());
+  hub_->set_quiesce(association->quiesce());
+  for (auto& [nsid, known] : namespaces_) known.ana_waits_since_ns = 0;
   auto queues = co_await negotiate_queues(association);
   if (!queues) co_return queues;
   // Before the scan, so that no change falls between them unseen.
@@ -165,7 +166,10 @@ Task<Result<void>> NvmeController::scan(std::shared_ptr<Association> association
       log_warning("controller {} at {}: namespace {} cannot be a bdev: {}", name_, id().text(), nsid, why);
     } else if (data->data.nsze != 0) {
       const auto before = namespaces_.find(nsid);
-      if (before != namespaces_.end()) data->ana_state = before->second.ana_state;
+      if (before != namespaces_.end()) {
+        data->ana_state = before->second.ana_state;
+        data->ana_waits_since_ns = before->second.ana_waits_since_ns;
+      }
       found.emplace(nsid, std::move(*data));
     }
   }
@@ -201,7 +205,37 @@ Task<Result<void>> NvmeController::read_ana_log(std::shared_ptr<Association> ass
       if (found != namespaces_.end()) found->second.ana_state = ana_state_of_byte(descriptor.state);
     }
   }
+  watch_ana();
   co_return Result<void>();
+}
+
+// Counted from when this association first told it: what was before the outage may have begun anew.
+void NvmeController::watch_ana() {
+  const std::uint64_t now_ns = module_.app_thread().now_ns();
+  bool waits = false;
+  for (auto& [nsid, data] : namespaces_) {
+    const bool passing = data.ana_state == AnaState::inaccessible || data.ana_state == AnaState::change;
+    if (!passing) {
+      data.ana_waits_since_ns = 0;
+    } else if (data.ana_waits_since_ns == 0) {
+      data.ana_waits_since_ns = now_ns;
+    }
+    waits = waits || (passing && ana_may_pass(data));
+  }
+  // One look when all that is there now should have passed; what began later is looked at then again.
+  if (waits && !ana_timer_.armed()) module_.app_thread().arm_at(ana_timer_, now_ns + ana_limit_ns());
+  if (!waits) ana_timer_.disarm();
+}
+
+std::uint64_t NvmeController::ana_limit_ns() const {
+  // Where the controller says 0, which it must not: what the specification asks controllers to keep to.
+  constexpr std::uint64_t assumed_anatt_s = 10;
+  return (data_->anatt != 0 ? data_->anatt : assumed_anatt_s) * ns_per_s;
+}
+
+bool NvmeController::ana_may_pass(const NamespaceData& data) const {
+  if (data.ana_state == AnaState::persistent_loss) return false;
+  return data.ana_waits_since_ns == 0 || module_.app_thread().now_ns() < data.ana_waits_since_ns + ana_limit_ns();
 }
 
 // One at a time; what changes meanwhile is looked at right afterwards.

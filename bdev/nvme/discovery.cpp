@@ -98,6 +98,7 @@ AssociationOptions DiscoveryService::association_options(const TransportId& id) 
   options.discovery = true;
   options.kato_ms = common.keep_alive_timeout_ms;
   options.command_timeout_us = default_fabrics_timeout_us;
+  options.credentials = credentials_of(request_.controller, common);
   if (common.tcp_connect_timeout_ms > 0) options.connect_timeout_us = common.tcp_connect_timeout_ms * std::uint64_t{1000};
   return options;
 }

@@ -63,7 +63,7 @@ void IoLoan::submit(HostRequest& request) {
 void IoLoan::take_over() {
   for (HostRequest* request = take_all(going_); request != nullptr;) {
     HostRequest* next = request->next;
-    lender_->submit(*request);
+    lender_->submit_lent(*request);
     request = next;
   }
 }

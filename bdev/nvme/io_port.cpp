@@ -132,19 +132,33 @@ void IoPort::drop(const Error& why, std::move_only_function<void()> dropped) {
 
 void IoPort::submit(HostRequest& request) {
   if (queue_ != nullptr) [[likely]] {
-    ErrorInjections* injected = hub_->injected();
-    if (injected != nullptr && request.second == nullptr && faulty_.meet(*injected, request)) [[unlikely]]
-      return;
-    queue_->submit(request);
+    if (!meets_fault(request)) queue_->submit(request);
     return;
   }
-  if (loan_ != nullptr && loan_->connected()) return loan_->submit(request);
+  if (loan_ != nullptr && loan_->connected()) {
+    if (!meets_fault(request)) loan_->submit(request);
+    return;
+  }
+  refuse(request);
+}
+
+void IoPort::submit_lent(HostRequest& request) {
+  if (queue_ != nullptr) return queue_->submit(request);
+  refuse(request);
+}
+
+void IoPort::refuse(HostRequest& request) {
   HostRequest* second = request.second;
   request.outcome = HostRequest::Outcome::not_sent;
   request.done(request);
   if (second == nullptr) return;
   second->outcome = HostRequest::Outcome::not_sent;
   second->done(*second);
+}
+
+bool IoPort::meets_fault(HostRequest& request) {
+  ErrorInjections* injected = hub_->injected();
+  return injected != nullptr && request.second == nullptr && faulty_.meet(*injected, request);
 }
 
 bool IoPort::take_back(HostRequest& request) {
@@ -190,6 +204,11 @@ void IoPort::end_loan(std::function<void()> ended) {
     loan_.reset();
     ended();
   });
+}
+
+void IoPort::authenticate(std::shared_ptr<const dhchap::HostCredentials> credentials, std::function<void(const Result<void>&)> done) {
+  if (queue_ == nullptr || !queue_->ready()) return done({});
+  queue_->authenticate(std::move(credentials), std::move(done));
 }
 
 void IoPort::set_poll_period_us(std::uint64_t period_us) {

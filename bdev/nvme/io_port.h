@@ -16,6 +16,7 @@
 
 #include "bdev/nvme/error_injection.h"
 #include "bdev/nvme/io_loan.h"
+#include "bdev/nvme/quiesce.h"
 #include "reactor/thread.h"
 #include "transport/tcp/host_queue.h"
 
@@ -56,9 +57,9 @@ class PortHub : public std::enable_shared_from_this<PortHub> {
   // Time after the loss of a queue until nothing of it is carried out any more: until the controller has noticed, and until it has cleaned up.
   std::uint64_t notice_us() const { return notice_us_.load(std::memory_order_relaxed); }
   std::uint64_t cleanup_us() const { return cleanup_us_.load(std::memory_order_relaxed); }
-  void set_quiesce_us(std::uint64_t until_noticed_us, std::uint64_t until_cleaned_us) {
-    notice_us_.store(until_noticed_us, std::memory_order_relaxed);
-    cleanup_us_.store(until_cleaned_us, std::memory_order_relaxed);
+  void set_quiesce(const QuiesceTimes& times) {
+    notice_us_.store(times.notice_us, std::memory_order_relaxed);
+    cleanup_us_.store(times.cleanup_us, std::memory_order_relaxed);
   }
   // Faults of I/O commands; the first call, on app_thread, makes the table. injected(): null while there is none.
   ErrorInjections& injections();
@@ -93,6 +94,8 @@ class IoPort final : public std::enable_shared_from_this<IoPort>, private tcp::H
   const std::uint32_t& outstanding() const { return *outstanding_; }
   // Ends later or (not connected) at once with HostRequest::Outcome::not_sent.
   void submit(tcp::HostRequest& request);
+  // Of a borrower, whose side has looked at injected faults.
+  void submit_lent(tcp::HostRequest& request);
   bool take_back(tcp::HostRequest& request);
   // Asks the controller for an Abort of an outstanding command; best effort.
   void abort(tcp::HostRequest& request);
@@ -114,12 +117,17 @@ class IoPort final : public std::enable_shared_from_this<IoPort>, private tcp::H
   void lend_no_more(const std::shared_ptr<IoLoan>& loan);
   // Gives the queue pair up: everything in flight comes back; then `dropped`, on app_thread. `why` the association ended.
   void drop(const Error& why, std::move_only_function<void()> dropped);
+  // The queue of its own, once more, if it is connected; `done` on the port's thread. Queues that come later have the controller's credentials.
+  void authenticate(std::shared_ptr<const dhchap::HostCredentials> credentials, std::function<void(const Result<void>& outcome)> done);
   void set_poll_period_us(std::uint64_t period_us);
   void set_command_timeout_us(std::uint64_t timeout_us);
   void tell_users();
 
  private:
   void close_unused();
+  // An injected fault has it: it is held, and not to be submitted.
+  bool meets_fault(tcp::HostRequest& request);
+  static void refuse(tcp::HostRequest& request);
   void queue_ready(tcp::HostQueue& queue, std::uint32_t connect_dw0) override;
   void queue_ended(tcp::HostQueue& queue, const Error& why) override;
   void request_late(tcp::HostQueue& queue, tcp::HostRequest& request) override;

@@ -73,7 +73,12 @@ Task<Result<std::vector<std::string>>> NvmeModule::attach(AttachRequest request)
     request.options.hostnqn = subsystem->controllers().front()->options().hostnqn;
     request.options.hostid = subsystem->controllers().front()->options().hostid;
     if (request.options.multipath == MultipathMode::failover) {
-      subsystem->controllers().front()->add_alternate(request.id);
+      const auto controller = subsystem->controllers().front();
+      attaching_.push_back(request.name);
+      auto there = co_await controller->try_address(request.id);
+      std::erase(attaching_, request.name);
+      if (!there) co_return std::unexpected(there.error());
+      controller->add_alternate(request.id);
       co_return subsystem->bdev_names();
     }
   }
@@ -153,6 +158,18 @@ Task<Result<void>> NvmeModule::detach(std::string name, std::optional<TransportI
   }
   if (!found) co_return fail(ENODEV, fmt::format("No such device: controller {} has no such path", name));
   co_return Result<void>();
+}
+
+void NvmeModule::keep_fences(std::string key, std::shared_ptr<const WriteFences> fences) {
+  const std::uint64_t now_ns = app_thread_.now_ns();
+  std::erase_if(kept_fences_, [now_ns](const auto& entry) { return entry.second->over(now_ns); });
+  if (!fences->over(now_ns)) kept_fences_[std::move(key)] = std::move(fences);
+}
+
+std::shared_ptr<const WriteFences> NvmeModule::kept_fences(const std::string& key) const {
+  const auto found = kept_fences_.find(key);
+  if (found == kept_fences_.end()) return nullptr;
+  return found->second->over(app_thread_.now_ns()) ? nullptr : found->second;
 }
 
 // All at once, as each may take a moment to say goodbye.

@@ -54,6 +54,9 @@ class NvmeModule {
   std::uint32_t next_index() { return next_index_++; }
   // The CPU of the data reactor that a thread runs on now; none: on the control thread's, or of a machine that the topology does not describe.
   std::optional<unsigned> cpu_of(const Thread& thread) const;
+  // Fences of a bdev that goes (NvmeBdev::fence_key), for the next one of that namespace; null: none that still holds.
+  void keep_fences(std::string key, std::shared_ptr<const WriteFences> fences);
+  std::shared_ptr<const WriteFences> kept_fences(const std::string& key) const;
   // Detaches all, at the end of the process.
   Task<void> shut_down();
 
@@ -68,6 +71,7 @@ class NvmeModule {
   bool options_changed_ = false;
   std::uint32_t next_index_ = 0;
   std::vector<std::shared_ptr<NvmeSubsystem>> subsystems_;
+  std::map<std::string, std::shared_ptr<const WriteFences>> kept_fences_;
   std::vector<std::string> attaching_;
   std::vector<std::shared_ptr<NvmeController>> connecting_;  // of attach calls under way
 };

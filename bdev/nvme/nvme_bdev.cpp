@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "bdev/json_text.h"
+#include "bdev/nvme/module.h"
 #include "bdev/nvme/nvme_channel.h"
 #include "reactor/base/check.h"
 
@@ -30,6 +31,16 @@ JsonObject address_json(const TransportId& id) {
   JsonObject json;
   json.add("trtype", "TCP").add("adrfam", id.adrfam).add("traddr", id.traddr).add("trsvcid", id.trsvcid).add("subnqn", id.subnqn);
   return json;
+}
+
+// Copy with plain source ranges (format 0) of this namespace.
+void set_copy_limits(NamespaceShape& shape, const nvme::IdentifyController& identify, const nvme::IdentifyNamespace& data) {
+  const bool copies = (shape.oncs & nvme::oncs_copy) != 0 && (identify.cdfs & nvme::cdfs_format0) != 0 && data.mssrl != 0 && data.mcl != 0;
+  shape.info.native_copy = copies;
+  if (!copies) return;
+  const std::uint64_t sources = std::min<std::uint64_t>(data.msrc + 1U, max_copy_sources);
+  shape.limits.copy_range_blocks = data.mssrl;
+  shape.limits.copy_blocks = static_cast<std::uint32_t>(std::min<std::uint64_t>(data.mcl, sources * data.mssrl));
 }
 
 }  // namespace
@@ -64,13 +75,14 @@ NamespaceShape shape_of(const NamespaceData& data, const NvmeController& control
   info.native_verify = (shape.oncs & nvme::oncs_verify) != 0;
   const bool fuses = (identify.fuses & nvme::fuses_compare_and_write) != 0 && !info.core_compares;
   const bool own = (data.data.nsfeat & nvme::nsfeat_atomics) != 0 && data.data.nacwu != 0;
-  if (fuses) shape.acwu_blocks = std::min((own ? data.data.nacwu : identify.acwu) + 1U, info.max_io_blocks);
+  if (fuses) shape.limits.compare_and_write_blocks = std::min((own ? data.data.nacwu : identify.acwu) + 1U, info.max_io_blocks);
   info.native_compare_and_write = fuses;
+  set_copy_limits(shape, identify, data.data);
   return shape;
 }
 
-NvmeBdev::NvmeBdev(NamespaceShape shape, NamespaceData data)
-    : Bdev(shape.info), shape_(std::move(shape)), data_(std::move(data)), paths_(std::make_shared<const PathSet>()) {}
+NvmeBdev::NvmeBdev(NamespaceShape shape, NamespaceData data, std::string subnqn)
+    : Bdev(shape.info), shape_(std::move(shape)), data_(std::move(data)), subnqn_(std::move(subnqn)), paths_(std::make_shared<const PathSet>()) {}
 
 NvmeBdev::~NvmeBdev() = default;
 
@@ -82,13 +94,24 @@ bool NvmeBdev::supports(Op op) const {
 
 Result<std::unique_ptr<Channel>> NvmeBdev::create_channel(Thread& thread) { return std::make_unique<NvmeChannel>(*this, thread); }
 
-// Nothing of its own: the paths belong to the controllers.
+// Nothing of its own: the paths belong to the controllers. A lost write is at work no shorter because nobody looks at it.
 void NvmeBdev::destroy(std::move_only_function<void()> done) {
+  std::shared_ptr<const WriteFences> fences;
   {
     const std::lock_guard lock(mutex_);
     paths_ = std::make_shared<const PathSet>();
+    fences = std::exchange(fences_, nullptr);
   }
+  NvmeModule* const module = NvmeModule::instance();
+  if (fences != nullptr && module != nullptr) module->keep_fences(fence_key(), std::move(fences));
   done();
+}
+
+std::string NvmeBdev::fence_key() const {
+  if (!data_.uuid.empty()) return "uuid " + data_.uuid;
+  if (!data_.nguid.empty()) return "nguid " + data_.nguid;
+  if (!data_.eui64.empty()) return "eui64 " + data_.eui64;
+  return fmt::format("{} {}", subnqn_, data_.nsid);
 }
 
 std::shared_ptr<const PathSet> NvmeBdev::paths() const {

@@ -15,6 +15,7 @@
 #include "bdev/association.h"
 #include "bdev/bdev.h"
 #include "bdev/nvme/controller.h"
+#include "bdev/nvme/nvme_commands.h"
 #include "bdev/nvme/path_policy.h"
 #include "bdev/nvme/write_fence.h"
 
@@ -29,6 +30,7 @@ struct PathEntry {
   AnaState ana_state = AnaState::optimized;
   bool namespace_there = true;
   bool ana_being_read = false;
+  bool ana_may_pass = true;  // NvmeController::ana_may_pass
   std::array<std::uint16_t, 3> crdt{};
 };
 // Immutable once published.
@@ -50,13 +52,13 @@ struct PathStats {
 struct NamespaceShape {
   BdevInfo info;
   std::uint16_t oncs = 0;
-  std::uint32_t acwu_blocks = 0;  // most blocks of a fused compare and write; 0: there is none
+  CommandLimits limits;
 };
 NamespaceShape shape_of(const NamespaceData& data, const NvmeController& controller, std::string name);
 
 class NvmeBdev final : public Bdev, public Associated {
  public:
-  NvmeBdev(NamespaceShape shape, NamespaceData data);
+  NvmeBdev(NamespaceShape shape, NamespaceData data, std::string subnqn);
   ~NvmeBdev() override;
 
   bool supports(Op op) const override;
@@ -71,6 +73,8 @@ class NvmeBdev final : public Bdev, public Associated {
   // Publishes: every channel has taken it over when `done` runs.
   void publish(PathSet paths, std::move_only_function<void()> done = nullptr);
   void resized(const NamespaceData& data);
+  // The name under which its fences are kept when it goes.
+  std::string fence_key() const;
   // How often controllers that lead here were associated anew, told before any I/O goes there again: counts for who stands on this (Associated).
   void reassociated(std::uint64_t total) {
     if (std::exchange(reassociations_, total) == total) return;
@@ -81,8 +85,10 @@ class NvmeBdev final : public Bdev, public Associated {
   // thread.
   void fence(const FencedRange& range, std::uint64_t now_ns, std::move_only_function<void()> done);
   std::shared_ptr<const WriteFences> fences() const;
+  // Of a bdev of the same namespace that went before they were over; before the first channel.
+  void inherit_fences(std::shared_ptr<const WriteFences> fences) { fences_ = std::move(fences); }
   std::uint16_t oncs() const { return shape_.oncs; }
-  std::uint32_t acwu_blocks() const { return shape_.acwu_blocks; }
+  const CommandLimits& limits() const { return shape_.limits; }
 
  private:
   Result<std::unique_ptr<Channel>> create_channel(Thread& thread) override;
@@ -90,6 +96,7 @@ class NvmeBdev final : public Bdev, public Associated {
   std::uint64_t reassociations_ = 0;
   NamespaceShape shape_;
   NamespaceData data_;
+  std::string subnqn_;
   mutable std::mutex mutex_;
   std::shared_ptr<const PathSet> paths_;
   std::shared_ptr<const WriteFences> fences_;  // null: none

@@ -142,7 +142,7 @@ bool NvmeChannel::any_usable() const {
 }
 
 bool NvmeChannel::path_may_come() const {
-  return std::ranges::any_of(paths_, [](const auto& path) { return path->entry.hub->io_waits(); });
+  return std::ranges::any_of(paths_, [](const auto& path) { return path->entry.ana_may_pass && path->entry.hub->io_waits(); });
 }
 
 // --- I/O ---
@@ -174,7 +174,8 @@ void NvmeChannel::execute(BdevIo& io) {
   NvmeIo& command = take(io);
   if (io.op == Op::flush && !nvme_bdev().info().write_cache) return end(command, Status::ok);
   if (io.op == Op::reset) return reset_controllers(command);
-  if (!build_commands(command, nvme_bdev().block_size(), nvme_bdev().acwu_blocks())) return end(command, Status::invalid);
+  if (io.op == Op::copy && io.source_offset_blocks == io.offset_blocks) return end(command, Status::ok);
+  if (!build_commands(command, nvme_bdev().block_size(), nvme_bdev().limits())) return end(command, Status::invalid);
   if (fences_ != nullptr && must_wait_for_fence(command)) [[unlikely]]
     return;
   start(command);
@@ -218,6 +219,8 @@ void NvmeChannel::commands_over(NvmeIo& io) {
     if (set_->count_paths) count(path, io);
     if (path.retired) [[unlikely]]
       retire_unused();
+    if (io.io->op == Op::copy && build_next(io, nvme_bdev().limits())) [[unlikely]]
+      return io.abort_asked ? end(io, Status::aborted) : start(io);
     return end(io, Status::ok);
   }
   if (io.request.outcome == HostRequest::Outcome::lost || (fused && io.second.outcome == HostRequest::Outcome::lost)) {
@@ -250,7 +253,7 @@ void NvmeChannel::failed(NvmeIo& io, nvme::Status status) {
   RetryDecision decision = decide_retry(question);
   if (io.abort_asked) decision = RetryDecision();
   // Carried out or not: a second try could not tell its own doing from somebody else's (docs/initiator.md, "Writes in flight").
-  if (io.maybe_done && !is_repeatable(io.io->op)) decision = RetryDecision();
+  if (io.maybe_done && !is_repeatable(*io.io)) decision = RetryDecision();
   if (path.retired) retire_unused();
   carry_out(io, decision, status);
 }
@@ -316,6 +319,8 @@ bool NvmeChannel::must_wait_for_fence(NvmeIo& io) {
 void NvmeChannel::end_behind_fence(NvmeIo& io, Status status) {
   const FencedRange range{io.io->offset_blocks, io.io->num_blocks, io.quiet_ns};
   io.maybe_done = false;
+  // What a lost copy reads late it writes late: its source has to stay as well.
+  if (io.io->op == Op::copy) nvme_bdev().fence({io.io->source_offset_blocks, io.io->num_blocks, io.quiet_ns}, thread().now_ns(), [] {});
   nvme_bdev().fence(range, thread().now_ns(), [this, &io, status] { end(io, status); });
 }
 

@@ -238,12 +238,6 @@ RpcResult<Json::Value> apply_firmware(const Params&) {
       RpcError(-ENOTSUP, "firmware belongs to PCIe drives, which this initiator does not have: apply it on the machine that has the drive"));
 }
 
-RpcResult<Json::Value> set_keys(const Params& params) {
-  auto controller = controller_named(params.string("name"));
-  if (!controller) return std::unexpected(controller.error());
-  return std::unexpected(RpcError(-ENOTSUP, "DH-HMAC-CHAP authentication is not supported by this initiator yet, so there are no keys to set"));
-}
-
 Param controller_name() { return Param("name", ParamType::string, "Name of the controller, as it was attached").required(); }
 
 }  // namespace
@@ -263,6 +257,7 @@ void register_bdev_nvme_command_methods(rpc::MethodTable& table) {
   table.add(Method("bdev_nvme_send_cmd", "Sends a command to a controller, as it is; the caller answers for what it does")
                 .with(std::move(params))
                 .result("{\"cpl\": 16 bytes of completion, \"data\"}, both base64 in the URL safe alphabet")
+                .acts()
                 .coroutine(send_cmd));
   table.add(Method("bdev_nvme_get_controller_health_info", "Shows the health log (SMART) of a controller")
                 .with({controller_name()})
@@ -270,11 +265,8 @@ void register_bdev_nvme_command_methods(rpc::MethodTable& table) {
   table.add(Method("bdev_nvme_apply_firmware", "Refused in words: NVMe/TCP controllers get their firmware elsewhere")
                 .with({Param("filename", ParamType::string, "File with the firmware").required(),
                        Param("bdev_name", ParamType::string, "Name of the bdev").required()})
+                .acts()
                 .handler(apply_firmware));
-  table.add(Method("bdev_nvme_set_keys", "Refused in words until there is authentication")
-                .with({controller_name(), Param("dhchap_key", ParamType::string, "Name of a key"),
-                       Param("dhchap_ctrlr_key", ParamType::string, "Name of the controller's key")})
-                .handler(set_keys));
 }
 
 }  // namespace catnap::bdev

@@ -71,16 +71,55 @@ bool build_fused(NvmeIo& io, std::uint32_t block_size, std::uint32_t acwu_blocks
   return true;
 }
 
+std::uint64_t distance(const BdevIo& io) {
+  return io.offset_blocks > io.source_offset_blocks ? io.offset_blocks - io.source_offset_blocks : io.source_offset_blocks - io.offset_blocks;
+}
+
+// The next part of a copy: never one that overlaps itself, of which controllers promise nothing (NVM Command Set 1.0c section 3.2.2), and from the
+// end on where the destination lies behind, as memmove does it.
+bool build_copy(NvmeIo& io, const CommandLimits& limits) {
+  const BdevIo& user = *io.io;
+  if (limits.copy_blocks == 0) return false;
+  const std::uint64_t left = user.num_blocks - io.copied_blocks;
+  io.part_blocks = std::min({left, std::uint64_t{limits.copy_blocks}, std::max<std::uint64_t>(distance(user), 1)});
+  const std::uint64_t at = user.offset_blocks > user.source_offset_blocks ? left - io.part_blocks : io.copied_blocks;
+  io.sources.clear();
+  io.sources.reserve(max_copy_sources);
+  for (std::uint64_t done = 0; done < io.part_blocks;) {
+    const std::uint64_t blocks = std::min<std::uint64_t>(io.part_blocks - done, limits.copy_range_blocks);
+    nvme::CopyRange range;
+    range.slba = user.source_offset_blocks + at + done;
+    range.nlb = static_cast<std::uint16_t>(blocks - 1);
+    io.sources.push_back(range);
+    done += blocks;
+  }
+  nvme::SubmissionEntry& sqe = io.request.sqe;
+  sqe.opcode = static_cast<std::uint8_t>(IoOpcode::copy);
+  sqe.set_slba(user.offset_blocks + at);
+  sqe.cdw12 = static_cast<std::uint32_t>(io.sources.size() - 1) | (user.fua ? nvme::cdw12_fua : 0U);
+  io.range_iov = {io.sources.data(), io.sources.size() * sizeof(nvme::CopyRange)};
+  set_data(io.request, DataDirection::host_to_controller, &io.range_iov, 1, io.range_iov.iov_len);
+  return true;
+}
+
 bool reads(Op op) { return op == Op::read || op == Op::compare || op == Op::verify; }
 
 }  // namespace
 
-bool build_commands(NvmeIo& io, std::uint32_t block_size, std::uint32_t acwu_blocks) {
+bool build_next(NvmeIo& io, const CommandLimits& limits) {
+  if (io.io->op != Op::copy) return false;
+  io.copied_blocks += io.part_blocks;
+  return io.copied_blocks < io.io->num_blocks && build_copy(io, limits);
+}
+
+bool build_commands(NvmeIo& io, std::uint32_t block_size, const CommandLimits& limits) {
   const BdevIo& user = *io.io;
+  io.copied_blocks = 0;
   io.request.sqe = {};
   io.request.second = nullptr;
   set_data(io.request, DataDirection::none, nullptr, 0, 0);
-  if (user.op != Op::unmap && user.op != Op::flush && user.num_blocks > max_blocks) return false;
+  const bool any_length = user.op == Op::unmap || user.op == Op::flush || user.op == Op::copy;
+  if (!any_length && user.num_blocks > max_blocks) return false;
   switch (user.op) {
     case Op::read:
       return build_transfer(io, IoOpcode::read, DataDirection::controller_to_host, block_size);
@@ -103,9 +142,11 @@ bool build_commands(NvmeIo& io, std::uint32_t block_size, std::uint32_t acwu_blo
       set_blocks(io.request.sqe, IoOpcode::write_uncorrectable, user);
       return true;
     case Op::compare_and_write:
-      return build_fused(io, block_size, acwu_blocks);
+      return build_fused(io, block_size, limits.compare_and_write_blocks);
+    case Op::copy:
+      return build_copy(io, limits);
     default:
-      return false;  // reset has no command, copy is the core's
+      return false;  // reset has no command
   }
 }
 
@@ -134,9 +175,14 @@ Status status_of_nvme(nvme::Status status, Op op) {
 }
 
 bool changes_blocks(Op op) {
-  return op == Op::write || op == Op::write_zeroes || op == Op::unmap || op == Op::compare_and_write || op == Op::write_uncorrectable;
+  return op == Op::write || op == Op::write_zeroes || op == Op::unmap || op == Op::compare_and_write || op == Op::write_uncorrectable ||
+         op == Op::copy;
 }
 
-bool is_repeatable(Op op) { return op != Op::compare_and_write && op != Op::copy; }
+// A copy whose parts change each other's source is one only as long as it is known what each has done.
+bool is_repeatable(const BdevIo& io) {
+  if (io.op == Op::copy) return distance(io) >= io.num_blocks;
+  return io.op != Op::compare_and_write;
+}
 
 }  // namespace catnap::bdev

@@ -59,6 +59,16 @@ RpcResult<Json::Value> set_options(const Params& params) {
     if (!multipath) return std::unexpected(RpcError(multipath.error()));
     options.multipath = *multipath;
   }
+  if (params.has("dhchap_digests")) {
+    const auto hashes = dhchap::parse_hashes("dhchap_digests", params.strings("dhchap_digests"));
+    if (!hashes) return std::unexpected(RpcError(hashes.error()));
+    options.dhchap.hashes = *hashes;
+  }
+  if (params.has("dhchap_dhgroups")) {
+    const auto groups = dhchap::parse_groups("dhchap_dhgroups", params.strings("dhchap_dhgroups"));
+    if (!groups) return std::unexpected(RpcError(groups.error()));
+    options.dhchap.groups = *groups;
+  }
   if (auto set = module.set_options(options); !set) return std::unexpected(RpcError(set.error()));
   return Json::Value(true);
 }
@@ -97,7 +107,10 @@ std::vector<Param> options_params() {
     ignored(name, ParamType::integer);
   }
   for (const char* name : {"delay_cmd_submit", "allow_accel_sequence", "rdma_umr_per_io"}) ignored(name, ParamType::boolean);
-  for (const char* name : {"dhchap_digests", "dhchap_dhgroups"}) ignored(name, ParamType::array_of_string);
+  params.push_back(
+      Param("dhchap_digests", ParamType::array_of_string, "Hashes offered to controllers that demand authentication: sha256, sha384, sha512"));
+  params.push_back(Param("dhchap_dhgroups", ParamType::array_of_string,
+                         "Groups offered to controllers that demand authentication: null, ffdhe2048, ffdhe3072, ffdhe4096, ffdhe6144, ffdhe8192"));
   return params;
 }
 
@@ -175,6 +188,8 @@ Json::Value nvme_options_call(const NvmeOptions& options) {
   params["io_path_stat"] = options.io_path_stat;
   params["tcp_connect_timeout_ms"] = options.tcp_connect_timeout_ms;
   params["multipath_opts"] = multipath_opts_json(options.multipath);
+  for (const auto& name : dhchap::hash_names(options.dhchap.hashes)) params["dhchap_digests"].append(name);
+  for (const auto& name : dhchap::group_names(options.dhchap.groups)) params["dhchap_dhgroups"].append(name);
   Json::Value call(Json::objectValue);
   call["method"] = "bdev_nvme_set_options";
   call["params"] = std::move(params);

@@ -115,14 +115,36 @@ Task<RpcResult<Json::Value>> get_io_paths(Params params) {
   co_return result;
 }
 
+// By controller id, as SPDK has it, or by address, which stays what it is when the controller connects anew: saved configurations have that.
+RpcResult<std::shared_ptr<NvmeController>> preferred_of(const Params& params, const NvmeSubsystem& subsystem) {
+  if (params.has("cntlid") == params.has("traddr")) return std::unexpected(RpcError(-EINVAL, "either cntlid or traddr says which path"));
+  if (params.has("cntlid")) {
+    const auto cntlid = static_cast<std::uint16_t>(params.integer("cntlid"));
+    if (auto found = subsystem.find_controller(cntlid)) return found;
+    return std::unexpected(
+        RpcError(-ENODEV, fmt::format("No such device: bdev '{}' has no path with controller id {}", params.string("name"), cntlid)));
+  }
+  const std::string port = params.has("trsvcid") ? params.string("trsvcid") : "4420";
+  const auto& all = subsystem.controllers();
+  const auto found = std::ranges::find_if(all, [&](const auto& controller) {
+    const auto fits = [&](const TransportId& id) { return id.traddr == params.string("traddr") && id.trsvcid == port; };
+    const auto others = controller->alternates();
+    return fits(controller->id()) || std::ranges::any_of(others, fits);
+  });
+  if (found != all.end()) return *found;
+  return std::unexpected(
+      RpcError(-ENODEV, fmt::format("No such device: bdev '{}' has no path to {}:{}", params.string("name"), params.string("traddr"), port)));
+}
+
 Task<RpcResult<Json::Value>> set_preferred_path(Params params) {
   auto bdev = nvme_bdev_named(params.string("name"));
   if (!bdev) co_return std::unexpected(bdev.error());
   const auto subsystem = NvmeModule::instance()->subsystem_of((*bdev)->name());
   if (subsystem == nullptr) co_return no_such_bdev(params.string("name"));
-  const auto cntlid = static_cast<std::uint16_t>(params.integer("cntlid"));
+  auto controller = preferred_of(params, *subsystem);
+  if (!controller) co_return std::unexpected(controller.error());
   const Promise<bool> published;
-  auto set = subsystem->set_preferred((*bdev)->name(), cntlid, [published] { published.set(true); });
+  auto set = subsystem->set_preferred((*bdev)->name(), *controller, [published] { published.set(true); });
   if (!set) co_return std::unexpected(RpcError(set.error()));
   const bool done = co_await published;
   co_return Json::Value(done);
@@ -293,9 +315,40 @@ Task<RpcResult<Json::Value>> get_transport_statistics(Params) {
   co_return result;
 }
 
+Json::Value call_json(const char* method, Json::Value params) {
+  Json::Value call(Json::objectValue);
+  call["method"] = method;
+  call["params"] = std::move(params);
+  return call;
+}
+
 Param bdev_name(const char* help = "Name of the bdev") { return Param("name", ParamType::string, help).required(); }
 
 }  // namespace
+
+// What was chosen for single bdevs. For what discovery attaches later there is nothing to say it to yet.
+std::vector<Json::Value> nvme_path_calls(const NvmeSubsystem& subsystem) {
+  std::vector<Json::Value> calls;
+  for (const auto& [nsid, bdev] : subsystem.bdevs()) {
+    Json::Value params(Json::objectValue);
+    params["name"] = bdev->name();
+    if (const auto multipath = subsystem.chosen_multipath(nsid)) {
+      Json::Value policy = params;
+      policy["policy"] = std::string(multipath_policy_name(multipath->policy));
+      if (multipath->policy == MultipathPolicy::active_active) {
+        policy["selector"] = std::string(multipath_selector_name(multipath->selector));
+        if (multipath->selector == MultipathSelector::round_robin) policy["rr_min_io"] = multipath->rr_min_io;
+      }
+      calls.push_back(call_json("bdev_nvme_set_multipath_policy", std::move(policy)));
+    }
+    if (const auto controller = subsystem.preferred(nsid)) {
+      params["traddr"] = controller->id().traddr;
+      params["trsvcid"] = controller->id().trsvcid;
+      calls.push_back(call_json("bdev_nvme_set_preferred_path", std::move(params)));
+    }
+  }
+  return calls;
+}
 
 void register_bdev_nvme_path_methods(rpc::MethodTable& table) {
   table.add(Method("bdev_nvme_get_io_paths", "Shows the paths of NVMe bdevs on each thread that uses them")
@@ -304,7 +357,9 @@ void register_bdev_nvme_path_methods(rpc::MethodTable& table) {
                         "\"transport\"}]}]}")
                 .coroutine(get_io_paths));
   table.add(Method("bdev_nvme_set_preferred_path", "Has I/O of a bdev take the path over one controller while that path works")
-                .with({bdev_name(), Param("cntlid", ParamType::integer, "Controller id of the path").required().range(0, 0xFFFF)})
+                .with({bdev_name(), Param("cntlid", ParamType::integer, "Controller id of the path").range(0, 0xFFFF),
+                       Param("traddr", ParamType::string, "Address of the path, instead of cntlid (ours)"),
+                       Param("trsvcid", ParamType::string, "Port of that address; 4420 without it")})
                 .mutates()
                 .coroutine(set_preferred_path));
   table.add(

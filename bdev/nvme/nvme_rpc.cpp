@@ -31,10 +31,7 @@ std::unexpected<RpcError> no_such_controller(const std::string& name) {
 
 // What of SPDK's attach parameters this initiator does not have: refused unless it is off, so that nobody believes in a protection that is not there.
 Result<void> check_unsupported(const Params& params) {
-  for (const char* key : {"psk", "dhchap_key", "dhchap_ctrlr_key"}) {
-    if (!params.string(key).empty())
-      return fail(ENOTSUP, fmt::format("{} '{}': TLS and authentication are not supported yet", key, params.string(key)));
-  }
+  if (!params.string("psk").empty()) return fail(ENOTSUP, fmt::format("psk '{}': TLS is not supported yet", params.string("psk")));
   for (const char* check : {"prchk_reftag", "prchk_guard"}) {
     if (params.boolean(check)) return fail(ENOTSUP, fmt::format("{} true: protection information is not supported", check));
   }
@@ -61,6 +58,7 @@ Result<AttachRequest> attach_request(const Params& params) {
     if (!uuid) return fail(EINVAL, fmt::format("hostid: {}", uuid.error().message));
     options.hostid = hostid_for("uuid:" + *uuid);
   }
+  if (auto keyed = take_keys(params, request.name, options); !keyed) return std::unexpected(keyed.error());
   options.hdgst = params.boolean("hdgst");
   options.ddgst = params.boolean("ddgst");
   options.multipath = *multipath_mode_of(params);
@@ -212,9 +210,8 @@ std::vector<Param> attach_params() {
   params.push_back(Param("disable_sq_flow_control", ParamType::boolean, "Ask for queues without SQ flow control"));
   params.push_back(multipath_opts_param());
   params.push_back(Param("max_bdevs", ParamType::integer, "Of SPDK: names that the answer has room for; here it has room for all").ignored());
-  for (const char* name : {"psk", "dhchap_key", "dhchap_ctrlr_key"}) {
-    params.push_back(Param(name, ParamType::string, "Refused: TLS and authentication are not supported yet"));
-  }
+  params.push_back(Param("psk", ParamType::string, "Refused: TLS is not supported yet"));
+  for (auto& param : dhchap_key_params()) params.push_back(std::move(param));
   for (const char* name : {"prchk_reftag", "prchk_guard"}) {
     params.push_back(Param(name, ParamType::boolean, "Refused unless false: protection information is not supported"));
   }
@@ -227,13 +224,24 @@ std::vector<Param> deed_params() {
           Param("cntlid", ParamType::integer, "Only the path with this controller id").range(0, 65535)};
 }
 
+std::string uuid_text(const std::array<std::uint8_t, 16>& bytes) {
+  std::string text;
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) text += '-';
+    text += fmt::format("{:02x}", bytes[i]);
+  }
+  return text;
+}
+
 Json::Value attach_call(const NvmeSubsystem& subsystem, const NvmeController& controller, const TransportId& id) {
   const ControllerOptions& options = controller.options();
   Json::Value params = transport_id_json(id);
   params["name"] = subsystem.name();
   params["hostnqn"] = options.hostnqn;
+  if (options.hostid && *options.hostid != hostid_for(options.hostnqn)) params["hostid"] = uuid_text(*options.hostid);
   if (!id.hostaddr.empty()) params["hostaddr"] = id.hostaddr;
   if (!id.hostsvcid.empty()) params["hostsvcid"] = id.hostsvcid;
+  show_keys(options, params);
   params["hdgst"] = options.hdgst;
   params["ddgst"] = options.ddgst;
   params["multipath"] = std::string(multipath_mode_name(options.multipath));
@@ -314,14 +322,16 @@ void register_bdev_nvme_methods(rpc::MethodTable& table) {
                 .with({Param("name", ParamType::string, "Only this one")})
                 .result("[{name, ctrlrs: [{state, trid, alternate_trids, cntlid, host, adminq_mode, ioq_mode, …}]}]")
                 .handler(get_controllers));
-  table.add(Method("bdev_nvme_reset_controller", "Connects anew; I/O waits meanwhile, or takes another path").with(deed_params()).coroutine(reset));
-  table.add(Method("bdev_nvme_enable_controller", "Connects a disabled controller again").with(deed_params()).coroutine(enable));
-  table.add(Method("bdev_nvme_disable_controller", "Disconnects a controller until it is enabled").with(deed_params()).coroutine(disable));
+  table.add(
+      Method("bdev_nvme_reset_controller", "Connects anew; I/O waits meanwhile, or takes another path").with(deed_params()).acts().coroutine(reset));
+  table.add(Method("bdev_nvme_enable_controller", "Connects a disabled controller again").with(deed_params()).acts().coroutine(enable));
+  table.add(Method("bdev_nvme_disable_controller", "Disconnects a controller until it is enabled").with(deed_params()).acts().coroutine(disable));
   register_bdev_nvme_options(table);
   register_bdev_nvme_path_methods(table);
   register_bdev_nvme_command_methods(table);
   register_bdev_nvme_discovery_methods(table);
   register_bdev_nvme_injection_methods(table);
+  register_bdev_nvme_key_methods(table);
 }
 
 void register_bdev_nvme_config(rpc::ConfigRegistry& registry) {
@@ -335,6 +345,8 @@ void register_bdev_nvme_config(rpc::ConfigRegistry& registry) {
         calls.append(attach_call(*subsystem, *controller, controller->id()));
         for (const TransportId& id : controller->alternates()) calls.append(attach_call(*subsystem, *controller, id));
       }
+      if (subsystem->controllers().front()->options().from_discovery) continue;
+      for (auto& call : nvme_path_calls(*subsystem)) calls.append(std::move(call));
     }
     for (auto& call : discovery_config_calls()) calls.append(std::move(call));
     return calls;

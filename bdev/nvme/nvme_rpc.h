@@ -23,6 +23,11 @@ std::vector<rpc::Param> transport_id_params();
 TransportId transport_id_of(const rpc::Params& params);
 // {trtype, adrfam, traddr, trsvcid, subnqn}.
 Json::Value transport_id_json(const TransportId& id);
+// dhchap_key and dhchap_ctrlr_key: from call to options (errors: ENOKEY, EINVAL; `user` for the message), and back.
+std::vector<rpc::Param> dhchap_key_params();
+Result<void> take_keys(const rpc::Params& params, const std::string& user, ControllerOptions& options);
+void show_keys(const ControllerOptions& options, Json::Value& to);
+void register_bdev_nvme_key_methods(rpc::MethodTable& table);  // nvme_keys_rpc.cpp
 // Refuses any trtype but TCP in words.
 Result<void> check_trtype(const std::string& trtype);
 // ctrlr_loss_timeout_sec, reconnect_delay_sec, fast_io_fail_timeout_sec; what is not given is taken from `otherwise`.

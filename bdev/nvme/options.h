@@ -5,13 +5,16 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include "bdev/nvme/path_policy.h"
 #include "bdev/nvme/reconnect_policy.h"
+#include "keyring/keyring.h"
 #include "reactor/base/error.h"
+#include "transport/dhchap/host_exchange.h"
 
 namespace catnap::bdev {
 
@@ -60,6 +63,7 @@ struct NvmeOptions {
   // says.
   bool enable_flush = true;
   MultipathOptions multipath;
+  dhchap::Allowed dhchap;  // what connections made from now on offer to authenticate with
 
   // 0 and SPDK's saved default of 10000 mean event driven; anything else is a period.
   std::uint64_t admin_poll_period_us() const { return nvme_adminq_poll_period_us == 10'000 ? 0 : nvme_adminq_poll_period_us; }
@@ -89,8 +93,16 @@ struct ControllerOptions {
   std::uint32_t priority = 0;                    // SO_PRIORITY
   bool disable_sq_flow_control = false;
   std::optional<MultipathOptions> multipath_opts;  // of its bdevs; none: the module's
+  keyring::KeyRef psk;                             // TLS
+  keyring::KeyRef dhchap_key;                      // for controllers that demand authentication
+  keyring::KeyRef dhchap_ctrlr_key;                // the controller must authenticate itself, too
   bool from_discovery = false;                     // a discovery service attached it, whose call brings it back
 };
+
+// What queues authenticate with; null: nothing.
+std::shared_ptr<const dhchap::HostCredentials> credentials_of(const ControllerOptions& options, const NvmeOptions& module);
+// Errors: EINVAL (a key for the controller alone).
+[[nodiscard]] Result<void> check_keys(const keyring::KeyRef& dhchap_key, const keyring::KeyRef& dhchap_ctrlr_key);
 
 // The NQN of this process where nobody gives one: "nqn.2014-08.org.nvmexpress:uuid:" and a UUID made of the machine id, the same at each start.
 const std::string& default_hostnqn();

@@ -137,7 +137,8 @@ void NvmeSubsystem::make_bdev(const NamespaceData& data) {
   if (auto fits = check_geometry(shape.info, ~std::uint64_t{0}); !fits) {
     return log_warning("{}: cannot be a bdev: {}", shape.info.name, fits.error().message);
   }
-  auto bdev = std::make_shared<NvmeBdev>(std::move(shape), data);
+  auto bdev = std::make_shared<NvmeBdev>(std::move(shape), data, (*owner)->id().subnqn);
+  bdev->inherit_fences(module_.kept_fences(bdev->fence_key()));
   bdev->publish(paths_of(data.nsid));
   bdevs_.emplace(data.nsid, bdev);
   if (auto added = Registry::instance().add(bdev); !added) {
@@ -170,8 +171,9 @@ PathSet NvmeSubsystem::paths_of(std::uint32_t nsid) const {
     path.cntlid = controller->cntlid();
     path.nsid = nsid;
     path.ana_state = data->second.ana_state;
+    path.ana_may_pass = controller->ana_may_pass(data->second);
     path.crdt = {controller->data().crdt1, controller->data().crdt2, controller->data().crdt3};
-    const bool preferred = choice != choices_.end() && choice->second.preferred_cntlid == controller->cntlid();
+    const bool preferred = choice != choices_.end() && choice->second.preferred.lock() == controller;
     set.paths.insert(preferred ? set.paths.begin() : set.paths.end(), std::move(path));
   }
   return set;
@@ -190,13 +192,23 @@ Task<void> NvmeSubsystem::remove_bdevs() {
   }
 }
 
-Result<void> NvmeSubsystem::set_preferred(const std::string& bdev_name, std::uint16_t cntlid, std::move_only_function<void()> done) {
+Result<void> NvmeSubsystem::set_preferred(const std::string& bdev_name, const std::shared_ptr<NvmeController>& controller,
+                                          std::move_only_function<void()> done) {
   const auto found = std::ranges::find_if(bdevs_, [&bdev_name](const auto& entry) { return entry.second->name() == bdev_name; });
   if (found == bdevs_.end()) return fail(ENODEV, fmt::format("No such device: bdev '{}'", bdev_name));
-  if (find_controller(cntlid) == nullptr) return fail(ENODEV, fmt::format("bdev '{}' has no path with controller id {}", bdev_name, cntlid));
-  choices_[found->first].preferred_cntlid = cntlid;
+  choices_[found->first].preferred = controller;
   publish(found->first, std::move(done));
   return {};
+}
+
+std::shared_ptr<NvmeController> NvmeSubsystem::preferred(std::uint32_t nsid) const {
+  const auto choice = choices_.find(nsid);
+  return choice != choices_.end() ? choice->second.preferred.lock() : nullptr;
+}
+
+std::optional<MultipathOptions> NvmeSubsystem::chosen_multipath(std::uint32_t nsid) const {
+  const auto choice = choices_.find(nsid);
+  return choice != choices_.end() ? choice->second.multipath : std::nullopt;
 }
 
 Result<void> NvmeSubsystem::set_multipath(const std::string& bdev_name, const MultipathOptions& options, std::move_only_function<void()> done) {

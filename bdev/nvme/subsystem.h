@@ -35,12 +35,15 @@ class NvmeSubsystem : public std::enable_shared_from_this<NvmeSubsystem> {
   Task<void> remove_bdevs();
 
   // bdev_nvme_set_preferred_path, bdev_nvme_set_multipath_policy. Errors: ENODEV.
-  Result<void> set_preferred(const std::string& bdev_name, std::uint16_t cntlid, std::move_only_function<void()> done);
+  Result<void> set_preferred(const std::string& bdev_name, const std::shared_ptr<NvmeController>& controller, std::move_only_function<void()> done);
   Result<void> set_multipath(const std::string& bdev_name, const MultipathOptions& options, std::move_only_function<void()> done);
+  // What these calls said about a namespace's bdev, for saving it; null, none: nothing.
+  std::shared_ptr<NvmeController> preferred(std::uint32_t nsid) const;
+  std::optional<MultipathOptions> chosen_multipath(std::uint32_t nsid) const;
 
  private:
   struct Choice {
-    std::optional<std::uint16_t> preferred_cntlid;
+    std::weak_ptr<NvmeController> preferred;  // and not its controller id, which a reconnect changes
     std::optional<MultipathOptions> multipath;
   };
   void make_bdev(const NamespaceData& data);

@@ -4,7 +4,7 @@
 // (Base 2.1 section 9.6). Repeating it elsewhere at once does no harm, since it leaves the same. What does harm is the next write of the same blocks:
 // the old one could come behind it. So only such writes wait, and everything else goes on at once (docs/initiator.md, "Writes in flight").
 //
-// Owner: values, shared by a bdev's channels. Left out: how long that takes (Association::notice_us), who waits (nvme_channel.h).
+// Owner: values, shared by a bdev's channels. Left out: how long that takes (quiesce.h), who waits (nvme_channel.h).
 #pragma once
 
 #include <cstdint>
