@@ -137,24 +137,6 @@ Task<RpcResult<Json::Value>> wait_for_examine(Params params) {
   co_return Json::Value(true);
 }
 
-// Texts of the last time and what they say: with --state the configuration is asked for at each change, and hardly any of a thousand bdevs has
-// another text than before.
-class ParsedTexts {
- public:
-  Json::Value of(const std::string& text) {
-    const auto [entry, is_new] = used_.try_emplace(text);
-    if (!is_new) return entry->second;
-    const auto known = known_.find(text);
-    entry->second = known != known_.end() ? std::move(known->second) : parse_json(text);
-    return entry->second;
-  }
-  // What was not asked for since the last time.
-  void forget_unused() { known_ = std::exchange(used_, {}); }
-
- private:
-  std::unordered_map<std::string, Json::Value> known_, used_;
-};
-
 Json::Value call(const char* method, Json::Value params) {
   Json::Value json(Json::objectValue);
   json["method"] = method;
@@ -198,24 +180,21 @@ void register_bdev_methods(rpc::MethodTable& table) {
 }
 
 void register_bdev_config(rpc::ConfigRegistry& registry) {
-  registry.add("bdev", [parsed = ParsedTexts()]() mutable {
-    Json::Value calls(Json::arrayValue);
+  registry.add_telling("bdev", [](rpc::ConfigRegistry::Listener& listener) {
     if (!Registry::instance().auto_examine()) {
       Json::Value options(Json::objectValue);
       options["bdev_auto_examine"] = false;
-      calls.append(call("bdev_set_options", options));
+      listener.call(call("bdev_set_options", options));
       for (const auto& name : Registry::instance().names_to_examine()) {
         Json::Value params(Json::objectValue);
         params["name"] = name;
-        calls.append(call("bdev_examine", params));
+        listener.call(call("bdev_examine", params));
       }
     }
     for (const auto& bdev : Registry::instance().all()) {
-      Json::Value creation = parsed.of(bdev->config_json());
-      if (creation.isObject()) calls.append(std::move(creation));
+      const std::string creation = bdev->config_json();
+      if (!creation.empty()) listener.text(creation);
     }
-    parsed.forget_unused();
-    return calls;
   });
 }
 

@@ -269,7 +269,8 @@ void register_bdev_statistics_methods(rpc::MethodTable& table) {
                        Param("per_channel", ParamType::boolean, "One entry per channel of the one bdev named").or_default(false),
                        Param("reset_mode", ParamType::string, "What to set to zero after reading")
                            .one_of({"all", "maxmin", "error", "none"})
-                           .or_default("none")})
+                           .or_default("none")
+                           .acts()})
                 .result("object with tick_rate, ticks and bdevs, or name and channels")
                 .handler(get_iostat));
   table.add(Method("bdev_reset_iostat", "Sets I/O counters to zero, for everybody who reads them")
@@ -277,6 +278,7 @@ void register_bdev_statistics_methods(rpc::MethodTable& table) {
                        Param("mode", ParamType::string, "What to set to zero: everything, longest and shortest latencies, or error counts")
                            .one_of({"all", "maxmin", "error", "none"})
                            .or_default("all")})
+                .acts()
                 .handler(reset_iostat));
   table.add(Method("bdev_set_qd_sampling_period", "Keeps the queue depth of a bdev over time, shown by bdev_get_iostat; nothing is woken up for it")
                 .with({Param("name", ParamType::string, "Name, alias or UUID").required(),

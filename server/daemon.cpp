@@ -14,12 +14,12 @@
 
 #include "bdev/bdev.h"
 #include "bdev/raid/clean_stops.h"
-#include "bdev/raid/raid.h"
+#include "bdev/raid/member_notes.h"
 #include "bdev/raid/raid_host.h"
 #include "reactor/base/log.h"
 #include "rpc/json.h"
 #include "rpc/version.h"
-#include "server/clean_stop_file.h"
+#include "server/raid_files.h"
 #include "server/foreign_options_rpc.h"
 #include "server/group_adapter.h"
 #include "server/method_registration.h"
@@ -123,24 +123,21 @@ Result<void> Daemon::restrict_clients() {
 void Daemon::make_state() {
   if (state_) {
     bdev::CleanStops::instance().load(state_->clean_stop());
-    bdev::raid_keeper() = [this](std::function<void()> kept) { keep_raid_members(std::move(kept)); };
+    raid_notes_ = std::make_unique<RaidNotesFile>(runtime_.app_thread(), runtime_.workers(), state_->path());
+    auto keep = [this](std::string text, std::function<void()> kept) { raid_notes_->keep(std::move(text), std::move(kept)); };
+    bdev::MemberNotes::instance().begin(keep, state_->raid_notes());
     pending_ = std::make_unique<PendingCalls>(runtime_.app_thread(), dispatcher_, [this] { return config_registry_.all(); });
     // Until they are made, the calls of the file, or of the configuration file that becomes its first contents, are what it has to keep.
     if (state_->text()) pending_->add(state_->calls());
     if (config_) pending_->add(config_->calls());
+    state_text_ = std::make_unique<StateText>(methods_, config_registry_, *pending_);
     store_ = std::make_unique<StateStore>(runtime_.app_thread(), runtime_.workers(), posix_files(), state_->path(), state_->text(),
-                                          [this] { return pending_->merged(kept_state(methods_, config_registry_.all())); });
+                                          [this] { return state_text_->take(); });
     pending_->when_picked_up([this] { store_->keep([](const Result<void>&) {}); });
     keeper_ = std::make_unique<StateKeeper>(*store_, *pending_);
     dispatcher_.set_keeper(keeper_.get());
   }
   register_state_methods(methods_, store_.get(), pending_.get());
-}
-
-// An array without superblock and bitmap has left a member out, or taken one in. At the end nothing of what is being taken down may be kept.
-void Daemon::keep_raid_members(std::function<void()> kept) {
-  if (stopping_) return kept();
-  store_->keep([kept = std::move(kept)](const Result<void>&) { kept(); });  // a failure is in the log, and in framework_get_state
 }
 
 Task<Result<void>> Daemon::begin(Daemon* self) {

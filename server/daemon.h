@@ -23,6 +23,7 @@
 #include "server/metrics.h"
 #include "server/options.h"
 #include "server/pending_calls.h"
+#include "server/raid_files.h"
 #include "server/reservations/target_hub.h"
 #include "server/server_group.h"
 #include "server/service/notify.h"
@@ -30,6 +31,7 @@
 #include "server/state_file.h"
 #include "server/state_keeper.h"
 #include "server/state_store.h"
+#include "server/state_text.h"
 #include "server/target.h"
 #include "web/server.h"
 
@@ -63,7 +65,6 @@ class Daemon {
   Result<void> serve_http();
   std::string not_ready() const;
   void make_state();
-  void keep_raid_members(std::function<void()> kept);
   static Task<Result<void>> begin(Daemon* self);
   static Task<Result<void>> initialise(Daemon* self);
   static Task<Result<void>> replay(Daemon* self, ConfigFile::Which which);
@@ -109,8 +110,10 @@ class Daemon {
   std::unique_ptr<Target> target_;
   // With --state only.
   std::unique_ptr<PendingCalls> pending_;
+  std::unique_ptr<StateText> state_text_;
   std::unique_ptr<StateStore> store_;
   std::unique_ptr<StateKeeper> keeper_;
+  std::unique_ptr<RaidNotesFile> raid_notes_;
   std::unique_ptr<rpc::Server> rpc_server_;
   bool takes_rpcs_ = false;
   std::unique_ptr<Metrics> metrics_;  // with --http only, as the next

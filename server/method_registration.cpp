@@ -60,7 +60,7 @@ void register_all_methods(rpc::MethodTable& table, rpc::ConfigRegistry& registry
   bdev::register_bdev_policy_config(registry);
   bdev::register_bdev_notifications();
   bdev::register_bdev_raid_notifications();
-  registry.add("nvmf", nvmf_config_calls, {"bdev"});
+  registry.add_telling("nvmf", tell_nvmf_config, {"bdev"});
 }
 
 }  // namespace catnap::server

@@ -4,6 +4,7 @@
 
 #include <json/json.h>
 
+#include "rpc/config_registry.h"
 #include "rpc/method.h"
 
 namespace catnap::server {
@@ -27,6 +28,6 @@ void register_nvmf_target_methods(rpc::MethodTable& table);      // nvmf_create_
 void register_nvmf_config_methods(rpc::MethodTable& table);      // nvmf_set_config, nvmf_set_max_subsystems
 
 // For rpc::ConfigRegistry, subsystem "nvmf": calls that bring the present configuration about.
-Json::Value nvmf_config_calls();
+void tell_nvmf_config(rpc::ConfigRegistry::Listener& listener);
 
 }  // namespace catnap::server

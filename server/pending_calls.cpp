@@ -191,22 +191,10 @@ void PendingCalls::go_on(std::shared_ptr<Calls> round, std::size_t at, bool all,
   if (any && picked_up_) picked_up_();
 }
 
-Json::Value PendingCalls::merged(Json::Value config) const {
-  Json::Value& subsystems = config["subsystems"];
-  for (const auto& pending : calls_) {
-    Json::Value* entry = nullptr;
-    for (Json::Value& subsystem : subsystems) {
-      if (subsystem["subsystem"] == Json::Value(pending->call.subsystem)) entry = &subsystem;
-    }
-    if (entry == nullptr) {
-      Json::Value fresh(Json::objectValue);
-      fresh["subsystem"] = pending->call.subsystem;
-      fresh["config"] = Json::Value(Json::arrayValue);
-      entry = &subsystems.append(std::move(fresh));
-    }
-    (*entry)["config"].append(call_json(pending->call));
-  }
-  return config;
+std::vector<std::pair<std::string, Json::Value>> PendingCalls::waiting() const {
+  std::vector<std::pair<std::string, Json::Value>> calls;
+  for (const auto& pending : calls_) calls.emplace_back(pending->call.subsystem, call_json(pending->call));
+  return calls;
 }
 
 bool PendingCalls::take_back(const rpc::Method& method, const rpc::Params& params) {

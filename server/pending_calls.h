@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "reactor/task.h"
@@ -37,8 +38,8 @@ class PendingCalls {
   // They have been made in another way (a seed), or shall not be.
   void forget_untried();
 
-  // `config` (rpc::ConfigRegistry::all()'s form) with the waiting calls behind those in force of the same subsystem.
-  Json::Value merged(Json::Value config) const;
+  // Subsystem and {method, params} of those that wait, in order: they belong behind those in force of the same subsystem.
+  std::vector<std::pair<std::string, Json::Value>> waiting() const;
   // A client's call succeeded, or found nothing: takes waiting calls back as its declaration says. True when there were any.
   bool take_back(const rpc::Method& method, const rpc::Params& params);
   // A client has changed something: what was refused may be possible now, and is tried once.

@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 
 #include <string>
-#include <unordered_map>
 #include <utility>
 
 #include "rpc/json.h"
@@ -15,35 +14,7 @@ namespace {
 
 bool says_not_there(const rpc::RpcError& error) { return error.code == -ENODEV || error.code == -ENOENT; }
 
-void put_kept_values(const std::vector<rpc::Param>& declared, Json::Value& params) {
-  if (!params.isObject()) return;
-  for (const rpc::Param& param : declared) {
-    if (param.kept_value && params.isMember(param.name)) params[param.name] = *param.kept_value;
-  }
-}
-
 }  // namespace
-
-Json::Value kept_state(const rpc::MethodTable& methods, Json::Value config) {
-  // Thousands of calls of a few methods.
-  std::unordered_map<std::string, const rpc::Method*> known;
-  const auto find = [&](const std::string& name) {
-    const auto [found, is_new] = known.try_emplace(name, nullptr);
-    if (is_new) found->second = methods.find(name);
-    return found->second;
-  };
-  for (Json::Value& subsystem : config["subsystems"]) {
-    Json::Value kept(Json::arrayValue);
-    for (Json::Value& call : subsystem["config"]) {
-      const rpc::Method* method = find(call["method"].asString());
-      if (method != nullptr && method->changes_state && !method->keeps(call.get("params", Json::Value()))) continue;
-      if (method != nullptr && call.isMember("params")) put_kept_values(method->params, call["params"]);
-      kept.append(std::move(call));
-    }
-    subsystem["config"] = std::move(kept);
-  }
-  return config;
-}
 
 void StateKeeper::prepare(const rpc::Method& method, const rpc::Params& params, Prepared prepared) {
   store_.prepare(rpc::json_to_text(params.all()).size(), [&method, prepared = std::move(prepared)](Result<void> room) mutable {

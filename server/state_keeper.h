@@ -1,18 +1,13 @@
-// What --state keeps, put together: the calls that make the configuration in force, without what a restart shall not bring back, and those still
-// pending. Stands between the dispatcher and the state file. Owner: app_thread. Left out: writing (state_store.h), pending calls (pending_calls.h),
-// reading at start (state_file.h).
+// Stands between the dispatcher and the state file: asks for room before a change, and holds its answer back until what is in force is on disk.
+// Owner: app_thread. Left out: what the file has (state_text.h), writing (state_store.h), pending calls (pending_calls.h), reading at start
+// (state_file.h).
 #pragma once
 
 #include "rpc/change_keeper.h"
-#include "rpc/config_registry.h"
 #include "server/pending_calls.h"
 #include "server/state_store.h"
 
 namespace catnap::server {
-
-// `config` in rpc::ConfigRegistry::all()'s form, as a state file keeps it: calls whose declaration says so are left out or have other values, of
-// those with a parameter "persist" the ones where it is true stay, and calls that change nothing (waits) stay.
-Json::Value kept_state(const rpc::MethodTable& methods, Json::Value config);
 
 class StateKeeper final : public rpc::ChangeKeeper {
  public:

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "reactor/base/log.h"
-#include "rpc/json.h"
 
 namespace catnap::server {
 
@@ -107,7 +106,7 @@ void StateStore::keep(Done done) {
 void StateStore::write_if_wanted() {
   if (writing_ || reserving_ || waiters_.empty() || (half_made_ && !taken_)) return;
   writing_ = true;
-  Json::Value state = taken_ ? std::move(*taken_) : take_();
+  StatePieces state = taken_ ? std::move(*taken_) : take_();
   taken_.reset();
   promised_bytes_ = 0;
   reserved_bytes_ = 0;
@@ -120,10 +119,10 @@ void StateStore::write_if_wanted() {
   if (unsettled_ > 0) reserve(status_.bytes + unsettled_ * room_per_change, [](const Result<void>&) {});
 }
 
-StateStore::Written StateStore::write(FileSteps& files, const std::string& path, const std::string& spare, const Json::Value& state,
+StateStore::Written StateStore::write(FileSteps& files, const std::string& path, const std::string& spare, const StatePieces& state,
                                       const std::optional<std::string>& durable_text) {
   Written result;
-  std::string text = rpc::json_to_page(state);
+  std::string text = joined(state);
   if (durable_text == text) {
     files.remove(spare);  // the room is given back: nothing is left beside the file while nothing happens
     result.text = std::move(text);

@@ -5,11 +5,9 @@
 // aside for it than the state can need after the change. So a write afterwards can only fail as a failing disk does; then the change is in force and
 // its caller is told that it is not kept, and no further change is let in before the state could be written.
 //
-// Owner: app_thread; FileSteps are called on workers, one at a time for each file. Left out: what the state is (state_keeper.h), reading it
+// Owner: app_thread; FileSteps are called on workers, one at a time for each file. Left out: what the state is (state_text.h), reading it
 // (state_file.h).
 #pragma once
-
-#include <json/json.h>
 
 #include <cstdint>
 #include <functional>
@@ -21,14 +19,15 @@
 #include "reactor/base/error.h"
 #include "reactor/worker_pool.h"
 #include "server/durable_file.h"
+#include "server/state_text.h"
 
 namespace catnap::server {
 
 class StateStore {
  public:
   using Done = std::move_only_function<void(Result<void>)>;
-  // What is in force, at this moment.
-  using Take = std::function<Json::Value()>;
+  // What is in force, at this moment, as the file has it.
+  using Take = std::function<StatePieces()>;
 
   // What one change may add to the file besides its own parameters, written out: a subsystem with all its options is below 1 KiB.
   static constexpr std::size_t room_per_change = 16 * 1024;
@@ -71,7 +70,7 @@ class StateStore {
   void reserve(std::size_t bytes, Done done);
   void write_if_wanted();
   void written(Written outcome, std::vector<Done> waited);
-  static Written write(FileSteps& files, const std::string& path, const std::string& spare, const Json::Value& state,
+  static Written write(FileSteps& files, const std::string& path, const std::string& spare, const StatePieces& state,
                        const std::optional<std::string>& durable_text);
 
   Thread& app_thread_;
@@ -82,7 +81,7 @@ class StateStore {
   Status status_;
 
   std::optional<std::string> durable_text_;  // nothing: unknown, or no file. While writing_, the worker has it
-  std::optional<Json::Value> taken_;         // what was in force when the change under way began, if somebody waits for that or may come to
+  std::optional<StatePieces> taken_;         // what was in force when the change under way began, if somebody waits for that or may come to
   std::vector<Done> waiters_;
   bool half_made_ = false;
   bool ended_ = false;

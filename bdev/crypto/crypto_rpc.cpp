@@ -6,6 +6,7 @@
 
 #include "bdev/crypto/crypto.h"
 #include "bdev/stack/stack_rpc.h"
+#include "reactor/base/log.h"
 #include "reactor/runtime.h"
 #include "reactor/worker_pool.h"
 
@@ -68,6 +69,7 @@ Task<RpcResult<Json::Value>> create_key(Params params) {
   auto added = CryptoKeys::instance().add(std::move(*key));
   if (!added) co_return std::unexpected(RpcError(added.error()));
   VirtualBdevs::instance().retry();  // crypto bdevs may wait for it
+  if (path.empty()) log_notice("crypto key '{}' was given as text: no file has it, and a restart ends it (key_file is kept)", name);
   co_return Json::Value(true);
 }
 
@@ -87,6 +89,7 @@ RpcResult<Json::Value> get_keys(const Params& params) {
     entry["tweak_mode"] = "SIMPLE_LBA";
     entry["key_bits"] = key->bits();
     if (!key->path().empty()) entry["key_file"] = key->path();
+    entry["kept"] = !key->path().empty();
     list.append(entry);
   }
   if (list.empty() && params.has("key_name")) {
@@ -113,7 +116,7 @@ void register_key_methods(rpc::MethodTable& table) {
   table.add(Method("accel_crypto_key_create", "Keeps a key under a name, for crypto bdevs; it is never shown")
                 .with({Param("name", ParamType::string, "Name of the key").required(),
                        Param("cipher", ParamType::string, "Only AES_XTS").required().one_of({"AES_XTS", "AES_CBC"}),
-                       Param("key", ParamType::string, "First half, 32 or 64 hexadecimal digits").secret(),
+                       Param("key", ParamType::string, "First half, 32 or 64 hexadecimal digits; given so it is in no file, and has to be given again after a restart: see key_file").secret(),
                        Param("key2", ParamType::string, "Second half, as long as the first and different").secret(),
                        Param("key_file", ParamType::string,
                              "File with both halves, a line each, that only its owner can read; also read when a "
@@ -130,7 +133,7 @@ void register_key_methods(rpc::MethodTable& table) {
                 .handler(destroy_key));
   table.add(Method("accel_crypto_keys_get", "Shows which keys there are, not what they are")
                 .with({Param("key_name", ParamType::string, "Only this one")})
-                .result("array of {name, cipher, tweak_mode, key_bits, key_file}")
+                .result("array of {name, cipher, tweak_mode, key_bits, key_file, kept: a saved configuration has it}")
                 .handler(get_keys));
 }
 

@@ -52,15 +52,11 @@ Result<std::string> uuid_param(const Params& params) {
 }
 
 void register_virtual_bdev_config(rpc::ConfigRegistry& registry) {
-  registry.add("bdev", [] {
-    Json::Value calls(Json::arrayValue);
-    for (const auto& call : VirtualBdevs::instance().config_calls()) calls.append(parse_json(call));
-    if (calls.empty()) return calls;
+  registry.add_telling("bdev", [](rpc::ConfigRegistry::Listener& listener) {
+    const auto calls = VirtualBdevs::instance().config_calls();
+    for (const auto& call : calls) listener.text(call);
     // Namespaces come next in a configuration: by then what waited for its base must be there.
-    Json::Value wait(Json::objectValue);
-    wait["method"] = "bdev_wait_for_examine";
-    calls.append(wait);
-    return calls;
+    if (!calls.empty()) listener.text(R"({"method": "bdev_wait_for_examine"})");
   });
 }
 

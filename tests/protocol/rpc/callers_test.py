@@ -13,6 +13,7 @@ import re
 import socket
 import unittest
 
+from method_names import CALLED, SPDK
 from server_process import RpcFailure, ServerProcess, free_tcp_port
 
 UUID = "11111111-2222-4333-8444-555555555555"
@@ -363,6 +364,24 @@ class SpdkCsi(Caller):
         self.not_here("iscsi_create_portal_group", "iscsi_create_initiator_group", "iscsi_create_target_node", "iscsi_delete_target_node",
                       "iscsi_get_initiator_groups", "iscsi_get_portal_groups", "iscsi_get_target_nodes", "bdev_lvol_get_lvstores", "bdev_lvol_create",
                       "bdev_lvol_snapshot", "bdev_lvol_clone", "bdev_lvol_delete")
+
+
+class EveryName(Caller):
+    """What SPDK or a control plane's fork of it has is here, or its absence is explained: no name gets -32601."""
+
+    def test_all(self):
+        here = set(self.call("rpc_get_methods", {"include_aliases": True}, [str]))
+        absent = {}
+        for who, names in [*CALLED.items(), ("SPDK", SPDK)]:
+            self.assertGreater(len(names), 5)
+            for name in names:
+                if name in here:
+                    continue
+                with self.subTest(name, who=who):
+                    message = self.fails(name, {"a": 1}, -errno.EOPNOTSUPP, "Operation not supported", name)
+                    self.assertGreater(len(message), len(f"Operation not supported: {name}: "), "with a reason")
+                    absent.setdefault(who, []).append(name)
+        print({who: f"{len(names) - len(absent.get(who, []))} of {len(names)} here" for who, names in [*CALLED.items(), ("SPDK", SPDK)]}, flush=True)
 
 
 class Wire(Caller):

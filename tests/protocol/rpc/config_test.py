@@ -31,6 +31,7 @@ ACTS = {
     "bdev_raid_add_base_bdev": "the array's superblock and its bdev_raid_create say who is a member",
     "bdev_raid_grow_base_bdev": "the array's size is that of its members",
     "bdev_raid_start": "starts an array without its missing members, once",
+    "bdev_raid_take_over": "what it does stands in the array's superblocks",
     "bdev_nvme_set_preferred_path": "controller ids are new with each connection",
     "bdev_nvme_set_multipath_policy": "of one bdev, while it is there; bdev_nvme_set_options has the policy that is saved",
     "nvmf_create_target": "there is one target, made at the start",

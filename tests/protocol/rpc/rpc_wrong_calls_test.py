@@ -9,9 +9,11 @@ import errno
 import json
 import os
 import socket
+import subprocess
+import tempfile
 import unittest
 
-from server_process import ServerProcess, free_tcp_port
+from server_process import PROGRAM, RpcFailure, ServerProcess, free_tcp_port
 
 INVALID_PARAMS, INTERNAL_ERROR, METHOD_NOT_FOUND, INVALID_STATE = -32602, -32603, -32601, -1
 NQN, NO_NQN = "nqn.2026-11.io.catnap:one", "nqn.2026-11.io.catnap:none"
@@ -319,6 +321,37 @@ class Facts(WrongCalls):
             self.check("nvmf_subsystem_add_listener", {"nqn": NQN, "listen_address": self.address(trsvcid=port)}, -errno.EADDRINUSE,
                        [f"127.0.0.1:{port}"])
         self.assertEqual(self.state(), before)
+
+
+class Allowed(unittest.TestCase):
+    """--rpcs-allowed: what is not listed is refused to clients, and not to configuration files."""
+
+    def test_only_what_is_listed(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as config:
+            calls = [{"method": "bdev_null_create", "params": {"name": "N", "num_blocks": 8, "block_size": 512}}]
+            json.dump({"subsystems": [{"subsystem": "bdev", "config": calls}]}, config)
+            config.flush()
+            server = ServerProcess("-c", config.name, "--rpcs-allowed", "bdev_get_*, rpc_get_methods,framework_wait_init,nbd_get_disks")
+            self.addCleanup(server.clean)
+            call = server.client.call
+            self.assertEqual([bdev["name"] for bdev in call("bdev_get_bdevs")], ["N"])
+            methods = call("rpc_get_methods", {"include_aliases": True})
+            self.assertTrue({"bdev_get_bdevs", "bdev_get_iostat", "rpc_get_methods"} <= set(methods))
+            self.assertTrue(all(name.startswith("bdev_get_") or name in ("rpc_get_methods", "framework_wait_init") for name in methods), methods)
+            for method, code, word in (("bdev_null_delete", -errno.EACCES, "--rpcs-allowed"), ("spdk_kill_instance", -errno.EACCES, "--rpcs-allowed"),
+                                       ("nbd_get_disks", -errno.EOPNOTSUPP, "nbd_get_disks"), ("nope", METHOD_NOT_FOUND, "nope")):
+                with self.assertRaises(RpcFailure) as caught:
+                    call(method, {"name": "N"})
+                self.assertEqual(caught.exception.error["code"], code)
+                self.assertIn(word, caught.exception.error["message"])
+            self.assertEqual(len(call("bdev_get_bdevs")), 1)
+            self.assertEqual(server.stop(), 0)
+
+    def test_a_list_that_would_lock_somebody_out_by_mistake(self):
+        for given, word in (("bdev_get_bdev", "'bdev_get_bdev'"), (",", "names no method"), ("", "names no method"), ("nvmf_get_*,zz_*", "'zz_*'")):
+            done = subprocess.run([PROGRAM, "--no-rpc-server", "--rpcs-allowed", given], capture_output=True, text=True, timeout=120, check=False)
+            self.assertIn(done.returncode, (1, 2), done.stderr)
+            self.assertIn(word, done.stderr)
 
 
 if __name__ == "__main__":

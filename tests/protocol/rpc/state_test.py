@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import random
+import socket
 import subprocess
 import tempfile
 import threading
@@ -283,6 +284,29 @@ class FullDisk(WithFolder):
         call = self.restart()
         self.assertEqual([bdev["name"] for bdev in call("bdev_get_bdevs")], ["N", "M"])
 
+    def test_full_in_the_middle_of_a_batch(self):
+        """Of a batch that the disk has no room for, some changes are made and kept, the others are refused and have not happened."""
+        self.mount("size=192k")
+        call = self.start()
+        batch = [{"jsonrpc": "2.0", "id": number, "method": "bdev_null_create",
+                  "params": {"name": f"N{number}_" + "x" * 400, "num_blocks": 8, "block_size": 512}} for number in range(400)]
+        with socket.socket(socket.AF_UNIX) as raw:
+            raw.settimeout(120)
+            raw.connect(self.server.path)
+            raw.sendall(json.dumps(batch).encode())
+            text = b""
+            while not text.endswith(b"\n"):
+                text += raw.recv(1 << 20)
+        replies = {reply["id"]: reply for reply in json.loads(text)}
+        self.assertEqual(len(replies), len(batch))
+        made = {reply["result"] for reply in replies.values() if "result" in reply}
+        refused = {reply["error"]["code"] for reply in replies.values() if "error" in reply}
+        self.assertEqual(refused, {-errno.ENOSPC})
+        self.assertTrue(made)
+        self.assertEqual({bdev["name"] for bdev in call("bdev_get_bdevs")}, made)
+        call = self.restart()
+        self.assertEqual({bdev["name"] for bdev in call("bdev_get_bdevs")}, made)
+
     def test_read_only(self):
         self.mount("size=1m")
         call = self.start()
@@ -406,6 +430,84 @@ class Pending(WithFolder):
         call = self.restart()
         self.assertEqual(whole(call), before)
         self.assertEqual(self.methods(call), [])
+
+    def serve_remote(self, port):
+        """Another target, with a disk that outlives it."""
+        remote = ServerProcess()
+        self.addCleanup(remote.clean)
+        call = remote.client.call
+        if not os.path.exists(self.at("remote disk")):
+            with open(self.at("remote disk"), "wb") as disk:
+                disk.truncate(16 << 20)
+        call("nvmf_create_transport", {"trtype": "TCP"})
+        call("bdev_aio_create", {"name": "A", "filename": self.at("remote disk"), "block_size": 512, "uuid": "11111111-2222-4333-8444-555555555555"})
+        call("nvmf_create_subsystem", {"nqn": NQN, "allow_any_host": True})
+        call("nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": "A"}})
+        call("nvmf_subsystem_add_listener", {"nqn": NQN, "listen_address": {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1",
+                                                                            "trsvcid": str(port)}})
+        return remote
+
+    def appears(self, call, condition, what):
+        began = time.monotonic()
+        wait_for(condition, what)
+        print(f"{what} after {time.monotonic() - began:.2f} s", flush=True)
+
+    def test_a_file_of_uring_a_remote_controller_and_an_array_of_both(self):
+        port = free_tcp_port()
+        remote = self.serve_remote(port)
+        with open(self.at("disk"), "wb") as disk:
+            disk.truncate(16 << 20)
+        call = self.start()
+        call("nvmf_create_transport", {"trtype": "TCP"})
+        call("bdev_uring_create", {"name": "Uring0", "filename": self.at("disk"), "block_size": 512})
+        self.assertEqual(call("bdev_nvme_attach_controller", {"name": "Nvme0", "trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1",
+                                                              "trsvcid": str(port), "subnqn": NQN}), ["Nvme0n1"])
+        call("bdev_raid_create", {"name": "Raid0", "raid_level": "raid1", "base_bdevs": ["Uring0", "Nvme0n1"], "superblock": True})
+        call("nvmf_create_subsystem", {"nqn": NQN + "2"})
+        call("nvmf_subsystem_add_ns", {"nqn": NQN + "2", "namespace": {"bdev_name": "Raid0"}})
+        before = whole(call)
+
+        def names():
+            return {bdev["name"] for bdev in call("bdev_get_bdevs")}
+
+        self.assertEqual(names(), {"Uring0", "Nvme0n1", "Raid0"})
+        self.go_away()
+        self.assertEqual(remote.stop(), 0)
+        call = self.start()
+        self.assertIn("bdev_uring_create", self.methods(call))
+        self.assertIn("bdev_nvme_attach_controller", self.methods(call))
+        self.assertIn("nvmf_subsystem_add_ns", self.methods(call))
+        self.assertEqual(names(), set())
+        os.rename(self.at("elsewhere"), self.at("disk"))
+        self.appears(call, lambda: "Uring0" in names(), "the file of a uring bdev is in service")
+        remote = self.serve_remote(port)
+        self.appears(call, lambda: "Nvme0n1" in names(), "the remote controller is in service")
+        self.appears(call, lambda: "Raid0" in names() and not self.methods(call), "the array and its namespace are in service")
+        self.assertEqual(whole(call), before)
+        call = self.restart()
+        self.assertEqual(self.methods(call), [])
+        self.assertEqual(whole(call), before)
+        self.end()
+        self.assertEqual(remote.stop(), 0)
+
+    def test_calls_of_another_version(self):
+        """They stay in the file, are shown, and hold nothing up."""
+        with open(self.state, "w", encoding="utf-8") as file:
+            json.dump({"subsystems": [
+                {"subsystem": "bdev", "config": [
+                    {"method": "bdev_null_create", "params": {"name": "N", "num_blocks": 8, "block_size": 512}},
+                    {"method": "bdev_null_create", "params": {"name": "M", "num_blocks": 8, "block_size": 512, "of_the_future": 1}},
+                    {"method": "bdev_future_create", "params": {"name": "F"}}]},
+                {"subsystem": "future", "config": [{"method": "future_set", "params": {"a": 1}}]}]}, file)
+        call = self.start()
+        self.assertEqual([(each["method"], each["code"], each["retried"]) for each in call("framework_get_pending")],
+                         [("bdev_null_create", -32602, False), ("bdev_future_create", -32601, False), ("future_set", -32601, False)])
+        call("bdev_null_create", {"name": "O", "num_blocks": 8, "block_size": 512})
+        call = self.restart()
+        self.assertEqual(self.methods(call), ["bdev_null_create", "bdev_future_create", "future_set"])
+        self.assertEqual({bdev["name"] for bdev in call("bdev_get_bdevs")}, {"N", "O"})
+        call("bdev_null_delete", {"name": "M"})
+        self.assertEqual(self.methods(call), ["bdev_future_create", "future_set"])
 
     def test_deleting_what_is_pending(self):
         call = self.start()

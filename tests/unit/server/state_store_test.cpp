@@ -1,5 +1,5 @@
 // The state file (server/state_store.h): power cuts at every step with a disk that forgets what was not synced, which of the steps are needed, full
-// and failing disks, and how many who wait share one write. And what of a configuration is kept (state_keeper.h). Owner: the test's thread turns the
+// and failing disks, and how many who wait share one write. Left out: what the state is (state_text_test.cpp). Owner: the test's thread turns the
 // app thread by hand; workers are real.
 #include "server/state_store.h"
 
@@ -10,8 +10,6 @@
 #include <condition_variable>
 #include <thread>
 
-#include "rpc/json.h"
-#include "server/state_keeper.h"
 #include "tests/unit/reactor/by_hand.h"
 #include "tests/unit/server/forgetful_disk.h"
 
@@ -23,10 +21,12 @@ using testing::HasSubstr;
 
 constexpr const char* path = "/state/file";
 
+std::string text_of(std::int64_t number) { return std::to_string(number) + "\n"; }
+
 // A store whose state is a number, and a disk below it.
 struct Bench {
   explicit Bench(FileSteps& files) : workers(2) {
-    app.on_thread([&] { store.emplace(*app.thread, workers, files, path, std::nullopt, [this] { return Json::Value(Json::Int64(number)); }); });
+    app.on_thread([&] { store.emplace(*app.thread, workers, files, path, std::nullopt, [this] { return StatePieces{std::make_shared<const std::string>(text_of(number))}; }); });
   }
   ~Bench() {
     app.on_thread([&] { store.reset(); });
@@ -81,8 +81,6 @@ struct Bench {
   std::int64_t number = 0;
   std::optional<StateStore> store;
 };
-
-std::string text_of(std::int64_t number) { return rpc::json_to_page(Json::Value(Json::Int64(number))); }
 
 // Five changes with a power cut after `cut_after` steps of the disk. True: whatever the disk kept by itself, the file is what was acknowledged last
 // or, of the change in flight, what comes after it.
@@ -284,33 +282,6 @@ TEST(StateStore, WhatEndsAtTheEndIsNotWritten) {
   EXPECT_EQ(kept->error().err, ECANCELED);
   EXPECT_FALSE(bench.prepare().has_value());
   EXPECT_EQ(disk.names.at(path)->synced, text_of(1));
-}
-
-// --- what is kept ---
-
-rpc::RpcResult<Json::Value> yes(const rpc::Params&) { return Json::Value(true); }
-
-TEST(KeptState, FollowsTheDeclarations) {
-  using rpc::Method;
-  using rpc::Param;
-  using rpc::ParamType;
-  rpc::MethodTable table;
-  table.add(Method("plain", "").with({Param("name", ParamType::string, "")}).mutates().handler(yes));
-  table.add(Method("volatile", "").mutates().not_kept().handler(yes));
-  table.add(Method("asked", "").with({rpc::persist_param()}).mutates().handler(yes));
-  table.add(Method("changed", "").with({Param("state", ParamType::string, "").kept_as("unknown")}).mutates().handler(yes));
-  table.add(Method("waits", "").handler(yes));
-  const auto config = rpc::parse_json(R"({"subsystems": [{"subsystem": "one", "config": [
-    {"method": "plain", "params": {"name": "A"}}, {"method": "volatile", "params": {}}, {"method": "asked", "params": {}},
-    {"method": "asked", "params": {"persist": true}}, {"method": "changed", "params": {"state": "good"}}, {"method": "changed", "params": {}},
-    {"method": "waits"}, {"method": "of another version", "params": {"x": 1}}]}]})");
-  ASSERT_TRUE(config.has_value());
-  const Json::Value kept = kept_state(table, *config);
-  const auto expected = rpc::parse_json(R"({"subsystems": [{"subsystem": "one", "config": [
-    {"method": "plain", "params": {"name": "A"}}, {"method": "asked", "params": {"persist": true}},
-    {"method": "changed", "params": {"state": "unknown"}}, {"method": "changed", "params": {}}, {"method": "waits"},
-    {"method": "of another version", "params": {"x": 1}}]}]})");
-  EXPECT_EQ(kept, *expected) << rpc::json_to_page(kept);
 }
 
 }  // namespace

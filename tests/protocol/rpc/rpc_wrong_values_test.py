@@ -1,0 +1,274 @@
+#!/usr/bin/env -S /usr/bin/python3
+"""Right calls of every method with one parameter spoiled, in every way that its declaration knows and some that it does not: each is refused, the message
+names the parameter or the value, and nothing has changed; then the right call is made, and works.
+
+The right calls are those that bring every kind of object about (config_test.py), and for methods that take away or act, ACTIONS here: a new method
+cannot be forgotten. Left out: calls that are wrong in fact (rpc_wrong_calls_test.py).
+"""
+
+import copy
+import json
+import os
+import random
+import socket
+import tempfile
+import unittest
+
+import config_test
+from config_test import objects
+from server_process import RpcFailure, ServerProcess, free_tcp_port
+
+SOAK = os.environ.get("CATNAP_SOAK") == "1"
+INVALID_PARAMS = -32602
+LONG, BINARY = "y" * 70000, "\u0001\u007f\ud834\udd1e"
+NESTED = {"a": [{"b": [[[{}]]]}]}
+NO_EFFECT = object()  # leaves the parameter out
+
+# Texts of which any is right: what may stand there is nobody's to judge, or the call says elsewhere what is wrong with it.
+ANY_TEXT = set()
+
+
+def spoiled(param):
+    """(what, value) for one parameter of this declaration."""
+    kind, secret = param["type"], param.get("secret")
+    if kind == "any":
+        return
+    yield "binary", BINARY
+    yield "nested", NESTED
+    yield "a list", [NESTED]
+    yield "a text", "zz no such thing"
+    yield "empty", ""
+    yield "too long", LONG
+    yield "NUL", "a\0b"
+    yield "a fraction", 1.5
+    yield "true", True
+    yield "huge", 1 << 70
+    yield "negative", -(1 << 63)
+    yield "a list of anything", [1, "a", None]
+    if param["required"]:
+        yield "null", None
+        yield "missing", NO_EFFECT
+    if secret:
+        return
+    for bound, step in (("minimum", -1), ("maximum", 1)):
+        if bound in param:
+            yield f"beyond {bound}", param[bound] + step
+
+
+def right_type(param, value):
+    """Values that the declaration allows are no mistake."""
+    kind = param["type"]
+    if kind == "string":
+        if not isinstance(value, str) or "\0" in value:
+            return False
+        return "one_of" not in param or value in param["one_of"]
+    if kind == "boolean":
+        return isinstance(value, bool)
+    if kind in ("integer", "number"):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind == "integer" and value != int(value)):
+            return False
+        return param.get("minimum", value) <= value <= param.get("maximum", value)
+    if kind == "array of string":
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return False
+
+
+def spoiled_calls(declared, params, path=()):
+    """(what, path, whole params, value) around the right parameters `params`."""
+    for param in declared:
+        if param.get("ignored"):
+            continue
+        name = param["name"]
+        for what, value in spoiled(param):
+            wrong = copy.deepcopy(params)
+            if value is NO_EFFECT:
+                wrong.pop(name, None)
+                for alias in param.get("aliases", []):
+                    wrong.pop(alias, None)
+            else:
+                for alias in param.get("aliases", []):
+                    wrong.pop(alias, None)
+                wrong[name] = value
+            yield what, (*path, name), wrong, value, param
+        inner = params.get(name)
+        if param.get("fields") and isinstance(inner, dict):
+            for what, where, wrong, value, inner_param in spoiled_calls(param["fields"], inner, (*path, name)):
+                yield what, where, {**params, name: wrong}, value, inner_param
+        if param.get("fields") and isinstance(inner, list):
+            for what, where, wrong, value, inner_param in spoiled_calls(param["fields"], inner[0], (*path, name)):
+                yield what, where, {**params, name: [wrong, *inner[1:]]}, value, inner_param
+
+
+class WrongValues(unittest.TestCase):
+    maxDiff = None
+    serve_remote = config_test.Configuration.serve_remote
+
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="catnap_wrong_")
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.remote_port = free_tcp_port()
+        self.remote = self.serve_remote()
+        self.addCleanup(self.remote.clean)
+        self.addCleanup(lambda: self.assertEqual(self.remote.stop(), 0, self.remote.log_text()))
+        self.server = ServerProcess("--wait-for-rpc", wait=False)
+        self.addCleanup(self.server.clean)
+        self.addCleanup(lambda: self.assertEqual(self.server.stop(), 0, self.server.log_text()))
+        self.call = self.server.client.call
+        self.schema = {method["name"]: method for method in self.call("rpc_get_schema")["methods"]}
+        self.started = False
+        self.accepted = []
+        self.count = 0
+
+    def state(self):
+        if not self.started:
+            return None
+        call = self.call
+        return [call("framework_get_config", {"name": one["subsystem"]}) for one in call("framework_get_subsystems")] + [
+            [bdev["name"] for bdev in call("bdev_get_bdevs")], call("nvmf_get_subsystems"), call("log_get_flags"), call("framework_get_pending")]
+
+    def refused(self, method, what, path, params, value, param):
+        shown = json.dumps(value)[:60] if value is not NO_EFFECT else "nothing"
+        try:
+            self.call(method, params)
+        except RpcFailure as failure:
+            error = failure.error
+            self.assertIsNotNone(error, f"{method}, {'.'.join(path)} {what}: the server hung up")
+            text = error["message"]
+            self.assertTrue(error["code"] == INVALID_PARAMS or -4096 < error["code"] < 0, f"{method} {'.'.join(path)} {what}: {error}")
+            self.assertLess(len(text), 2000, f"{method}, {'.'.join(path)} {what}: a message that nobody reads")
+            if not right_type(param, value):
+                self.assertEqual(error["code"], INVALID_PARAMS, f"{method}, {'.'.join(path)} {what} ({shown}): {text}")
+            # The parameter, or the first letters of the value.
+            names = [path[-1], *param.get("aliases", [])]
+            if isinstance(value, str) and value:
+                names.append(value[:8])
+            self.assertTrue(any(name in text for name in names), f"{method}, {'.'.join(path)} {what} ({shown}) is not named in: {text}")
+        else:
+            if right_type(param, value):
+                self.accepted.append((method, ".".join(path), what))
+            else:
+                self.fail(f"{method}, {'.'.join(path)} {what} ({shown}) was taken")
+        self.count += 1
+
+    def around(self, method, right):
+        """All that is wrong around a right call, then the right one."""
+        before = self.state()
+        for what, path, params, value, param in spoiled_calls(self.schema[method]["params"], right):
+            if right_type(param, value) and (param["type"] != "string" or "one_of" in param):
+                continue  # a right number is right
+            with self.subTest(method, what=what, param=".".join(path)):
+                self.refused(method, what, path, params, value, param)
+        after = self.state()
+        self.assertEqual(before, after, f"{method}: something wrong was taken: {self.accepted[-5:]}")
+        self.call(method, right)
+
+    def test_around_every_object(self):
+        cpu = min(os.sched_getaffinity(0))
+        for method, params in objects(self.folder, cpu, free_tcp_port(), self.remote_port):
+            if not self.started and self.schema[method]["phase"] == "runtime":
+                self.call("framework_start_init")
+                self.started = True
+            self.around(method, params)
+        print(f"{self.count} wrong calls; taken: {self.accepted}", flush=True)
+
+
+def no_duplicates(pairs):
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        raise ValueError(f"an object names a member twice: {names}")
+    return dict(pairs)
+
+
+def no_constants(name):
+    raise ValueError(f"{name} is no JSON")
+
+
+def strictly(line):
+    """RFC 8259 to the letter, in ASCII."""
+    return json.loads(line.decode("ascii"), object_pairs_hook=no_duplicates, parse_constant=no_constants)
+
+
+class StrictReplies(unittest.TestCase):
+    """Objects with names of any characters, and calls with random ones: whatever is answered is strict JSON, on one line."""
+
+    ALPHABET = [*map(chr, range(1, 0x30)), '"', "\\", "/", "%", "{", "}", "\x7f", "\x80", "\u2028", "\ufeff", "\uffff", "\U0010ffff", "ä", "é", "日"]
+    READERS = ("bdev_get_bdevs", "bdev_get_iostat", "nvmf_get_subsystems", "nvmf_get_stats", "notify_get_notifications", "thread_get_io_channels",
+               "framework_get_reactors", "bdev_raid_get_bdevs", "framework_get_pending", "bdev_get_timeouts", "accel_crypto_keys_get")
+
+    def setUp(self):
+        seed = int(os.environ.get("CATNAP_SEED", "20261122"))
+        self.random = random.Random(seed)
+        print(f"seed {seed}", flush=True)
+        self.server = ServerProcess()
+        self.addCleanup(self.server.clean)
+        self.addCleanup(lambda: self.assertEqual(self.server.stop(), 0, self.server.log_text()))
+        self.raw = socket.socket(socket.AF_UNIX)
+        self.addCleanup(self.raw.close)
+        self.raw.settimeout(60)
+        self.raw.connect(self.server.path)
+        self.received = b""
+        self.replies = 0
+
+    def name(self):
+        return "".join(self.random.choice(self.ALPHABET) for _ in range(self.random.choice((1, 2, 5, 40, 300))))
+
+    def value(self, depth=0):
+        kind = self.random.randrange(10 if depth < 4 else 6)
+        if kind < 3:
+            return self.name()
+        if kind < 6:
+            return self.random.choice((None, True, False, 0, -1, 1.5, 1e308, (1 << 64) - 1, 1 << 64, -(1 << 63)))
+        if kind < 8:
+            return [self.value(depth + 1) for _ in range(self.random.randrange(3))]
+        return {self.name(): self.value(depth + 1) for _ in range(self.random.randrange(3))}
+
+    def call(self, method, params=None):
+        identity = self.random.choice((self.name(), self.random.randrange(1 << 53), None, -1.5))
+        self.raw.sendall(json.dumps({"jsonrpc": "2.0", "id": identity, "method": method, "params": params or {}}).encode())
+        while b"\n" not in self.received:
+            piece = self.raw.recv(1 << 20)
+            self.assertTrue(piece, f"{method}: the server hung up")
+            self.received += piece
+        line, self.received = self.received.split(b"\n", 1)
+        reply = strictly(line)
+        self.assertEqual(reply["id"], identity)
+        self.assertEqual(len(reply), 3)
+        self.replies += 1
+        return reply
+
+    def test_objects_of_any_name(self):
+        nqn = "nqn.2026-11.io.catnap:strict"
+        self.call("nvmf_create_subsystem", {"nqn": nqn})
+        for _ in range(300 if SOAK else 15):
+            below, above, key = self.name(), self.name(), self.name()
+            self.call("bdev_null_create", {"name": below, "num_blocks": 8192, "block_size": 512})
+            self.call("bdev_passthru_create", {"name": above, "base_bdev_name": below})
+            self.call("accel_crypto_key_create", {"name": key, "cipher": "AES_XTS", "key": "1" * 32, "key2": "2" * 32})
+            self.call("bdev_crypto_create", {"name": self.name(), "base_bdev_name": above, "key_name": key})
+            self.call("bdev_raid_create", {"name": self.name(), "raid_level": "concat", "strip_size_kb": 4, "base_bdevs": [self.name(), below]})
+            self.call("bdev_set_qos_limit", {"name": above, "rw_ios_per_sec": 1000})
+            self.call("nvmf_subsystem_add_ns", {"nqn": nqn, "namespace": {"bdev_name": above, "ptpl_file": self.name()}})
+            for method in self.READERS:
+                self.call(method)
+            for subsystem in self.call("framework_get_subsystems")["result"]:
+                self.call("framework_get_config", {"name": subsystem["subsystem"]})
+        print(f"{self.replies} strict replies, {len(self.call('bdev_get_bdevs')['result'])} bdevs", flush=True)
+
+    def test_anything_to_any_method(self):
+        schema = self.call("rpc_get_schema")["result"]["methods"]
+        methods = [method for method in schema if method["name"] not in ("spdk_kill_instance", "framework_start_init")]
+        for _ in range(20000 if SOAK else 600):
+            method = self.random.choice(methods)
+            params = {param["name"]: self.value() for param in method["params"] if self.random.random() < 0.5}
+            if self.random.random() < 0.1:
+                params[self.name()] = self.value()
+            # Nobody shall wait for hours.
+            for name in ("wait_ms", "timeout"):
+                params.pop(name, None)
+            self.call(method["name"], params)
+        print(f"{self.replies} strict replies", flush=True)
+
+
+if __name__ == "__main__":
+    unittest.main()
