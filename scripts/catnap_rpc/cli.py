@@ -13,7 +13,8 @@ import sys
 
 from . import (app_commands, bdev_commands, block_commands, completion, config, nvme_commands, nvme_path_commands, nvmf_commands, raid_commands, schema,
                stack_commands, waiting)
-from .client import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Client, ConnectionEnded, DryRunClient, NotConnected, RecordingClient, RpcFailure, TimedOut
+from .client import (DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Client, ConnectionEnded, DryRunClient, NotConnected, RecordingClient, RpcFailure, TimedOut,
+                     program_name)
 from .http_client import ENVIRONMENT, HttpClient, NotAdmitted, read_credentials
 from .output import Output, print_result
 
@@ -70,7 +71,8 @@ def call_any(client, args):
 
 @functools.cache  # takes longer than most calls; a parser keeps nothing of what it has parsed
 def make_parser():
-    parser = Parser(prog="rpc.py", description="Calls catnapd over its JSON-RPC socket. Without a command, commands are read from standard input, one a "
+    parser = Parser(prog=program_name("rpc.py", "catnap-rpc"),
+                    description="Calls catnapd over its JSON-RPC socket. Without a command, commands are read from standard input, one a "
                     "line; lines that begin with # are comments.", epilog=f"Exit status: {EXIT_TEXT}.")
     parser.add_argument("-s", "--server-addr", default=DEFAULT_ADDRESS, help=f"path of the socket (default {DEFAULT_ADDRESS})")
     parser.add_argument("-t", "--timeout", type=float, default=DEFAULT_TIMEOUT_S, help=f"seconds to wait for a reply (default {DEFAULT_TIMEOUT_S})")

@@ -4,13 +4,21 @@ Left out: HTTP (http_client.py), several calls in flight at once.
 """
 
 import json
+import os
 import socket
 import sys
 import time
 
-DEFAULT_ADDRESS = "/var/tmp/spdk.sock"
+SERVICE_ADDRESS = "/run/catnap/rpc.sock"  # of the packaged service
+ADDRESS_ENVIRONMENT = "CATNAP_RPC_SOCKET"
+DEFAULT_ADDRESS = os.environ.get(ADDRESS_ENVIRONMENT) or (SERVICE_ADDRESS if os.path.exists(SERVICE_ADDRESS) else "/var/tmp/spdk.sock")
 DEFAULT_TIMEOUT_S = 60.0
 RETRY_INTERVAL_S = 0.2
+
+
+def program_name(in_the_tree, installed):
+    """What the program is called where it was called from: help texts and errors say that."""
+    return installed if os.path.basename(sys.argv[0]) == installed else in_the_tree
 
 
 class RpcFailure(Exception):

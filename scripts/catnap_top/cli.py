@@ -9,7 +9,7 @@ import curses
 import locale
 import sys
 
-from catnap_rpc.client import DEFAULT_ADDRESS, RpcFailure
+from catnap_rpc.client import DEFAULT_ADDRESS, RpcFailure, program_name
 
 from . import batch, screen, views
 from .keys import HELP, LONGEST_DELAY_S, SHORTEST_DELAY_S
@@ -38,7 +38,7 @@ def make_parser():
     keys = "\n".join(f"  {key:28}{does}" for key, does in HELP)
     columns = "\n".join(f"  {view:12}{', '.join(column.key for column in of)}" for view, of in views.VIEWS.items())
     parser = argparse.ArgumentParser(
-        prog="top", formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog=program_name("top", "catnap-top"), formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Shows what a running catnapd does: reactors (how long awake, why, and what wakes them), threads, pollers, namespaces and hosts.\n"
                     "Rates are differences between two looks, over the server's own time.",
         epilog=f"keys:\n{keys}\n\ncolumns to sort by, per view:\n{columns}\n\nexit status: 0; 1 with -b, the server did not answer every time; "

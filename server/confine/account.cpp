@@ -86,6 +86,8 @@ Result<void> keep_capabilities(std::uint64_t wanted, std::uint64_t bounding) {
   }
   static_cast<void>(::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0));  // kernels before 4.3 have none
   const std::uint64_t kept = now->permitted & wanted;
+  // A process that has none need not give any up; its sandbox may not even know the call.
+  if (now->effective == kept && now->permitted == kept && now->inheritable == 0) return {};
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   std::array<__user_cap_data_struct, 2> data{};
   data[0].permitted = data[0].effective = static_cast<std::uint32_t>(kept);
