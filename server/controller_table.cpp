@@ -105,19 +105,19 @@ std::expected<std::shared_ptr<Controller>, ConnectFailure> ControllerTable::atta
 
 // --- the end of queues ---
 
-void ControllerTable::end_queues(Entry& entry, const std::string& reason) {
+void ControllerTable::end_queues(Entry& entry, const std::string& reason, bool at_once) {
   for (IoRecord& record : entry.io_queues) {
-    if (record.ending) continue;
+    if (record.ending && !at_once) continue;
     record.ending = true;
-    record.group->end_queue(record.queue_id, reason);
+    record.group->end_queue(record.queue_id, reason, at_once);
   }
 }
 
-void ControllerTable::end_io_queues(const std::string& nqn, std::uint16_t cntlid, const std::string& reason) {
+void ControllerTable::end_io_queues(const std::string& nqn, std::uint16_t cntlid, const std::string& reason, bool at_once) {
   const auto found = entries_.find(Key(nqn, cntlid));
   if (found == entries_.end()) return;
   found->second.draining = true;
-  end_queues(found->second, reason);
+  end_queues(found->second, reason, at_once);
   settle(found);
 }
 
@@ -155,7 +155,7 @@ void ControllerTable::admin_closed(const std::string& nqn, std::uint16_t cntlid)
   const auto found = entries_.find(Key(nqn, cntlid));
   if (found == entries_.end()) return;
   found->second.admin_gone = true;
-  end_queues(found->second, "the controller's admin queue is gone");
+  end_queues(found->second, "the controller's admin queue is gone", false);
   settle(found);
 }
 
@@ -218,7 +218,21 @@ std::vector<std::uint32_t> changed_namespaces(const SubsystemSnapshot& old, cons
 
 }  // namespace
 
+// What was counted for a namespace or subsystem goes with it.
+void ControllerTable::forget_statistics(const TargetSnapshot& old, const TargetSnapshot& next) {
+  for (const auto& [nqn, before] : old.subsystems) {
+    const auto found = next.subsystems.find(nqn);
+    if (found != next.subsystems.end() && found->second == before) continue;
+    const SubsystemSnapshot* now = found == next.subsystems.end() ? nullptr : found->second.get();
+    for (const auto& [nsid, config] : before->namespaces) {
+      if (now == nullptr || !now->namespaces.contains(nsid)) io_statistics_.forget_namespace({nqn, nsid});
+    }
+    if (now == nullptr) io_statistics_.forget_subsystem(nqn);
+  }
+}
+
 void ControllerTable::configuration_changed(const std::shared_ptr<const TargetSnapshot>& old, const std::shared_ptr<const TargetSnapshot>& next) {
+  if (old != nullptr) forget_statistics(*old, *next);
   const bool discovery_differs = old == nullptr || old->discovery_generation != next->discovery_generation;
   for (const auto& [key, entry] : entries_) {
     if (entry.admin_gone) continue;

@@ -14,6 +14,7 @@
 #include "reactor/thread.h"
 #include "server/host_directory.h"
 #include "server/host_identity.h"
+#include "server/io_statistics.h"
 #include "server/reservations/rules.h"
 #include "server/snapshot.h"
 #include "transport/nvme/status.h"
@@ -57,6 +58,7 @@ class ControllerTable {
   std::size_t controllers_of_host(const std::string& nqn, const std::string& hostnqn) const;
   // Any OS thread.
   const HostDirectory& hosts() const { return hosts_; }
+  IoStatistics& io_statistics() { return io_statistics_; }
 
   // --- for groups (by message) ---
   struct NewQueue {
@@ -106,12 +108,14 @@ class ControllerTable {
   const Entry* duplicate_of(const NewQueue& queue, const SubsystemSnapshot& subsystem) const;
   void end_queues(Entry& entry, const std::string& reason, bool at_once);
   void settle(std::map<Key, Entry>::iterator at);
+  void forget_statistics(const TargetSnapshot& old, const TargetSnapshot& next);
   void tell_host_log(const std::string& nqn, const std::string& hostnqn);
 
   Thread& app_thread_;
   std::map<Key, Entry> entries_;
   std::size_t discovery_controllers_ = 0;  // of entries_
   HostDirectory hosts_;
+  IoStatistics io_statistics_;
   std::map<std::string, std::uint16_t> last_cntlid_;  // so that an id is not reused soon after its controller went
 };
 

@@ -105,7 +105,10 @@ nvme::Status nvme_status_of(bdev::Status status) {
 
 PlanAction IoQueue::plan(Request& request) {
   request.cqe = {};
-  shared_.note_traffic();
+  request.planned_ns = group_.thread().now_ns();
+  if (keep_alive_is_over()) [[unlikely]]
+    return refuse(request, nvme::Status(nvme::GenericStatus::aborted_sq_deletion));
+  shared_.keep_alive.note_traffic();
   if (request.sqe.fuse() != nvme::Fuse::normal || before_ != Before::nothing) [[unlikely]]
     return plan_in_pair(request);
   return plan_command(request);
@@ -120,9 +123,15 @@ PlanAction IoQueue::plan_command(Request& request) {
   return (this->*command->plan)(request);
 }
 
+// The host has given this association up, or will any moment: nothing of it is carried out any more (keep_alive.h).
+bool IoQueue::keep_alive_is_over() { return shared_.keep_alive.over(group_.thread().now_ns()); }
+
 void IoQueue::execute(Request& request) {
   if (request.sqe.fuse() != nvme::Fuse::normal) [[unlikely]]
     return execute_half(request);
+  // Its data, or memory for it, came late.
+  if (keep_alive_is_over()) [[unlikely]]
+    return finish(request, nvme::Status(nvme::GenericStatus::aborted_sq_deletion));
   const IoCommands::Entry* command = IoCommands::find(request.sqe.opcode);
   CATNAP_DCHECK(command != nullptr);
   (this->*command->execute)(request);

@@ -18,14 +18,37 @@ using transport::DataDirection;
 using transport::PlanAction;
 using transport::Request;
 
+namespace {
+
+IoClass io_class_of(std::uint8_t opcode) {
+  switch (static_cast<nvme::IoOpcode>(opcode)) {
+    case nvme::IoOpcode::read:
+      return IoClass::read;
+    case nvme::IoOpcode::write:
+    case nvme::IoOpcode::write_zeroes:
+      return IoClass::write;
+    default:
+      return IoClass::other;
+  }
+}
+
+}  // namespace
+
 IoQueue::IoQueue(ServerGroup& group, std::uint64_t queue_id, HostIdentity host, std::shared_ptr<Controller> controller, std::uint16_t qid)
     : ServedQueue(group, queue_id, std::move(host)),
       controller_(std::move(controller)),
       shared_(controller_->shared()),
       counters_(shared_.add_queue()),
-      qid_(qid) {}
+      qid_(qid),
+      counts_(group_.table().io_statistics().add_connection(statistics_key())) {}
 
-IoQueue::~IoQueue() { shared_.remove_queue(counters_); }
+IoQueue::~IoQueue() {
+  shared_.remove_queue(counters_);
+  group_.count_finished();
+  group_.table().io_statistics().remove_connection(statistics_key(), counts_);
+}
+
+IoStatistics::ConnectionKey IoQueue::statistics_key() const { return {{host().subnqn, host().hostnqn}, controller_->cntlid(), qid_}; }
 
 void IoQueue::configuration_installed() {
   views_.clear();
@@ -68,7 +91,27 @@ void IoQueue::record_error(const Request& request, CommandError error) {
   controller_->note_error(error.status);
 }
 
+// Null: no namespace that this queue sees.
+IoCounts* IoQueue::counts_of(std::uint32_t nsid) const {
+  const NamespaceSlot* slot = nsid < views_.size() ? views_[nsid].slot : nullptr;
+  return slot == nullptr ? nullptr : slot->counts.get();
+}
+
+void IoQueue::count_finished(const Request& request) {
+  FinishedIo io;
+  io.connection = counts_.get();
+  io.name_space = counts_of(request.sqe.nsid);
+  io.began_ns = request.planned_ns;
+  io.io_class = io_class_of(request.sqe.opcode);
+  io.bytes = io.io_class == IoClass::other ? 0 : request.data_length;
+  group_.count_later(io);
+}
+
 PlanAction IoQueue::refuse(Request& request, CommandError error) {
+  const IoClass io_class = io_class_of(request.sqe.opcode);
+  counts_->count_error(io_class);
+  if (IoCounts* const name_space = counts_of(request.sqe.nsid); name_space != nullptr) name_space->count_error(io_class);
+  group_.count_error(error.status);
   // What a path cannot do now is no error of the controller's (Base 2.0 section 5.16.1.2).
   if (error.status.sct != nvme::StatusCodeType::path) {
     error.status.more = true;
@@ -94,9 +137,15 @@ PlanAction IoQueue::transfer(Request& request, DataDirection direction, std::uin
 void IoQueue::finish(Request& request, CommandError error) {
   if (!abort_watches_.empty()) [[unlikely]]
     return finish_watched(request, error);
-  if (!error.ok()) refuse(request, error);
-  group_.count_completed();
+  if (error.ok()) [[likely]] {
+    count_finished(request);
+  } else {
+    refuse(request, error);
+  }
+  ServerGroup& group = group_;  // the answer may be this queue's last moment
+  group.count_completed();
   request.queue->complete(request);
+  group.count_at_turn_end();
 }
 
 // The answer of the command goes out before the Abort's (Base 2.0 section 5.1), and may be this queue's last moment.
@@ -108,9 +157,15 @@ void IoQueue::finish_watched(Request& request, CommandError error) {
   std::erase_if(abort_watches_, [&](const AbortWatch& watch) { return watch.request == &request; });
   const bool aborted = error.status.same_code(nvme::GenericStatus::abort_requested);
   if (aborted && !told.empty()) error.status = told.front().as;
-  if (!error.ok()) refuse(request, error);
-  group_.count_completed();
+  if (error.ok()) {
+    count_finished(request);
+  } else {
+    refuse(request, error);
+  }
+  ServerGroup& group = group_;
+  group.count_completed();
   request.queue->complete(request);
+  group.count_at_turn_end();
   for (AbortWatch& watch : told) watch.done(aborted);
 }
 

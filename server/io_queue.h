@@ -64,6 +64,9 @@ class IoQueue final : public ServedQueue {
   void finish(transport::Request& request, CommandError error);
   void finish_watched(transport::Request& request, CommandError error);
   void record_error(const transport::Request& request, CommandError error);
+  IoCounts* counts_of(std::uint32_t nsid) const;
+  void count_finished(const transport::Request& request);
+  IoStatistics::ConnectionKey statistics_key() const;
 
   // Checks, each with the refusal it leads to; ok() when all is well.
   // `access`: deny_read or deny_write, what a reservation must not forbid; 0: it has no say.
@@ -73,6 +76,7 @@ class IoQueue final : public ServedQueue {
   CommandError check_range(const nvme::SubmissionEntry& sqe, const NamespaceSlot& slot) const;
   CommandError resolve(const nvme::SubmissionEntry& sqe, NamespaceSlot*& slot);
 
+  bool keep_alive_is_over();
   transport::PlanAction plan_command(transport::Request& request);
   transport::PlanAction plan_read(transport::Request& request);
   transport::PlanAction plan_write(transport::Request& request);  // Compare as well
@@ -127,6 +131,7 @@ class IoQueue final : public ServedQueue {
   ControllerShared& shared_;
   std::shared_ptr<IoCounters> counters_;
   std::uint16_t qid_;
+  std::shared_ptr<IoCounts> counts_;
   std::vector<View> views_;         // by NSID; index 0 unused
   std::uint32_t dmrsl_blocks_ = 0;  // the subsystem's limits, 0: none
   std::uint8_t wzsl_ = 0;

@@ -39,15 +39,7 @@ Metrics::Metrics(Runtime& runtime, rpc::Dispatcher& dispatcher, ControllerTable&
   dispatcher_.observe(rpcs_);
 }
 
-void Metrics::collect(std::move_only_function<void(std::string)> done) {
-  MetricsPage page;
-  write_process(page);
-  write_reactors(page);
-  write_target(page);
-  rpcs_.write(page);
-  write_events(page);
-  done(page.take());
-}
+void Metrics::collect(std::move_only_function<void(std::string)> done) { spawn(gather(this, std::make_shared<Done>(std::move(done)))); }
 
 void Metrics::write_process(MetricsPage& page) const {
   page.family("catnap_build_info", Type::gauge, "1; the version is a label");

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "reactor/runtime.h"
+#include "reactor/task.h"
 #include "rpc/dispatcher.h"
 #include "server/controller_table.h"
 #include "server/server_group.h"
@@ -27,9 +29,14 @@ class Metrics {
   void collect(std::move_only_function<void(std::string)> done);
 
  private:
+  using Done = std::move_only_function<void(std::string)>;
+  static Task<void> gather(Metrics* self, std::shared_ptr<Done> done);
   void write_process(web::MetricsPage& page) const;
   void write_reactors(web::MetricsPage& page) const;
   void write_target(web::MetricsPage& page) const;
+  void write_io(web::MetricsPage& page) const;
+  static void write_io_errors(web::MetricsPage& page, const std::vector<ServerGroup*>& groups);
+  void write_bdevs(web::MetricsPage& page) const;
   static void write_events(web::MetricsPage& page);
 
   Runtime& runtime_;

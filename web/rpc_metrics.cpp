@@ -5,6 +5,8 @@
 namespace catnap::web {
 
 void RpcMetrics::answered(const rpc::CallRecord& record) {
+  // The process asks itself for what it shows here.
+  if (record.caller.kind == rpc::CallerKind::process || record.caller.kind == rpc::CallerKind::config_file) return;
   Counts& counts = methods_[record.method == nullptr ? std::string("unknown") : record.method->name];
   ++(record.outcome ? counts.ok : counts.failed);
   counts.took_ns += record.took_ns;

@@ -35,8 +35,9 @@ class LatencyHistogram {
     return (steps + (bucket - 1) % steps + 1) << (power - step_bits);
   }
 
-  void count(std::uint64_t ns) {
-    std::atomic<std::uint64_t>& counter = counts_[bucket_of(ns)];
+  void count(std::uint64_t ns) { count_in(bucket_of(ns)); }
+  void count_in(std::size_t bucket) {
+    std::atomic<std::uint64_t>& counter = counts_[bucket];
     counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
   std::uint64_t operator[](std::size_t bucket) const { return counts_[bucket].load(std::memory_order_relaxed); }
