@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "server/error_log.h"
+#include "server/keep_alive.h"
 
 namespace catnap::server {
 
@@ -30,18 +31,12 @@ class ControllerShared {
   std::atomic<bool> accepting_io{false};
   std::atomic<std::uint32_t> io_queues{0};
   std::atomic<std::uint32_t> granted_io_queues{0};
-  // Some queue has seen a command since the keep-alive timer looked last (traffic based keep alive, Base 2.0 section 3.9).
-  std::atomic<bool> traffic{false};
+  KeepAlive keep_alive;
   ErrorLog errors;
   // Commands that ended because the medium lost or refused data (SMART, Media and Data Integrity Errors).
   std::atomic<std::uint64_t> media_errors{0};
   // Command retry delay index (CRD) for what the host may try again; 0 while it has not enabled advanced command retry, or no delay is configured.
   std::atomic<std::uint8_t> retry_delay_index{0};
-
-  // Writes only when the flag is down: queues on several CPUs do not fight for the line.
-  void note_traffic() {
-    if (!traffic.load(std::memory_order_relaxed)) traffic.store(true, std::memory_order_relaxed);
-  }
 
   struct Totals {
     std::uint64_t read_commands = 0, write_commands = 0, bytes_read = 0, bytes_written = 0;

@@ -56,6 +56,7 @@ void fill_common(const Controller& controller, const SubsystemSnapshot& subsyste
   data.aerl = max_async_event_requests - 1;
   data.elpe = ErrorLog::capacity - 1;
   data.kas = limits.keep_alive_granularity_100ms;
+  data.cqt = command_quiesce_ms;
   data.sqes = 0x66;
   data.cqes = 0x44;
   data.maxcmd = limits.max_queue_depth;

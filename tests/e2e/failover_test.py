@@ -6,11 +6,14 @@ Two catnapds in a network namespace of their own serve the same file as one subs
 how long no I/O came through, each time. Left out: both paths gone (initiator_test.py, tests/unit/bdev_nvme), the Linux host's multipathing (ana_test.py).
 """
 import os
+import random
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from harness import Catnapd, Cases, free_port, options, skip, wait_for
@@ -23,6 +26,8 @@ SIZE = 4 << 20
 ROUNDS = 100 if os.environ.get("CATNAP_SOAK") else 2
 # Long enough for a busy machine, short enough that frozen paths are noticed within a test.
 KEEP_ALIVE_MS = 1000
+# How long after the loss writes of blocks that a lost write may still change are held back: twice the keep-alive time and 2 s of slack, and CQT.
+FENCE_S = 2 * (KEEP_ALIVE_MS / 1000 + 2) + 1
 PORT = "4420"
 
 cases = Cases("failover_test")
@@ -199,6 +204,33 @@ def listener_removed(bench):
 @case("a connection freezes: its packets are dropped")
 def frozen(bench):
   bench.rounds(bench.wire.cut, bench.wire.mend)
+
+
+@case("a target is stopped, and goes on when it has been given up")
+def stopped(bench):
+  """What it then finds in its sockets was repeated on the other path, and written over since."""
+  pauses = []
+  chance = random.Random(20261122)
+  with VerifiedIo(("127.0.0.1", bench.port), FRONT, SIZE, 8) as io:
+    for round_number in range(ROUNDS):
+      bench.wait_both()
+      io.wait_progress(50)
+      path = bench.path_in_use()
+      path = round_number % 2 if path is None else path
+      target = bench.targets[path].server.process
+      # In the soak for any while; else until nothing is held back any more, and what was done since could be lost.
+      stopped_s = FENCE_S + 1 if ROUNDS < 10 else chance.uniform(1, FENCE_S + 3)
+      io.take_longest_pause()
+      os.kill(target.pid, signal.SIGSTOP)
+      since = time.monotonic()
+      wait_for(lambda: bench.states() != ["enabled", "enabled"], 60, "the loss to be noticed")
+      while time.monotonic() < since + stopped_s:
+        io.wait_progress(50)
+      pauses.append(io.take_longest_pause())
+      os.kill(target.pid, signal.SIGCONT)
+    bench.wait_both()
+    io.wait_progress(50)
+  print(f"  {ROUNDS} times, {io.done} verified I/Os; longest pause {max(pauses):.2f} s, median {statistics.median(pauses):.2f} s")
 
 
 @case("an ANA state changes")

@@ -38,7 +38,10 @@ class InitiatorTest : public testing::Test {
     printf("---- server log ----\n%s\n", log.substr(log.size() - std::min<std::size_t>(log.size(), 12000)).c_str());
   }
 
-  Result<Json::Value> call(const std::string& method, const Json::Value& params = Json::Value()) { return server_->rpc().call(method, params); }
+  Result<Json::Value> call(const std::string& method, const Json::Value& params = Json::Value()) {
+    if (server_ == nullptr) return fail(ENOTCONN, "catnapd did not start");
+    return server_->rpc().call(method, params);
+  }
   // A call that must succeed.
   Json::Value must(const std::string& method, const Json::Value& params = Json::Value()) {
     auto answer = call(method, params);
