@@ -96,7 +96,8 @@ int run(const Options& options) {
   if (auto lost = lose_privileges(options.confine, *confinement); !lost) return fail_start(lost.error());
   std::optional<StateFile> state;
   if (auto opened = open_state(options, config, state); !opened) return fail_start(opened.error());
-  if (auto restricted = restrict_process(options.confine, options.state_file, options.rpc_socket, {}); !restricted) return fail_start(restricted.error());
+  if (auto restricted = restrict_process(options.confine, options.state_file, options.rpc_socket, {}); !restricted)
+    return fail_start(restricted.error());
   RuntimeOptions runtime_options;
   runtime_options.cpumask = options.cpumask;
   runtime_options.mode = options.mode;

@@ -36,7 +36,7 @@ struct Options {
   std::uint64_t buffer_cap_mib = ReactorOptions{}.buffer_cap_bytes >> 20;  // per reactor
   std::uint32_t max_connections = 0;                                       // 0: TargetLimits' default
   ConfineOptions confine;
-  std::vector<std::string> without_effect;                                 // SPDK's options given, as spelled there
+  std::vector<std::string> without_effect;  // SPDK's options given, as spelled there
 };
 
 // The process shall end with this: `text` goes to standard output when the code is 0, else to standard error.

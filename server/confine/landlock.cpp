@@ -109,24 +109,27 @@ Result<void> restrict_paths(const std::vector<PathRule>& rules) {
 
 std::vector<PathRule> own_paths() {
   return {
-      {"/dev/null", Reach::read, false},                   // held in reserve by listeners, for when file descriptors run out
-      {"/dev/urandom", Reach::read, false},                // OpenSSL, where getrandom() is not there
-      {"/proc/self", Reach::read, false},                  // context switches of reactors
-      {"/proc/stat", Reach::read, false},                  // CPU times in framework_get_reactors
-      {"/proc/meminfo", Reach::read, false},               // the C library's sysconf
-      {"/proc/sys/fs", Reach::read, false},                // limits of libaio, for error texts
-      {"/proc/sys/kernel", Reach::read, false},            // whether io_uring is switched off
-      {"/proc/sys/vm", Reach::read, false},                // the allocator asks for overcommit_memory
-      {"/sys/devices/system", Reach::read, false},         // CPUs and NUMA nodes
-      {"/usr/lib", Reach::read, false},                    // libraries that libraries load late
-      {"/lib", Reach::read, false},                        // the same
-      {"/etc/localtime", Reach::read, false},              // times in the log
-      {"/usr/share/zoneinfo", Reach::read, false},         // the same
-      {"/etc/ssl", Reach::read, false},                    // configuration of OpenSSL and certificates
-      {"/usr/lib/ssl", Reach::read, false},                // the same
-      {"/etc/gnutls", Reach::read, false},                 // configuration of GnuTLS
-      {"/etc/crypto-policies", Reach::read, false},        // both, in other distributions
-      {"/usr/share/ca-certificates", Reach::read, false},  // where /etc/ssl/certs leads
+      {"/dev/null", Reach::read, false},                    // held in reserve by listeners, for when file descriptors run out
+      {"/dev/urandom", Reach::read, false},                 // OpenSSL, where getrandom() is not there
+      {"/proc/self", Reach::read, false},                   // context switches of reactors
+      {"/proc/stat", Reach::read, false},                   // CPU times in framework_get_reactors
+      {"/proc/meminfo", Reach::read, false},                // the C library's sysconf
+      {"/proc/sys/fs", Reach::read, false},                 // limits of libaio, for error texts
+      {"/proc/sys/kernel", Reach::read, false},             // whether io_uring is switched off
+      {"/proc/sys/vm", Reach::read, false},                 // the allocator asks for overcommit_memory
+      {"/etc/machine-id", Reach::read, false},              // which machine an array belongs to
+      {"/sys/devices/virtual/dmi/id", Reach::read, false},  // the same, where there is no machine-id
+      {"/sys/class/dmi/id", Reach::read, false},            // the same
+      {"/sys/devices/system", Reach::read, false},          // CPUs and NUMA nodes
+      {"/usr/lib", Reach::read, false},                     // libraries that libraries load late
+      {"/lib", Reach::read, false},                         // the same
+      {"/etc/localtime", Reach::read, false},               // times in the log
+      {"/usr/share/zoneinfo", Reach::read, false},          // the same
+      {"/etc/ssl", Reach::read, false},                     // configuration of OpenSSL and certificates
+      {"/usr/lib/ssl", Reach::read, false},                 // the same
+      {"/etc/gnutls", Reach::read, false},                  // configuration of GnuTLS
+      {"/etc/crypto-policies", Reach::read, false},         // both, in other distributions
+      {"/usr/share/ca-certificates", Reach::read, false},   // where /etc/ssl/certs leads
   };
 }
 

@@ -12,15 +12,14 @@ import random
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 from acknowledged import BLOCK, Ledger, Writer, read_back
-from guest import Guest, missing_prerequisite
+from guest import Guest
 from guest_image import Cpio, add_program
-from harness import Cases, free_port, options, skip
+from harness import Cases, free_port, options, run_program
 from nvme_client import connect_when_ready
 from volatile_disk import VolatileDisk
 
@@ -115,7 +114,7 @@ class Rig:
     preload = f"LD_PRELOAD=/usr/lib/no_flush_shim.so NO_FLUSH_SHIM={mutation} " if self.mutated else ""
     self.guest.check("modprobe crc32c-intel || modprobe crc32c_generic; modprobe ext4; mount -t ext4 -o commit=600 /dev/vdc /mnt; mkdir -p /var/tmp\n"
                      f"[ \"$(cat /sys/block/vda/queue/write_cache)\" = 'write back' ]\n"
-                     f"{preload}catnapd -r /run/rpc.sock -c /etc/catnapd.json >/dev/kmsg 2>&1 &\n"
+                     f"{preload}catnapd -r /run/rpc.sock --allow-path /dev --allow-path /mnt -c /etc/catnapd.json >/dev/kmsg 2>&1 &\n"
                      f"catnapd=$!; until grep -q ':{PORT_IN_GUEST:04X} 00000000:0000 0A' /proc/net/tcp; do kill -0 $catnapd; sleep 0.1; done", 60)
 
   def connect(self):
@@ -207,23 +206,9 @@ def main():
   chosen = options(__doc__.split("\n")[0],
                    ("--without-flush", {"type": Path, "metavar": "LIBRARY", "help": "cut flushes out of catnapd with this library and expect losses"}),
                    ("--seed", {"type": int, "default": 20261121, "help": "of the writes and of what a cut leaves"}))
-  problem = missing_prerequisite()
-  if problem:
-    skip(problem)
-  if not chosen.catnapd.exists():
-    skip(f"no server to test: {chosen.catnapd} is not there")
   if chosen.without_flush:
     cases.title = "power_cut_mutation_test"
-  print(f"seed {chosen.seed}", flush=True)
-  with tempfile.TemporaryDirectory(prefix="catnap-power-cut-") as folder:
-    rig = Rig(Path(folder), chosen)
-    try:
-      code = cases.run(rig, chosen.only)
-      if code and rig.guest:
-        print(f"--- the guest's console ends\n{rig.guest.console()[-4000:]}")
-    finally:
-      rig.close()
-  return code
+  return run_program(cases, chosen, Rig, in_guest=True)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,13 @@ import os
 import random
 import struct
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import power_cut_test
 from acknowledged import BLOCK, Ledger, read_back
-from guest import missing_prerequisite
 from guest_image import Cpio, add_program
-from harness import Cases, free_port, options, skip, wait_for
+from harness import Cases, free_port, options, run_program, wait_for
 from power_cut_test import ADDRESS_IN_GUEST, NQN, PORT_IN_GUEST
 from volatile_disk import VolatileDisk
 
@@ -82,7 +80,7 @@ class Rig(power_cut_test.Rig):
     configured_by = "first" if not any(self.ledgers[0].submitted) else "later"
     self.guest.check("modprobe crc32c-intel || modprobe crc32c_generic; mkdir -p /var/tmp\n"
                      "[ \"$(cat /sys/block/vda/queue/write_cache)\" = 'write back' ]\n"
-                     f"catnapd -r /run/rpc.sock -c /etc/{configured_by}.json >/dev/kmsg 2>&1 &\n"
+                     f"catnapd -r /run/rpc.sock --allow-path /dev -c /etc/{configured_by}.json >/dev/kmsg 2>&1 &\n"
                      f"catnapd=$!; until grep -q ':{PORT_IN_GUEST:04X} 00000000:0000 0A' /proc/net/tcp; do kill -0 $catnapd; sleep 0.1; done", 60)
 
   def write_a_while(self):
@@ -150,22 +148,8 @@ def cut(rig):
 
 
 def main():
-  chosen = options(__doc__.split("\n")[0], ("--seed", {"type": int, "default": int(time.time()), "help": "of the writes and of what a cut leaves"}))
-  problem = missing_prerequisite()
-  if problem:
-    skip(problem)
-  if not chosen.catnapd.exists():
-    skip(f"no server to test: {chosen.catnapd} is not there")
-  print(f"seed {chosen.seed}", flush=True)
-  with tempfile.TemporaryDirectory(prefix="catnap-raid-cut-") as folder:
-    rig = Rig(Path(folder), chosen)
-    try:
-      code = cases.run(rig, chosen.only)
-      if code and rig.guest:
-        print(f"--- the guest's console ends\n{rig.guest.console()[-4000:]}")
-    finally:
-      rig.close()
-  return code
+  chosen = options(__doc__.split("\n")[0], ("--seed", {"type": int, "default": int(time.time()), "help": "of the writes and of what a cut leaves; printed"}))
+  return run_program(cases, chosen, Rig, in_guest=True)
 
 
 if __name__ == "__main__":

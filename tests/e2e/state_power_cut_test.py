@@ -13,13 +13,12 @@ import random
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
-from guest import Guest, missing_prerequisite
+from guest import Guest
 from guest_image import Cpio, add_program
-from harness import ROOT, Cases, free_port, options, skip, wait_for
+from harness import ROOT, Cases, free_port, options, run_program, wait_for
 from volatile_disk import VolatileDisk
 
 sys.path.insert(0, str(ROOT / "tests" / "protocol" / "rpc"))
@@ -111,7 +110,7 @@ class Rig:
     preload = "LD_PRELOAD=/usr/lib/no_flush_shim.so NO_FLUSH_SHIM=flush " if self.mutated else ""
     self.guest.check("modprobe crc32c-intel || modprobe crc32c_generic; modprobe ext4; mount -t ext4 -o commit=600 /dev/vda /mnt; mkdir -p /var/tmp\n"
                      "[ \"$(cat /sys/block/vda/queue/write_cache)\" = 'write back' ]\n"
-                     f"{preload}catnapd -r /run/rpc.sock --state /mnt/state.json >/dev/kmsg 2>&1 &\n"
+                     f"{preload}catnapd -r /run/rpc.sock --allow-path /dev --allow-path /mnt --state /mnt/state.json >/dev/kmsg 2>&1 &\n"
                      "catnapd=$!; until [ -S /run/rpc.sock ]; do kill -0 $catnapd; sleep 0.1; done\n"
                      f"socat TCP-LISTEN:{PORT_IN_GUEST},fork,reuseaddr UNIX-CONNECT:/run/rpc.sock >/dev/kmsg 2>&1 &", 60)
 
@@ -198,23 +197,9 @@ def main():
   chosen = options(__doc__.split("\n")[0],
                    ("--without-flush", {"type": Path, "metavar": "LIBRARY", "help": "cut syncs out of catnapd with this library and expect losses"}),
                    ("--seed", {"type": int, "default": 20261121, "help": "of the calls and of what a cut leaves"}))
-  problem = missing_prerequisite()
-  if problem:
-    skip(problem)
-  if not chosen.catnapd.exists():
-    skip(f"no server to test: {chosen.catnapd} is not there")
   if chosen.without_flush:
     cases.title = "state_power_cut_mutation_test"
-  print(f"seed {chosen.seed}", flush=True)
-  with tempfile.TemporaryDirectory(prefix="catnap-state-power-cut-") as folder:
-    rig = Rig(Path(folder), chosen)
-    try:
-      code = cases.run(rig, chosen.only)
-      if code and rig.guest:
-        print(f"--- the guest's console ends\n{rig.guest.console()[-4000:]}")
-    finally:
-      rig.close()
-  return code
+  return run_program(cases, chosen, Rig, in_guest=True)
 
 
 if __name__ == "__main__":
