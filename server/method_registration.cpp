@@ -23,6 +23,7 @@
 #include "rpc/introspection_rpc.h"
 #include "rpc/notifications.h"
 #include "server/controllers_rpc.h"
+#include "server/io_statistics_rpc.h"
 #include "server/nvmf_rpc.h"
 
 namespace catnap::server {
@@ -50,6 +51,7 @@ void register_all_methods(rpc::MethodTable& table, rpc::ConfigRegistry& registry
   bdev::register_bdev_raid_methods(table);
   register_nvmf_rpc_methods(table);
   register_controllers_methods(table, controllers, groups);
+  register_io_statistics_methods(table, controllers);
   register_iobuf_config(registry);
   keyring::register_keyring_config(registry);
   bdev::register_crypto_key_config(registry);
