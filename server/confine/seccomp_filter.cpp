@@ -195,7 +195,8 @@ Result<void> load(scmp_filter_ctx context) {
   static_cast<void>(seccomp_attr_set(context, SCMP_FLTATR_CTL_SSB, 1));
   static_cast<void>(seccomp_attr_set(context, SCMP_FLTATR_CTL_OPTIMIZE, 2));  // a binary tree instead of a list
   if (error == 0) error = -seccomp_load(context);
-  if (error != 0) return fail(error, fmt::format("--seccomp: the kernel does not take the filter: {}", errno_text(error)));
+  if (error != 0)
+    return fail(error, fmt::format("the kernel does not take a filter of system calls: {} (--seccomp off does without)", errno_text(error)));
   return {};
 }
 

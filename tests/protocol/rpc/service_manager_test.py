@@ -142,6 +142,27 @@ class Watched(WithManager):
         self.start(watchdog_us=WATCHDOG_US)
         self.feeds(5)
 
+    def switches(self, server):
+        """{name of the OS thread: how often it has slept and been woken up}"""
+        counts = {}
+        for tid in os.listdir(f"/proc/{server.process.pid}/task"):
+            with open(f"/proc/{server.process.pid}/task/{tid}/status", encoding="ascii") as file:
+                fields = dict(line.split(":", 1) for line in file if ":" in line)
+            counts[fields["Name"].strip()] = int(fields["voluntary_ctxt_switches"])
+        return counts
+
+    def test_feeding_wakes_up_the_control_thread_once_and_no_reactor(self):
+        server = self.start(watchdog_us=WATCHDOG_US)
+        server.client.close()
+        self.feeds(3)
+        before, fed = self.switches(server), len(self.manager.got)
+        self.feeds(5)
+        after, fed = self.switches(server), len(self.manager.got) - fed
+        for name, count in after.items():
+            woken = count - before[name]
+            # Between the look at the counters and the last feed there may be one more of each.
+            self.assertLessEqual(woken, 0 if name.startswith("reactor_") else fed + 2, name)
+
     def test_a_reactor_that_does_not_do_what_is_due_starves_it_and_feeds_it_again(self):
         server = self.start(watchdog_us=WATCHDOG_US, wait=True)
         self.feeds(1)
