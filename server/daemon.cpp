@@ -19,12 +19,12 @@
 #include "reactor/base/log.h"
 #include "rpc/json.h"
 #include "rpc/version.h"
-#include "server/raid_files.h"
 #include "server/foreign_options_rpc.h"
 #include "server/group_adapter.h"
 #include "server/method_registration.h"
 #include "server/names.h"
 #include "server/not_here.h"
+#include "server/raid_files.h"
 #include "server/state_rpc.h"
 
 namespace catnap::server {
@@ -159,6 +159,7 @@ Result<void> Daemon::serve_http() {
   if (!http_prepared_) return {};
   metrics_ = std::make_unique<Metrics>(runtime_, dispatcher_, *controllers_, groups_, options_.http);
   web::Services services(dispatcher_, runtime_.workers());
+  services.not_alive = [this] { return not_alive(); };
   services.not_ready = [this] { return not_ready(); };
   services.takes_rpcs = [this] { return takes_rpcs_; };
   services.metrics = [this](std::move_only_function<void(std::string)> done) { metrics_->collect(std::move(done)); };
@@ -169,10 +170,21 @@ Result<void> Daemon::serve_http() {
   return {};
 }
 
+const std::string& Daemon::not_alive() {
+  constexpr std::uint64_t between_looks_ns = ns_per_s;
+  const std::uint64_t now_ns = runtime_.app_thread().now_ns();
+  if (now_ns - health_looked_ns_ >= between_looks_ns) {
+    health_looked_ns_ = now_ns;
+    health_verdict_ = health_.look(runtime_.reactors());
+  }
+  return health_verdict_;
+}
+
 std::string Daemon::not_ready() const {
   if (stopping_) return "it is ending";
   if (lifecycle_.state() == rpc::Lifecycle::State::runtime) return "";
-  return takes_rpcs_ && lifecycle_.state() == rpc::Lifecycle::State::startup ? "it waits for framework_start_init" : "the configuration is being made";
+  return takes_rpcs_ && lifecycle_.state() == rpc::Lifecycle::State::startup ? "it waits for framework_start_init"
+                                                                             : "the configuration is being made";
 }
 
 Result<void> Daemon::serve_rpc() {

@@ -26,6 +26,7 @@
 #include "server/raid_files.h"
 #include "server/reservations/target_hub.h"
 #include "server/server_group.h"
+#include "server/service/liveness.h"
 #include "server/service/notify.h"
 #include "server/service/watchdog.h"
 #include "server/state_file.h"
@@ -64,6 +65,7 @@ class Daemon {
   Result<void> serve_rpc();
   Result<void> serve_http();
   std::string not_ready() const;
+  const std::string& not_alive();
   void make_state();
   static Task<Result<void>> begin(Daemon* self);
   static Task<Result<void>> initialise(Daemon* self);
@@ -116,6 +118,10 @@ class Daemon {
   std::unique_ptr<RaidNotesFile> raid_notes_;
   std::unique_ptr<rpc::Server> rpc_server_;
   bool takes_rpcs_ = false;
+  // For /healthz: looks that are too near to each other would take a long callback for a dead one.
+  Liveness health_;
+  std::uint64_t health_looked_ns_ = 0;
+  std::string health_verdict_;
   std::unique_ptr<Metrics> metrics_;  // with --http only, as the next
   std::optional<web::Prepared> http_prepared_;
   std::unique_ptr<web::Server> http_;

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "server/durable_file.h"
+#include "server/raid_files.h"
 
 namespace catnap::server {
 namespace {
@@ -23,7 +24,12 @@ std::unexpected<Error> cannot(const std::string& path, const Error& reason) {
 }  // namespace
 
 StateFile::StateFile(StateFile&& other) noexcept
-    : path_(std::move(other.path_)), lock_fd_(std::exchange(other.lock_fd_, -1)), text_(std::move(other.text_)), calls_(std::move(other.calls_)) {}
+    : path_(std::move(other.path_)),
+      lock_fd_(std::exchange(other.lock_fd_, -1)),
+      text_(std::move(other.text_)),
+      clean_stop_(std::move(other.clean_stop_)),
+      raid_notes_(std::move(other.raid_notes_)),
+      calls_(std::move(other.calls_)) {}
 
 StateFile::~StateFile() {
   if (lock_fd_ >= 0) ::close(lock_fd_);
@@ -43,6 +49,10 @@ Result<StateFile> StateFile::open(const std::string& given) {
   }
   // What a process that was killed has left half written.
   for (const char* suffix : {".new", ".new2"}) posix_files().remove(path + suffix);
+  file.clean_stop_ = take_clean_stop(path);
+  auto raid_notes = read_raid_notes(path);
+  if (!raid_notes) return cannot(path, raid_notes.error());
+  file.raid_notes_ = std::move(*raid_notes);
   auto text = read_whole(path, ConfigFile::max_bytes);
   if (!text) return cannot(path, text.error());
   if (!*text) {

@@ -25,6 +25,9 @@ class StateFile {
   // Nothing: there is no file yet.
   const std::optional<std::string>& text() const { return text_; }
   const std::vector<ConfigCall>& calls() const { return calls_; }
+  // What the files beside it say of arrays (raid_files.h); the first is not on disk any more.
+  const std::string& clean_stop() const { return clean_stop_; }
+  const std::string& raid_notes() const { return raid_notes_; }
 
  private:
   StateFile(std::string path, int lock_fd) : path_(std::move(path)), lock_fd_(lock_fd) {}
@@ -32,6 +35,8 @@ class StateFile {
   std::string path_;
   int lock_fd_;  // held as long as this lives; the file stays, as another process may have it open already
   std::optional<std::string> text_;
+  std::string clean_stop_;
+  std::string raid_notes_;
   std::vector<ConfigCall> calls_;
 };
 

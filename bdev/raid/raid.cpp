@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "bdev/raid/member_notes.h"
 #include "bdev/raid/raid_bdev.h"
 #include "bdev/raid/superblock_io.h"
 #include "bdev/stack/virtual_bdev.h"
@@ -39,6 +40,8 @@ Result<void> RaidLevel::fits(std::uint32_t slot) {
 }
 
 Task<void> RaidLevel::bitmap_lost() { co_return; }
+
+Task<void> RaidLevel::bitmap_returned() { co_return; }
 
 Result<std::string> RaidLevel::bitmap_json(bool) const {
   return fail(ENOTSUP, fmt::format("Operation not supported: {} keeps no bitmap", raid_kind_name(array_.options().kind)));
@@ -83,6 +86,8 @@ RaidArray::RaidArray(RaidOptions options, bool discovered)
     auto member = std::make_unique<RaidMember>();
     member->slot = static_cast<std::uint32_t>(members_.size());
     member->name = name;
+    const bool said = std::ranges::find(options_.out_of_sync, name) != options_.out_of_sync.end();
+    member->out_of_sync = keeps_no_record() && (said || MemberNotes::instance().lacks_data(options_.uuid, name));
     members_.push_back(std::move(member));
   }
 }
@@ -109,6 +114,10 @@ void RaidArray::set_member_state(std::uint32_t slot, MemberState state, std::str
   const bool same = changed.state == state && changed.reason == reason;
   changed.state = state;
   changed.reason = std::move(reason);
+  // Of an array that is being stopped nobody is left out, whoever goes first.
+  if (keeps_no_record() && state_ == RaidState::online && bdev_ != nullptr && state != MemberState::waiting) {
+    changed.out_of_sync = state != MemberState::in_sync;
+  }
   if (same) return;
   const std::string text = fmt::format("raid '{}': member {} '{}' is {}{}{}", name(), slot, changed.name, member_state_name(state),
                                        changed.reason.empty() ? "" : ": ", changed.reason);
@@ -150,12 +159,16 @@ Task<Result<void>> RaidArray::look_for_members(bool forced) {
   const RaidTurns::Turn turn(turns_);
   if (removing_) co_return fail(ENODEV, fmt::format("No such device: raid bdev '{}' is being removed", name()));
   std::vector<std::uint32_t> opened;
+  const bool had_bitmap = bitmap_ != nullptr || bdev_ == nullptr;
   Result<void> outcome = open_awaited(opened);
   if (bdev_ == nullptr) {
     if (outcome) outcome = co_await try_start(forced);
     if (!outcome) set_waits_for(outcome.error().message);
-    co_return outcome;
+    if (!outcome || state_ != RaidState::online) co_return outcome;
+    opened.clear();  // they are in; those that have to be copied are not
+    outcome = open_awaited(opened);
   }
+  if (!had_bitmap && bitmap_ != nullptr) co_await level_->bitmap_returned();
   if (state_ != RaidState::online) co_return outcome;  // going offline: looked at again when the bdev is gone
   for (const std::uint32_t slot : opened) {
     auto joined = co_await bring_in(slot, false);

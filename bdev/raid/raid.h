@@ -30,6 +30,7 @@
 #include <vector>
 
 #include "bdev/bdev.h"
+#include "bdev/raid/member_facts.h"
 #include "reactor/task.h"
 
 namespace catnap::bdev {
@@ -75,6 +76,9 @@ struct RaidOptions {
   std::string bitmap_file;              // likewise; bitmap_bdev is then the bdev made of it (bitmap_file_rpc.h)
   std::uint32_t bitmap_region_kib = 0;  // 0: raid1's default
   bool assume_clean = false;            // members are known to be equal: create marks nothing
+  // Members that do not hold all data, by name: the array does not wait for them, and copies them whole. (Where neither superblock nor bitmap say
+  // so.)
+  std::vector<std::string> out_of_sync;
 };
 
 // The bdev that is made of an array's bitmap_file.
@@ -99,8 +103,11 @@ struct RaidMember {
   std::string uuid;  // of the bdev that is or was there; empty: never seen
   MemberState state = MemberState::missing;
   std::string reason;  // why it is missing or failed, a sentence's part; empty: never there, or fine
-  // Of a bdev that may be lost and found again below us (bdev/association.h): what stands for the last time that the array dealt with.
-  std::uint64_t associations = 0;
+  // It was left out, or has never held all data, and that stands on no disk of the array (raid1 without superblock and bitmap): see member_notes.h.
+  bool out_of_sync = false;
+  // Of a bdev that may be lost and found again below us (bdev/association.h): how often it was, and the last time that the array dealt with.
+  Associations associations;
+  std::uint64_t associations_known = 0;
   std::shared_ptr<void> association_watch;
   std::unique_ptr<Descriptor> descriptor;  // opened and claimed while the bdev is there (failed ones too); null: not there
   // Where the array's data begins and how much there may be, in blocks; set by RaidLevel::shape().
@@ -179,6 +186,10 @@ class RaidLevel {
 
   // The bdev that holds the bitmap is being removed; the frame closes it afterwards. As it stands: nothing to do.
   virtual Task<void> bitmap_lost();
+  // It is there again, open, while the array is online.
+  virtual Task<void> bitmap_returned();
+  // Since its last stop() everything is on all members alike, and nothing stands on them that says so.
+  virtual bool stopped_whole() const { return false; }
 
   virtual std::optional<RaidProgress> progress() const { return std::nullopt; }
   // "none", "memory", "superblock", "bdev", "file": where write intents are kept; empty: the level has none.
@@ -261,6 +272,8 @@ class RaidArray : public std::enable_shared_from_this<RaidArray> {
   bool discovered() const { return discovered_; }
   // Superblocks say all there is to say about it: it need not be in the configuration.
   bool is_on_disk() const { return options_.superblock && (discovered_ || was_online_); }
+  // raid1 without superblock and bitmap: nothing stands on any disk that says who holds all data.
+  bool keeps_no_record() const { return options_.kind == RaidKind::raid1 && !options_.superblock && options_.bitmap_bdev.empty(); }
   // Slots 0..size-1, as many as the create call named; they stay as long as the array does.
   const std::vector<std::unique_ptr<RaidMember>>& members() const { return members_; }
   RaidMember& member(std::uint32_t slot) const { return *members_.at(slot); }

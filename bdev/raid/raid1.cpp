@@ -9,9 +9,12 @@
 #include <random>
 
 #include "bdev/raid/bitmap_pages.h"
+#include "bdev/raid/clean_stops.h"
+#include "bdev/raid/member_notes.h"
 #include "bdev/raid/raid1_marks.h"
 #include "bdev/raid/raid1_scrub.h"
 #include "bdev/raid/raid1_sync.h"
+#include "bdev/raid/raid_host.h"
 #include "reactor/base/log.h"
 
 namespace catnap::bdev {
@@ -68,7 +71,7 @@ Raid1Level::~Raid1Level() = default;
 
 Record Raid1Level::record() const {
   if (array().options().superblock) return Record::members;
-  return array().bitmap_descriptor() != nullptr ? Record::external : Record::memory;
+  return array().options().bitmap_bdev.empty() ? Record::memory : Record::external;
 }
 
 // Superblocks, bitmap with room for twice as many regions, then data at a whole MiB.
@@ -212,7 +215,7 @@ Task<Result<bool>> Raid1Level::ready(bool forced) {
     if (!known || plan_ || !array().waits_for().empty()) co_return known;
   }
   for (const auto& member : array().members()) {
-    if (member->present() || member->name.empty() || (forced && exists)) continue;
+    if (member->present() || member->name.empty() || member->out_of_sync || (forced && exists)) continue;
     array().set_waits_for(fmt::format("base bdev '{}'", member->name));
     co_return false;
   }
@@ -269,7 +272,17 @@ Superblock Raid1Level::identity(const BdevInfo& info) const {
   return superblock;
 }
 
+// What a new array need not copy: somebody says so, there is nothing to copy, or, without any record on members, this very array was left whole.
+bool Raid1Level::members_are_equal() const {
+  const auto all = [this](bool (*holds)(const Bdev&)) {
+    return std::ranges::all_of(array().members(), [holds](const auto& member) { return member->present() && holds(member->bdev()); });
+  };
+  const bool was_left_whole = record() == Record::memory && CleanStops::instance().take(array()) && all(outlives_the_process);
+  return array().options().assume_clean || was_left_whole || all(promises_zeroes);
+}
+
 Task<Result<void>> Raid1Level::start(bool) {
+  stopped_whole_ = false;
   const BdevInfo& info = array().bdev()->info();
   if (layout_.region_blocks == 0) {
     std::uint64_t least = ~std::uint64_t{0};
@@ -289,14 +302,16 @@ Task<Result<void>> Raid1Level::start(bool) {
   options.region_blocks = layout_.region_blocks;
   options.blocks_per_unit = std::max<std::uint32_t>(overlap_unit_bytes / info.block_size, 1);
   options.copy_bytes = raid_settings().process_window_size_kib << 10;
+  options.host = raid_host();
   options.random = random_bits;
+  options.keep = [](std::function<void()> kept) { MemberNotes::instance().keep(std::move(kept)); };
   executor_ = std::make_shared<raid1::ThreadExecutor>(*Thread::current());
   core_ = std::make_shared<Core>(executor_, options, array().members().size(), *this);
   for (const auto& member : array().members()) {
     if (!member->present() || member->state == MemberState::failed) continue;
     auto port = open_port(member->slot);
     if (!port) co_return std::unexpected(port.error());
-    core_->set_port(member->slot, *port, dynamic_cast<const Associated*>(&member->bdev()) != nullptr, unmaps(member->bdev()));
+    core_->set_port(member->slot, *port, is_remote(member->bdev()), unmaps(member->bdev()));
   }
   if (record() == Record::external) {
     auto channel = array().bitmap_descriptor()->bdev().get_channel();
@@ -310,7 +325,7 @@ Task<Result<void>> Raid1Level::start(bool) {
   if (plan_) {
     core_->load(std::move(*plan_), copies_, when_begun);
   } else {
-    core_->create(identity(info), array().options().assume_clean, when_begun);
+    core_->create(identity(info), members_are_equal(), when_begun);
   }
   plan_.reset();
   Result<void> outcome = co_await begun;
@@ -328,6 +343,7 @@ Task<void> Raid1Level::stop(bool) {
   const Promise<bool> stopped;
   core_->stop([stopped] { stopped.set(true); });
   co_await stopped;
+  stopped_whole_ = core_->stopped_whole();
   core_->abandon();
   core_.reset();
   for (std::uint32_t slot = 0; slot < ports_.size(); ++slot) close_port(slot);
@@ -352,7 +368,7 @@ Task<Result<void>> Raid1Level::member_arrived(std::uint32_t slot, bool new_membe
   auto port = open_port(slot);
   if (!port) co_return std::unexpected(port.error());
   const Bdev& bdev = array().member(slot).bdev();
-  core_->set_port(slot, *port, dynamic_cast<const Associated*>(&bdev) != nullptr, unmaps(bdev));
+  core_->set_port(slot, *port, is_remote(bdev), unmaps(bdev));
   const Promise<Result<void>> taken;
   const Core::Done when_taken = [taken](Result<void> outcome) { taken.set(std::move(outcome)); };
   if (new_member) {
@@ -422,6 +438,28 @@ Task<void> Raid1Level::bitmap_lost() {
   if (external_ != nullptr) external_->close();
   if (core_ != nullptr) core_->freeze("the bdev with its bitmap was removed");
   co_return;
+}
+
+// As it was left, or it is not taken: what was recorded of members while it was away it cannot know.
+Task<void> Raid1Level::bitmap_returned() {
+  if (core_ == nullptr || record() != Record::external) co_return;
+  Bdev& bdev = array().bitmap_descriptor()->bdev();
+  const auto port = std::make_shared<ChannelPort>();
+  auto channel = bdev.get_channel();
+  auto kept_channel = bdev.get_channel();
+  if (!channel || !kept_channel) co_return;  // it is on its way out again
+  port->open(std::move(*channel));
+  std::optional<FoundSuperblock> found = co_await read_area(port, bdev.block_size());
+  if (core_ == nullptr) co_return;
+  const Superblock& ours = core_->superblock();
+  if (!found || found->superblock.array_uuid != ours.array_uuid || found->superblock.events > ours.events) {
+    log_error("raid '{}': bdev '{}' does not hold its bitmap; writes fail until the one that does is back", array().name(), bdev.name());
+    co_return;
+  }
+  retired_.push_back(std::move(external_));
+  external_ = std::make_unique<ChannelPort>();
+  external_->open(std::move(*kept_channel));
+  core_->external_returned(external_.get(), found->copy);
 }
 
 Result<void> Raid1Level::start_scrub(const ScrubOptions& options) {

@@ -53,6 +53,8 @@ class Raid1Level final : public RaidLevel, public raid1::CoreListener {
   bool grows_by_itself() const override { return false; }
   Task<Result<std::uint64_t>> grow() override;
   Task<void> bitmap_lost() override;
+  Task<void> bitmap_returned() override;
+  bool stopped_whole() const override { return stopped_whole_ && record() == raid1::Record::memory; }
   std::optional<RaidProgress> progress() const override;
   RaidProgress copied_so_far() const;
   std::string bitmap_kind() const override;
@@ -85,6 +87,7 @@ class Raid1Level final : public RaidLevel, public raid1::CoreListener {
   Task<Result<bool>> ready_external(bool forced);
   Result<bool> follow_plan(StartPlan plan);
   bool unmaps(const Bdev& bdev) const;
+  bool members_are_equal() const;
 
   std::shared_ptr<raid1::ThreadExecutor> executor_;
   std::shared_ptr<raid1::Core> core_;                       // while starting, online and stopping
@@ -95,6 +98,7 @@ class Raid1Level final : public RaidLevel, public raid1::CoreListener {
   std::uint64_t num_blocks_ = 0;
   std::uint32_t block_size_ = 0;
   bool started_before_ = false;
+  bool stopped_whole_ = false;
   // What ready() found.
   std::vector<FoundMember> found_;
   std::vector<std::uint32_t> copies_;

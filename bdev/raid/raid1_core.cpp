@@ -103,6 +103,7 @@ void Core::publish(std::function<void()> adopted) {
   auto roles = std::make_shared<Roles>();
   roles->acks_held = acks_held_;
   roles->frozen = frozen_;
+  roles->thaws_tried = thaws_tried_;
   roles->source = source();
   roles->source_settled = sync_ != nullptr && sync_->first_source() == roles->source;
   for (const CoreSlot& slot : slots_) {
@@ -196,9 +197,9 @@ bool Core::same_association(std::uint32_t slot, std::uint64_t when_asked) const 
 }
 
 void Core::write_superblocks(std::function<void()> done) {
-  if (options_.record == Record::memory || frozen_) {
+  if (options_.record == Record::memory || (frozen_ && !thawing_)) {
     for (CoreSlot& slot : slots_) slot.recorded_in_sync = slot.state == SlotState::in_sync;
-    return done();
+    return keep_elsewhere(std::move(done));
   }
   ++superblock_.events;
   for (std::size_t i = 0; i < slots_.size(); ++i) {
@@ -213,6 +214,14 @@ void Core::write_superblocks(std::function<void()> done) {
     if (!failed_to_record_.empty()) return superblocks_written(done);
     write_phase(false, [this, done] { superblocks_written(done); });
   });
+}
+
+void Core::keep_elsewhere(std::function<void()> done) {
+  std::vector<bool> in_sync;
+  for (const CoreSlot& slot : slots_) in_sync.push_back(slot.state == SlotState::in_sync);
+  if (options_.record != Record::memory || !options_.keep || !online_ || in_sync == kept_in_sync_) return done();
+  kept_in_sync_ = std::move(in_sync);
+  options_.keep(std::move(done));
 }
 
 void Core::write_phase(bool first, std::function<void()> done) {
@@ -283,13 +292,6 @@ void Core::superblocks_written(std::function<void()> done) {
   }
   for (CoreSlot& slot : slots_) slot.recorded_in_sync = slot.state == SlotState::in_sync;
   done();
-}
-
-void Core::freeze(const std::string& reason) {
-  if (frozen_) return;
-  frozen_ = true;
-  log_error("raid '{}': {}; writes fail from now on", superblock_.name, reason);
-  publish({});
 }
 
 void Core::set_state(std::uint32_t slot, SlotState state, const std::string& reason) {

@@ -4,6 +4,7 @@
 // Marks (raid1_marks.h) keeps the bitmap, Sync (raid1_sync.h) copies. Left out: bdevs, RPCs, names (raid1.cpp).
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -44,6 +45,9 @@ struct CoreOptions {
   std::uint64_t clear_after_us = 5'000'000;
   std::uint32_t copy_bytes = 1 << 20;  // one step of a copy or a scrub
   std::uint32_t copies_in_flight = 2;  // steps at a time: one being read while another is written
+  // Record::memory: has somebody else remember who lacks data (member_notes.h).
+  std::function<void(std::function<void()>)> keep;
+  Uuid host{};  // whose the array is from now on
   Steps steps;
   std::function<std::uint64_t()> random;  // for UUIDs and fork ids
 };
@@ -95,12 +99,16 @@ class Core final : public std::enable_shared_from_this<Core> {
   // --- bringing up, in this order ---
   void set_port(std::uint32_t slot, Port* port, bool remote, bool unmaps);
   void set_external_port(Port* port) { external_ = port; }
+  // The device with the bitmap is there again, as it was left; `copy`: which of its superblock copies is the newest.
+  void external_returned(Port* port, std::uint32_t copy);
   // A new array of the members with ports. `identity`: name, uuid, level, offsets for the superblock. `clean`: they are known to be equal.
   void create(Superblock identity, bool clean, Done done);
   // One that stands on the members, as planned. `copies`: by slot, which superblock copy is the newest.
   void load(StartPlan plan, std::vector<std::uint32_t> copies, Done done);
   // Of an array whose lanes are all closed: marks are cleared if members are equal.
   void stop(std::function<void()> done);
+  // It was stopped with all members there, equal and flushed.
+  bool stopped_whole() const { return stopped_whole_; }
 
   // Forgets what is under way, as a process does that dies: nothing may be called any more, and no I/O may end. For simulations.
   void abandon();
@@ -132,6 +140,8 @@ class Core final : public std::enable_shared_from_this<Core> {
   void marks_made();
   // The core answers with Lane::dealt_with() when the member is left out durably, or stays as the last one.
   void report_failure(FailureReport report, std::shared_ptr<Lane> lane, LaneOp& op);
+  // A write has come while the array is frozen. All lanes hear of the outcome by Roles::thaws_tried.
+  void ask_thaw();
   void count_repaired_read() { repaired_reads_.fetch_add(1, std::memory_order_relaxed); }
   std::uint64_t repaired_reads() const { return repaired_reads_.load(std::memory_order_relaxed); }
   std::uint64_t foreground_ios() const;
@@ -168,6 +178,7 @@ class Core final : public std::enable_shared_from_this<Core> {
   void suspect(std::uint64_t first_region, std::uint64_t last_region);
   // A metadata write failed on `slot` (its own number of slots: the external device): left out, or, if it is the last, the array is frozen.
   void record_failed(std::uint32_t slot, std::function<void()> done);
+  // What must be recorded cannot be: writes fail from now on, each after another attempt to record it (raid1_core_freeze.cpp).
   void freeze(const std::string& reason);
   void set_takes_marks(std::uint32_t slot) { slots_[slot].takes_marks = true; }
   // Reads a member's superblocks.
@@ -182,6 +193,7 @@ class Core final : public std::enable_shared_from_this<Core> {
   void next_change();
   void make_durable(std::function<void()> done, std::function<void()> next);
   void write_superblocks(std::function<void()> done);
+  void keep_elsewhere(std::function<void()> done);
   void write_phase(bool first, std::function<void()> done);
   void write_superblock(std::uint32_t slot, std::function<void(bool)> done);
   void superblocks_written(std::function<void()> done);
@@ -197,6 +209,8 @@ class Core final : public std::enable_shared_from_this<Core> {
   void go_online(const Done& done);
   void take_back_all();
   void join(std::uint32_t slot, std::function<void()> done);
+  void thaw();
+  void thaw_over();
 
   const std::shared_ptr<Executor> executor_;
   CoreOptions options_;  // but for num_blocks as they were given
@@ -212,12 +226,18 @@ class Core final : public std::enable_shared_from_this<Core> {
   std::unique_ptr<Scrub> scrub_;
 
   bool online_ = false;
+  bool stopped_whole_ = false;
   std::unique_ptr<Alarm> idle_alarm_;  // while stopping: looks whether all is over
   bool frozen_ = false;
+  bool thawing_ = false;
+  bool thaw_failed_ = false;
+  std::uint64_t thaws_tried_ = 0;
+  std::atomic<bool> thaw_asked_{false};
   bool acks_held_ = false;
   bool changing_ = false;
   std::deque<Change> changes_;
   std::vector<std::uint32_t> failed_to_record_;
+  std::vector<bool> kept_in_sync_;              // what options_.keep was called with last
   std::vector<std::uint32_t> take_back_later_;  // when no change is under way
   std::atomic<std::uint64_t> repaired_reads_{0};
 

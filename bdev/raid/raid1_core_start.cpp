@@ -26,6 +26,7 @@ Uuid random_member_uuid(const std::function<std::uint64_t()>& random) {
 
 void Core::create(Superblock identity, bool clean, Done done) {
   superblock_ = std::move(identity);
+  superblock_.host = options_.host;
   superblock_.fork_id = options_.random() | 1;
   superblock_.slots.assign(slots_.size(), SuperblockSlot());
   for (CoreSlot& slot : slots_) {
@@ -118,7 +119,8 @@ void Core::load(StartPlan plan, std::vector<std::uint32_t> copies, Done done) {
   marks_ = std::make_unique<Marks>(*this);
   sync_ = std::make_unique<Sync>(*this);
   scrub_ = std::make_unique<Scrub>(*this);
-  const bool must_write = plan.must_write;
+  const bool must_write = plan.must_write || superblock_.host != options_.host;
+  superblock_.host = options_.host;
   marks_->load([this, must_write, done = std::move(done)] {
     // Which of the marked regions were being written when it stopped is not known: all of them may differ.
     sync_->add_marked(in_sync_count() > 1);
@@ -136,6 +138,8 @@ void Core::go_online(const Done& done) {
   if (frozen_) return done(fail(EIO, "superblocks or bitmap cannot be written"));
   marks_->publish_all();
   online_ = true;
+  kept_in_sync_.clear();
+  for (const CoreSlot& slot : slots_) kept_in_sync_.push_back(slot.state == SlotState::in_sync);
   publish({});
   done({});
   sync_->look();
@@ -159,6 +163,7 @@ void Core::stop_quietly(std::function<void()> done) {
   };
   if (frozen_) return end();
   flush_members([this, end](bool flushed) {
+    stopped_whole_ = flushed && !frozen_ && in_sync_count() == slots_.size() && sync_->finished();
     if (!flushed || !marks_->idle()) return end();
     marks_->clear_all(end);
   });

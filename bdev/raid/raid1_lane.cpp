@@ -73,7 +73,7 @@ void Lane::start(BdevIo& io) {
 }
 
 bool Lane::abort(BdevIo& io) {
-  for (auto* list : {&wait_for_blocks_, &wait_for_marks_}) {
+  for (auto* list : {&wait_for_blocks_, &wait_for_marks_, &frozen_out_}) {
     const auto found = std::ranges::find(*list, &io, &LaneOp::user);
     if (found == list->end() || (*found)->answered) continue;
     LaneOp& op = **found;
@@ -233,11 +233,25 @@ void Lane::dealt_with(LaneOp& op) {
 
 void Lane::adopt(std::shared_ptr<const Roles> roles) {
   if (closed_) return;
+  const bool thaw_was_tried = roles->thaws_tried != roles_->thaws_tried;
   roles_ = std::move(roles);
+  if (thaw_was_tried) thaw_tried();
   if (roles_->acks_held) return;
   std::vector<LaneOp*> held;
   held.swap(held_);
   for (LaneOp* op : held) settle(*op);
+}
+
+void Lane::thaw_tried() {
+  std::vector<LaneOp*> waiting;
+  waiting.swap(frozen_out_);
+  for (LaneOp* op : waiting) {
+    if (roles_->frozen) {
+      complete(*op, Status::write_error);
+    } else {
+      write_locked(*op);
+    }
+  }
 }
 
 void Lane::complete(LaneOp& op, Status status) {
@@ -252,8 +266,10 @@ void Lane::complete(LaneOp& op, Status status) {
 void Lane::start_write(BdevIo& io) { lock_then(take(io), &Lane::write_locked); }
 
 void Lane::write_locked(LaneOp& op) {
-  if (roles_->frozen) [[unlikely]]
-    return complete(op, Status::write_error);
+  if (roles_->frozen) [[unlikely]] {
+    frozen_out_.push_back(&op);
+    return core_->ask_thaw();
+  }
   if (marks_ready(op)) return write_marked(op);
   wait_for_marks_.push_back(&op);
 }

@@ -32,8 +32,9 @@ struct Roles {
     std::uint64_t association = 0;
   };
   std::uint64_t generation = 0;
-  bool acks_held = false;    // a change is being made durable: writes and flushes end when it is
-  bool frozen = false;       // changes cannot be made durable any more: writes fail
+  bool acks_held = false;  // a change is being made durable: writes and flushes end when it is
+  bool frozen = false;     // changes cannot be made durable: writes wait for another attempt, and fail with it
+  std::uint64_t thaws_tried = 0;
   std::uint32_t source = 0;  // whose word counts where members may differ
   // It was the source from the beginning, so nobody copied to it: what it says is durable there.
   bool source_settled = false;
@@ -114,6 +115,7 @@ class Lane final : public std::enable_shared_from_this<Lane>, public OverlapWait
   // Has the core deal with a member whose part failed; the next step is taken when it has.
   void report(LaneOp& op, std::uint32_t slot);
   void settle(LaneOp& op);
+  void thaw_tried();
   void complete(LaneOp& op, Status status);
 
   void start_write(BdevIo& io);
@@ -156,6 +158,7 @@ class Lane final : public std::enable_shared_from_this<Lane>, public OverlapWait
   std::vector<LaneOp*> wait_for_blocks_;
   std::vector<LaneOp*> wait_for_marks_;
   std::vector<LaneOp*> held_;          // until a change is durable
+  std::vector<LaneOp*> frozen_out_;    // until another attempt to record it was made
   std::vector<std::uint64_t> wanted_;  // regions to ask for at the end of this turn
   bool new_marks_ = false;             // in memory: tell the core that there are some
   std::unique_ptr<TurnEnd> turn_end_;

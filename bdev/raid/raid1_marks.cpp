@@ -56,6 +56,11 @@ std::uint64_t Marks::count() const {
 // --- marking ---
 
 void Marks::ask(std::shared_ptr<Lane> lane, const std::vector<std::uint64_t>& regions) {
+  // It hears of that by its next roles. Until then nothing may count as marked: what is set here may not stand on any member.
+  if (core_.frozen()) {
+    lane->executor().post([lane] { lane->marks_changed(); });
+    return;
+  }
   bool this_commit = false, next_commit = false;
   for (const std::uint64_t region : regions) {
     if (committing_.test(region)) {
@@ -128,6 +133,13 @@ void Marks::write_everywhere(std::function<void()> done) {
   write_cycle(std::move(all), true);
 }
 
+void Marks::write_again(std::function<void()> done) {
+  if (pages_ == nullptr) return done();
+  write_all_ = true;
+  after_next_.push_back(std::move(done));
+  if (!busy_) cycle();
+}
+
 // One write of pages at a time: copies first, then what is to be marked and cleared together.
 void Marks::cycle() {
   if (busy_) return;
@@ -135,8 +147,9 @@ void Marks::cycle() {
   if (wanted_.empty() && clearing_.empty() && after_next_.empty()) return;
   busy_ = true;
   std::set<std::uint64_t> pages;
-  const bool durable = !wanted_.empty();
-  counts_.commits += durable ? 1 : 0;
+  const bool all = std::exchange(write_all_, false);
+  const bool durable = !wanted_.empty() || all;
+  counts_.commits += wanted_.empty() ? 0 : 1;
   counts_.regions_marked += wanted_.count();
   counts_.clears += clearing_.empty() ? 0 : 1;
   counts_.regions_cleared += clearing_.count();
@@ -151,6 +164,7 @@ void Marks::cycle() {
     clearing_.clear(region);
     pages.insert(pages_->page_of(region));
   }
+  for (std::uint64_t page = 0; all && page < pages_->pages(); ++page) pages.insert(page);
   asking_now_.swap(asking_);
   after_this_.swap(after_next_);
   write_cycle(std::move(pages), durable);
@@ -302,13 +316,21 @@ void Marks::watch() {
   }
 }
 
+void Marks::clear_copied() {
+  if (!flushing_ && may_clear()) clear_quiet(false);
+}
+
 void Marks::look_for_quiet() {
-  if (!may_clear()) return;
+  if (may_clear()) clear_quiet(true);
+}
+
+// `aging`: regions that were written since the last such look are quiet from now on, until the next one.
+void Marks::clear_quiet(bool aging) {
   const Steps& steps = core_.options().steps;
   for (std::uint64_t region = maps_.marked.next(0); region < maps_.regions; region = maps_.marked.next(region + 1)) {
     if (core_.sync().pending(region)) continue;
     if (maps_.touched.test(region)) {
-      maps_.touched.clear(region);
+      if (aging) maps_.touched.clear(region);
       continue;
     }
     // First the mark away, then the look: see RegionMaps.

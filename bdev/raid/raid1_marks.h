@@ -39,12 +39,16 @@ class Marks {
   // Before the array is online: the pages of the slots that hold all data, merged; then everywhere where commits go.
   void load(std::function<void()> done);
   void write_everywhere(std::function<void()> done);
+  // Every page once more, while the array is online.
+  void write_again(std::function<void()> done);
   // Lanes may go by what is set now.
   void publish_all();
   bool is_set(std::uint64_t region) const;
   std::uint64_t count() const;
   // A region has been dealt with by Sync, or a member has come: there may be something to clear.
   void watch();
+  // Regions were copied: what of them nobody has written meanwhile is cleared now, so that a copy that is cut off goes on from about here.
+  void clear_copied();
   // The array is being stopped and no write is in flight: clears everything that need not stay.
   void clear_all(std::function<void()> done);
   bool idle() const { return !busy_ && !flushing_; }
@@ -69,6 +73,7 @@ class Marks {
   void cycle_over();
   void run_copy();
   void look_for_quiet();
+  void clear_quiet(bool aging);
   void quiet_flushed(bool flushed);
   bool may_clear() const;
   std::vector<std::uint32_t> targets() const;
@@ -95,6 +100,7 @@ class Marks {
   std::size_t pending_ = 0;
   bool busy_ = false;
   bool flushing_ = false;
+  bool write_all_ = false;  // with the next commit
   std::unique_ptr<Alarm> alarm_;
   Counts counts_;
 };

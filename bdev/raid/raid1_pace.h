@@ -13,6 +13,8 @@ class Pace {
   static constexpr std::uint64_t pauses_per_step = 3;
   // At least so often goes a step, whatever users do: a copy that never ends protects nobody.
   static constexpr std::uint64_t longest_pause_ns = 100'000'000;
+  // What a step takes at least: the time of a turn stands still, so members in memory seem to take none.
+  static constexpr std::uint64_t shortest_step_ns = 100'000;
 
   // Bytes per second; 0: none. Counts at once.
   void set_limit(std::uint64_t bytes_per_second) {
@@ -32,7 +34,7 @@ class Pace {
   void step_took(std::uint64_t began_ns, std::uint64_t now_ns, std::uint64_t users_ios) {
     const bool busy = users_ios != users_ios_;
     users_ios_ = users_ios;
-    if (busy) next_ns_ = std::max(next_ns_, now_ns + std::min((now_ns - began_ns) * pauses_per_step, longest_pause_ns));
+    if (busy) next_ns_ = std::max(next_ns_, now_ns + std::min(std::max(now_ns - began_ns, shortest_step_ns) * pauses_per_step, longest_pause_ns));
   }
 
  private:

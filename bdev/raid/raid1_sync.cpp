@@ -156,15 +156,20 @@ void Sync::set_limit(std::uint64_t bytes_per_second) {
 
 void Sync::start_copies() {
   if (stopping_ || !running_) return;
-  while (start_one()) {
-  }
-  const bool idle = std::ranges::none_of(copies_, &Copy::busy);
+  start_some();
+  const bool idle = !go_on_posted_ && std::ranges::none_of(copies_, &Copy::busy);
   if (copied_.count() >= regions_per_flush || (idle && !alarm_->armed() && !copied_.empty())) flush_copied();
   if (idle && copied_.empty() && !flushing_ && !alarm_->armed()) {
     if (todo_.empty()) return over();
     cursor_ = 0;  // what was added behind it
-    while (start_one()) {
-    }
+    start_some();
+  }
+}
+
+// One region each at most: members that answer at once (memory) would have us copy all there is before anybody else of this thread has a turn.
+// Whoever ends one comes back here by message.
+void Sync::start_some() {
+  for (std::size_t i = 0; i < copies_.size() && start_one(); ++i) {
   }
 }
 
@@ -237,6 +242,7 @@ void Sync::copied_flushed(std::vector<std::uint64_t> regions, bool flushed) {
     maps_.suspect.clear(region);
     maps_.any_suspect.store(--suspects_ > 0);
   }
+  if (settled) core_.marks().clear_copied();
   core_.marks().watch();
   if (stopping_) return stopped();
   if (!flushed) return;  // the last member cannot flush: what is left stays as it is
@@ -406,7 +412,11 @@ void Sync::written(Copy& copy) {
 void Sync::chunk_over(Copy& copy) {
   copy.next_block += copy.blocks;
   if (copy.hold.words_held > 0) maps_.overlaps.give_back(copy.hold);
-  next_chunk(copy);
+  if (copy.next_block >= copy.end_block) return next_chunk(copy);
+  // By message, so that a large region lets others have their turns as well.
+  core_.executor().post([this, &copy, alive = std::weak_ptr(alive_)] {
+    if (!alive.expired()) next_chunk(copy);
+  });
 }
 
 }  // namespace catnap::bdev::raid1

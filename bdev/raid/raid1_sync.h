@@ -58,6 +58,7 @@ class Sync final : public OverlapWaiter {
   bool anything_to_copy() const;
   void drop_todo();
   void start_copies();
+  void start_some();
   bool start_one();
   void next_chunk(Copy& copy);
   void take_blocks(Copy& copy);

@@ -5,8 +5,8 @@
 #include <memory>
 #include <utility>
 
-#include "bdev/association.h"
 #include "bdev/bdev.h"
+#include "bdev/raid/member_facts.h"
 #include "bdev/raid/raid1_ports.h"
 
 namespace catnap::bdev::raid1 {
@@ -50,16 +50,16 @@ class ChannelPort final : public Port {
   ChannelPort() = default;
   void open(ChannelRef channel) {
     channel_ = std::move(channel);
-    associated_ = dynamic_cast<const Associated*>(&channel_->bdev());
+    associations_ = Associations(channel_->bdev());
   }
   void borrow(Channel& channel) {
     borrowed_ = &channel;
-    associated_ = dynamic_cast<const Associated*>(&channel.bdev());
+    associations_ = Associations(channel.bdev());
   }
   void close() {
     channel_ = {};
     borrowed_ = nullptr;
-    associated_ = nullptr;
+    associations_ = {};
   }
   void submit(BdevIo& io) override {
     Channel* channel = borrowed_ != nullptr ? borrowed_ : channel_.get();
@@ -68,12 +68,12 @@ class ChannelPort final : public Port {
     io.status = Status::removed;
     io.done(io);
   }
-  std::uint64_t association() const override { return associated_ != nullptr ? associated_->associations() : 0; }
+  std::uint64_t association() const override { return associations_.count(); }
 
  private:
   ChannelRef channel_;
   Channel* borrowed_ = nullptr;
-  const Associated* associated_ = nullptr;
+  Associations associations_;
 };
 
 }  // namespace catnap::bdev::raid1

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 
+#include "bdev/raid/member_notes.h"
 #include "bdev/raid/raid_bdev.h"
+#include "bdev/raid/raid_host.h"
 #include "bdev/raid/superblock_io.h"
 #include "reactor/base/log.h"
 
@@ -56,9 +58,11 @@ Task<Result<void>> RaidArrays::remove(std::string name, bool clear_superblock) {
   const auto array = find(name);
   if (array == nullptr) co_return fail(ENODEV, fmt::format("raid bdev {} not found", name));
   std::erase(arrays_, array);
+  std::erase(taken_over_, array->uuid());
   leaving_.push_back(array);
   Result<void> outcome = co_await array->remove(clear_superblock);
   std::erase(leaving_, array);
+  MemberNotes::instance().forget(array->uuid());
   co_return outcome;
 }
 
@@ -100,12 +104,38 @@ Task<void> RaidArrays::examine(std::shared_ptr<Bdev> bdev) {
   co_await adopt(std::move(bdev), std::move(**found));
 }
 
+// From now on also members that come later: as if the array had been made here.
+Task<Result<void>> RaidArrays::take_over(std::string bdev_name) {
+  const auto bdev = Registry::instance().find(bdev_name);
+  if (bdev == nullptr) co_return fail(ENODEV, fmt::format("No such device: there is no bdev '{}'", bdev_name));
+  Result<std::optional<Superblock>> found = co_await read_raid_superblock(bdev);
+  if (!found) co_return std::unexpected(found.error());
+  if (!found->has_value()) co_return fail(ENOENT, fmt::format("No such entry: bdev '{}' has no superblock of a raid bdev", bdev_name));
+  const std::string uuid = uuid_text((*found)->array_uuid);
+  if (find(uuid) != nullptr) co_return fail(EEXIST, fmt::format("File exists: raid bdev '{}' is here already", find(uuid)->name()));
+  if (!Registry::instance().claimed_by(*bdev).empty()) {
+    co_return fail(EBUSY, fmt::format("Device or resource busy: bdev '{}' is claimed by {}", bdev_name, Registry::instance().claimed_by(*bdev)));
+  }
+  taken_over_.push_back(uuid);
+  for (const auto& each : Registry::instance().all()) co_await examine(each);
+  if (find(uuid) == nullptr)
+    co_return fail(EINVAL, fmt::format("Invalid argument: bdev '{}': its array cannot be brought here, see the log", bdev_name));
+  co_return Result<void>();
+}
+
 Task<void> RaidArrays::adopt(std::shared_ptr<Bdev> bdev, Superblock superblock) {
   const std::string uuid = uuid_text(superblock.array_uuid);
   const auto is_leaving = [&uuid](const auto& each) { return each->uuid() == uuid; };
   if (std::ranges::any_of(leaving_, is_leaving)) co_return;
   auto array = find(uuid);
   if (array == nullptr) {
+    // Who turned examination off names what is to be looked at.
+    const bool asked_for = !Registry::instance().auto_examine() || std::ranges::find(taken_over_, uuid) != taken_over_.end();
+    if (!asked_for && !is_our_array(superblock)) {
+      log_notice("raid: bdev '{}' is a member of array '{}' of another host ({}) and is left alone; bdev_raid_take_over brings the array here",
+                 bdev->name(), superblock.name, uuid_text(superblock.host));
+      co_return;
+    }
     if (find(superblock.name) != nullptr || Registry::instance().find(superblock.name) != nullptr) {
       log_error("raid: bdev '{}' is a member of array '{}' with UUID {}, but that name is taken", bdev->name(), superblock.name, uuid);
       co_return;

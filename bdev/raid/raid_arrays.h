@@ -23,6 +23,9 @@ class RaidArrays {
   Task<Result<void>> create(RaidOptions options);
   // The name is free again when the answer comes. Errors: ENODEV, EALREADY.
   Task<Result<void>> remove(std::string name, bool clear_superblock);
+  // Assembles here the array of another host (raid_host.h) whose superblock stands on that bdev; it may wait for members. Errors: ENODEV, ENOENT (no
+  // superblock), EEXIST (it is here already), EBUSY (somebody has claimed the bdev).
+  Task<Result<void>> take_over(std::string bdev_name);
   // By name or UUID; not those that are being removed. Null: none.
   std::shared_ptr<RaidArray> find(std::string_view name_or_uuid) const;
   // In the order of their creation.
@@ -39,6 +42,7 @@ class RaidArrays {
 
   std::vector<std::shared_ptr<RaidArray>> arrays_;
   std::vector<std::shared_ptr<RaidArray>> leaving_;
+  std::vector<std::string> taken_over_;  // UUIDs of arrays of other hosts that are ours by request
 };
 
 }  // namespace catnap::bdev

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "bdev/association.h"
 #include "bdev/raid/raid.h"
 #include "bdev/raid/raid_bdev.h"
 #include "bdev/stack/virtual_bdev.h"
@@ -34,18 +33,18 @@ Result<void> RaidArray::open_member(std::uint32_t slot, const std::shared_ptr<Bd
   wanted.descriptor = std::move(*opened);
   wanted.name = bdev->name();
   wanted.uuid = bdev->info().uuid;
-  if (auto* associated = dynamic_cast<Associated*>(bdev.get())) {
-    wanted.associations = associated->associations();
-    wanted.association_watch = associated->watch_associations([weak = weak_from_this(), slot] {
-      if (const auto alive = weak.lock()) spawn(alive->take_back(slot));
-    });
-  }
+  wanted.associations = Associations(*bdev);
+  wanted.associations_known = wanted.associations.count();
+  wanted.association_watch = wanted.associations.watch([weak = weak_from_this(), slot] {
+    if (const auto alive = weak.lock()) spawn(alive->take_back(slot));
+  });
   set_member_state(slot, MemberState::waiting);
   return {};
 }
 
 void RaidArray::close_member(std::uint32_t slot, MemberState state, std::string reason) {
   member(slot).association_watch.reset();
+  member(slot).associations = {};
   member(slot).descriptor.reset();
   set_member_state(slot, state, std::move(reason));
 }
@@ -66,6 +65,7 @@ Result<void> RaidArray::open_awaited(std::vector<std::uint32_t>& opened) {
   Result<void> outcome = open_bitmap();
   for (const auto& each : members_) {
     if (each->present() || each->name.empty()) continue;
+    if (each->out_of_sync && bdev_ == nullptr) continue;  // first those that hold the data
     const auto there = Registry::instance().find(each->name);
     if (there == nullptr) continue;
     // It was here with another UUID: another disk, whose blocks are not the array's.
@@ -128,11 +128,13 @@ Task<Result<void>> RaidArray::add_member(std::string bdev_name) {
     if (!slot) co_return std::unexpected(slot.error());
     RaidMember& place = member(*slot);
     if (place.present() && &place.bdev() != found.get()) close_member(*slot, MemberState::missing, "");
-    if (!place.present()) {
+    const bool online = bdev_ != nullptr && state_ == RaidState::online;
+    place.name = found->name();
+    if (!place.present() && (online || !place.out_of_sync)) {
       auto opened = open_member(*slot, found);
       if (!opened) co_return opened;
     }
-    if (bdev_ != nullptr && state_ == RaidState::online) {
+    if (online) {
       Result<void> joined = co_await bring_in(*slot, true);
       co_return joined;
     }
@@ -172,6 +174,7 @@ Task<Result<void>> RaidArray::remove_member(std::uint32_t slot) {
   close_member(slot, MemberState::missing, "");
   leaving.name.clear();
   leaving.uuid.clear();
+  leaving.out_of_sync = false;
   co_return Result<void>();
 }
 
@@ -192,8 +195,8 @@ Task<void> RaidArray::lose_member(std::uint32_t slot) {
   if (bdev_ != nullptr && state_ == RaidState::online) {
     const bool goes_on = co_await level_->member_lost(slot);
     if (!goes_on) {
-      set_member_state(slot, MemberState::missing, reason);
       take_offline(reason);
+      set_member_state(slot, MemberState::missing, reason);
       co_return;
     }
   }
@@ -225,8 +228,7 @@ Task<void> RaidArray::close_dropped(std::uint32_t slot) {
 // It may have been found again before it was left out.
 void RaidArray::look_at_association(std::uint32_t slot) {
   if (!member(slot).present()) return;
-  const auto* associated = dynamic_cast<const Associated*>(&member(slot).bdev());
-  if (associated != nullptr && associated->associations() != member(slot).associations) spawn(take_back(slot));
+  if (member(slot).associations.count() != member(slot).associations_known) spawn(take_back(slot));
 }
 
 // A member that was left out and has been found again below us: as if it had come back.
@@ -236,7 +238,7 @@ Task<void> RaidArray::take_back(std::uint32_t slot) {
   const RaidTurns::Turn turn(turns_);
   RaidMember& found = member(slot);
   if (!found.present() || bdev_ == nullptr || state_ != RaidState::online) co_return;
-  found.associations = dynamic_cast<const Associated&>(found.bdev()).associations();
+  found.associations_known = found.associations.count();
   if (found.state != MemberState::failed) {
     level_->member_found_again(slot);
     co_return;

@@ -54,6 +54,18 @@ Result<void> check_bitmap(const RaidOptions& options) {
   if (options.superblock && (!options.bitmap_bdev.empty() || !options.bitmap_file.empty())) {
     return fail(EINVAL, "Invalid argument: superblock keeps the bitmap on every member; bitmap_bdev and bitmap_file are for arrays without one");
   }
+  if (!options.out_of_sync.empty() && (options.kind != RaidKind::raid1 || options.superblock || !options.bitmap_bdev.empty())) {
+    return fail(EINVAL, "Invalid argument: out_of_sync is for raid1 without superblock and bitmap, which say so themselves");
+  }
+  for (const std::string& name : options.out_of_sync) {
+    if (std::ranges::find(options.members, name) != options.members.end()) continue;
+    return fail(EINVAL, fmt::format("Invalid argument: out_of_sync names '{}', which is not one of base_bdevs", name));
+  }
+  if (!options.out_of_sync.empty() && std::ranges::all_of(options.members, [&options](const std::string& name) {
+        return name.empty() || std::ranges::find(options.out_of_sync, name) != options.out_of_sync.end();
+      })) {
+    return fail(EINVAL, "Invalid argument: out_of_sync names all of base_bdevs; one of them has to hold the data");
+  }
   if (std::ranges::count(options.members, options.bitmap_bdev) > 0 && !options.bitmap_bdev.empty()) {
     return fail(EINVAL, fmt::format("Invalid argument: bitmap_bdev '{}' is one of base_bdevs", options.bitmap_bdev));
   }

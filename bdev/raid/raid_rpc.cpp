@@ -68,6 +68,7 @@ Result<RaidOptions> options_of(const Params& params) {
   if (!options.bitmap_file.empty() && options.bitmap_bdev.empty()) options.bitmap_bdev = raid_bitmap_bdev_name(options.name);
   options.bitmap_region_kib = static_cast<std::uint32_t>(params.integer("bitmap_region_kb"));
   options.assume_clean = params.boolean("assume_clean");
+  options.out_of_sync = params.strings("out_of_sync");
   if (params.has("uuid") && !params.string("uuid").empty()) {
     auto uuid = parse_uuid(params.string("uuid"));
     if (!uuid) return std::unexpected(uuid.error());
@@ -177,6 +178,14 @@ Task<RpcResult<Json::Value>> start(Params params) {
   co_return outcome;
 }
 
+Task<RpcResult<Json::Value>> take_over(Params params) {
+  std::string bdev_name = params.string("base_bdev");
+  std::string what = fmt::format("taking over the array of base bdev '{}'", bdev_name);
+  auto task = RaidArrays::instance().take_over(std::move(bdev_name));
+  RpcResult<Json::Value> outcome = co_await bounded(std::move(task), std::move(what));
+  co_return outcome;
+}
+
 RpcResult<Json::Value> set_options(const Params& params) {
   RaidSettings& settings = raid_settings();
   if (params.has("process_window_size_kb")) settings.process_window_size_kib = static_cast<std::uint32_t>(params.integer("process_window_size_kb"));
@@ -235,6 +244,8 @@ void register_create(rpc::MethodTable& table) {
                Param("bitmap_file", ParamType::string, "raid1 without superblock: file that holds the write-intent bitmap"),
                Param("bitmap_region_kb", ParamType::integer, "raid1: KiB that one mark of the bitmap stands for, a power of two").range(0, 1u << 20),
                Param("assume_clean", ParamType::boolean, "raid1: the members are equal already, nothing is copied").or_default(false),
+               Param("out_of_sync", ParamType::array_of_string,
+                     "raid1 without superblock and bitmap: members that do not hold all data; they are not waited for, and are copied whole"),
                Param("io_unmap_limit", ParamType::integer, "Of a fork; not used").ignored()})
           .mutates()
           .coroutine(create));
@@ -269,6 +280,10 @@ void register_whole(rpc::MethodTable& table) {
                 .with({array_name()})
                 .mutates()
                 .coroutine(start));
+  table.add(Method("bdev_raid_take_over", "Brings the array of another host here, whose superblock stands on a bdev; else such a bdev is left alone")
+                .with({Param("base_bdev", ParamType::string, "Name, alias or UUID of one of its members").required()})
+                .mutates()
+                .coroutine(take_over));
   table.add(
       Method("bdev_raid_get_bdevs", "Lists arrays with their members and what is going on")
           .with({Param("category", ParamType::string, "Which: by state, or all").required().one_of({"all", "online", "configuring", "offline"})})
@@ -292,8 +307,9 @@ void register_bitmap_and_scrub(rpc::MethodTable& table) {
           .with(
               {array_name(), Param("repair", ParamType::boolean, "Make members equal where they differ").or_default(false),
                Param("max_bandwidth_mb_sec", ParamType::integer, "MiB per second at most; 0: as the options say").range(0, UINT32_MAX).or_default(0)})
+          .acts()
           .handler(start_scrub));
-  table.add(Method("bdev_raid_stop_scrub", "Ends a scrub before it is through").with({array_name()}).handler(stop_scrub));
+  table.add(Method("bdev_raid_stop_scrub", "Ends a scrub before it is through").with({array_name()}).acts().handler(stop_scrub));
 }
 
 Json::Value config_calls() {

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "bdev/json_text.h"
+#include "bdev/raid/member_notes.h"
 #include "bdev/raid/raid.h"
 #include "bdev/raid/raid_bdev.h"
 
@@ -121,6 +122,12 @@ std::string RaidArray::config_json() const {
   } else if (!options_.bitmap_bdev.empty()) {
     params.add("bitmap_bdev", options_.bitmap_bdev);
   }
+  std::string lacking;
+  for (const auto& each : members_) {
+    if (each->out_of_sync && !each->name.empty()) lacking += (lacking.empty() ? "" : ",") + json_quote(each->name);
+  }
+  // Whoever keeps notes has that from them: a configuration is as old as its last change.
+  if (keeps_no_record() && !MemberNotes::instance().kept() && !lacking.empty()) params.add_raw("out_of_sync", "[" + lacking + "]");
   if (options_.bitmap_region_kib != 0) params.add("bitmap_region_kb", options_.bitmap_region_kib);
   return config_call("bdev_raid_create", params);
 }

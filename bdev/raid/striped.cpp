@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "bdev/raid/raid_host.h"
 #include "bdev/raid/striped_channel.h"
 #include "bdev/raid/superblock_io.h"
 
@@ -167,6 +168,7 @@ Task<Result<void>> StripedLevel::write_superblocks() {
   next.block_size = bdev.block_size();
   next.strip_size_kib = options.strip_size_kib;
   next.data_offset_blocks = superblock_data_offset_bytes / bdev.block_size();
+  next.host = raid_host();
   next.events += 1;
   next.num_blocks = 0;
   next.slots.resize(array().members().size());
@@ -187,7 +189,7 @@ Task<Result<void>> StripedLevel::write_superblocks() {
 }
 
 Task<Result<void>> StripedLevel::start(bool) {
-  if (array().options().superblock && !superblock_) {
+  if (array().options().superblock && (!superblock_ || superblock_->host != raid_host())) {
     Result<void> written = co_await write_superblocks();
     if (!written) co_return written;
   }

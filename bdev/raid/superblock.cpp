@@ -51,10 +51,11 @@ struct DiskHeader {
   le16 this_slot;
   le16 fork_count;
   std::uint8_t reserved[6];
+  std::uint8_t host[16];
   DiskFork forks[superblock_max_forks];
   char name[256];  // zero-terminated
 };
-static_assert(sizeof(DiskHeader) == 496);
+static_assert(sizeof(DiskHeader) == 512);
 static_assert(sizeof(DiskHeader) + superblock_max_slots * sizeof(DiskSlot) <= superblock_copy_bytes);
 
 std::uint32_t checksum(std::span<const std::byte> whole) {
@@ -115,6 +116,7 @@ std::vector<std::byte> encode_superblock(const Superblock& superblock) {
   header.length_bytes = static_cast<std::uint32_t>(length);
   header.level = superblock.level;
   std::ranges::copy(superblock.array_uuid, header.array_uuid);
+  std::ranges::copy(superblock.host, header.host);
   header.events = superblock.events;
   header.fork_id = superblock.fork_id;
   header.num_blocks = superblock.num_blocks;
@@ -159,6 +161,7 @@ Result<Superblock> decode_superblock(std::span<const std::byte> copy) {
   Superblock superblock;
   superblock.name = header.name;
   std::ranges::copy(header.array_uuid, superblock.array_uuid.begin());
+  std::ranges::copy(header.host, superblock.host.begin());
   superblock.level = header.level;
   superblock.block_size = header.block_size;
   superblock.strip_size_kib = header.strip_size_kib;

@@ -18,7 +18,7 @@ namespace catnap::bdev {
 // Two copies stand one behind the other from byte 0 on; each write goes to the copy that is not the newest, so a torn one leaves the other.
 inline constexpr std::uint32_t superblock_copy_bytes = 16384;
 inline constexpr std::uint32_t superblock_area_bytes = 2 * superblock_copy_bytes;
-inline constexpr std::uint32_t superblock_version = 1;
+inline constexpr std::uint32_t superblock_version = 2;  // 1 had no host
 // Slots that fit in a copy; the frame's max_raid_members.
 inline constexpr std::size_t superblock_max_slots = 255;
 // Forks remembered, newest first: an array that was forced to start more often than this since a member left takes that member for diverged.
@@ -58,6 +58,7 @@ struct Superblock {
   Superblock() = default;
   std::string name;  // of the array; at most 255 bytes
   Uuid array_uuid{};
+  Uuid host{};              // the process that has had it last (raid_host.h); all zeroes: nobody
   std::uint32_t level = 1;  // 0: raid0, 1: raid1, 0xffffffff: concat
   std::uint32_t block_size = 512;
   std::uint32_t strip_size_kib = 0;

@@ -6,6 +6,8 @@ Left out: how power is cut (power_cut_test.py), sectors torn within themselves.
 """
 import random
 import struct
+import threading
+import time
 
 from nvme_client import Lost
 
@@ -143,3 +145,21 @@ def read_back(controller, ledgers):
         lost += ledger.losses(first + number, data[number * BLOCK : (number + 1) * BLOCK])
     result[ledger.nsid] = lost
   return result
+
+
+def write_and_kill(server, controller, ledgers, seed, count, timeout_s=60):
+  """Writes until `count` more writes were acknowledged, and kills the server (harness.Catnapd) in the midst of them."""
+  writer = Writer(controller, ledgers, seed)
+  wanted = sum(ledger.writes for ledger in ledgers) + count
+  thread = threading.Thread(target=writer.run, daemon=True)
+  thread.start()
+  deadline = time.monotonic() + timeout_s
+  while sum(ledger.writes for ledger in ledgers) < wanted:
+    assert thread.is_alive(), f"the writer ended: {writer.problem or 'connection lost'}\n{server.log()[-3000:]}"
+    assert time.monotonic() < deadline, f"fewer than {count} writes in {timeout_s} s"
+    time.sleep(0.01)
+  assert thread.is_alive(), "the writer ended before the kill"
+  server.kill()
+  thread.join(30)
+  assert not thread.is_alive() and writer.problem is None, f"the writer: {writer.problem or 'does not end'}"
+  writer.controller.close()

@@ -6,13 +6,10 @@ The kernel outlives the server, so an acknowledgement alone is a promise here. L
 (power_cut_test.py).
 """
 import sys
-import tempfile
-import threading
-import time
 from pathlib import Path
 
-from acknowledged import BLOCK, Ledger, Writer, read_back
-from harness import Cases, Catnapd, free_port, options
+from acknowledged import BLOCK, Ledger, read_back, write_and_kill
+from harness import Cases, Catnapd, free_port, options, run_program
 from nvme_client import connect_when_ready
 
 NQN = "nqn.2026-11.io.catnap:kill"
@@ -21,7 +18,6 @@ KINDS = {1: "aio", 2: "uring", 3: "aio", 4: "uring"}
 CRYPTO, DELAYED = 3, 4
 BLOCKS = 1024
 WANTED_WRITES = 1500
-WRITING_TIMEOUT_S = 60
 ROUNDS = 3
 
 cases = Cases("kill_test")
@@ -68,22 +64,6 @@ class Rig:
       controller.io.reap().check("Write")
     controller.close()
 
-  def write_and_kill(self, server, seed):
-    writer = Writer(connect_when_ready(("127.0.0.1", self.port), NQN), self.ledgers, seed)
-    already = sum(ledger.writes for ledger in self.ledgers)
-    thread = threading.Thread(target=writer.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + WRITING_TIMEOUT_S
-    while sum(ledger.writes for ledger in self.ledgers) < already + WANTED_WRITES:
-      assert thread.is_alive(), f"the writer ended: {writer.problem or 'connection lost'}\n{server.log()[-3000:]}"
-      assert time.monotonic() < deadline, f"fewer than {WANTED_WRITES} writes in {WRITING_TIMEOUT_S} s"
-      time.sleep(0.01)
-    assert thread.is_alive(), "the writer ended before the kill"
-    server.kill()
-    thread.join(30)
-    assert not thread.is_alive() and writer.problem is None, f"the writer: {writer.problem or 'does not end'}"
-    writer.controller.close()
-
 
 @cases.case(f"killed {ROUNDS} times while writing, nothing acknowledged is lost")
 def kill(rig):
@@ -91,7 +71,7 @@ def kill(rig):
     rig.configure(server)
     rig.zero_what_is_noise()
     for number in range(ROUNDS):
-      rig.write_and_kill(server, rig.chosen.seed + number)
+      write_and_kill(server, connect_when_ready(("127.0.0.1", rig.port), NQN), rig.ledgers, rig.chosen.seed + number, WANTED_WRITES)
       server.start()  # over the stale RPC socket of the killed one
       rig.configure(server)
       promised = [sum(version > 0 for version in ledger.promised) for ledger in rig.ledgers]
@@ -105,8 +85,7 @@ def kill(rig):
 
 def main():
   chosen = options(__doc__.split("\n")[0], ("--seed", {"type": int, "default": 20261121, "help": "of the writes"}))
-  with tempfile.TemporaryDirectory(prefix="catnap-kill-") as folder:
-    return cases.run(Rig(Path(folder), chosen), chosen.only)
+  return run_program(cases, chosen, Rig)
 
 
 if __name__ == "__main__":

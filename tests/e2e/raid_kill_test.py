@@ -3,19 +3,17 @@
 are equal once it is resynced, and the resync has copied marked regions alone.
 
 Arrays: raid1 with a superblock (found by examine alone, in an order that changes), raid1 with a bitmap in a file, raid0 with a superblock, concat by its
-create call. The kernel outlives the server, so acknowledged is promised. With CATNAP_SOAK=1 50 kills, else a few. Left out: loss of power
-(raid_power_cut_test.py), the order of operations in all its interleavings (tests/sim/raid1_test.cpp).
+create call; and, apart from these, a copy that is killed and goes on where it was, and a raid1 of which only the state file knows how it was left. The kernel
+outlives the server, so acknowledged is promised. With CATNAP_SOAK=1 50 kills, else a few. Left out: loss of power (raid_power_cut_test.py), the order of
+operations in all its interleavings (tests/sim/raid1_test.cpp).
 """
 import os
 import random
 import sys
-import tempfile
-import threading
-import time
 from pathlib import Path
 
-from acknowledged import BLOCK, Ledger, Writer, read_back
-from harness import Cases, Catnapd, free_port, options, wait_for
+from acknowledged import BLOCK, Ledger, read_back, write_and_kill
+from harness import Cases, Catnapd, free_port, options, run_program, wait_for
 from nvme_client import connect_when_ready
 
 NQN = "nqn.2026-11.io.catnap:raid-kill"
@@ -24,7 +22,6 @@ BLOCK_SIZE = 512
 MEMBER_BYTES = 16 * MIB
 BLOCKS = 1024  # of 4 KiB: the first part of each array is written
 WANTED_WRITES = 1500
-WRITING_TIMEOUT_S = 60
 ROUNDS = 50 if os.environ.get("CATNAP_SOAK") else 4
 REGION_KIB = 64
 # Array by namespace id: (name, level, members, further parameters of its create call).
@@ -83,23 +80,6 @@ class Rig:
 
   def connect(self):
     return connect_when_ready(("127.0.0.1", self.port), NQN)
-
-  def write_and_kill(self, server, seed):
-    writer = Writer(self.connect(), self.ledgers, seed)
-    already = sum(ledger.writes for ledger in self.ledgers)
-    thread = threading.Thread(target=writer.run, daemon=True)
-    thread.start()
-    wanted = already + self.random.randrange(WANTED_WRITES // 2, WANTED_WRITES)
-    deadline = time.monotonic() + WRITING_TIMEOUT_S
-    while sum(ledger.writes for ledger in self.ledgers) < wanted:
-      assert thread.is_alive(), f"the writer ended: {writer.problem or 'connection lost'}\n{server.log()[-3000:]}"
-      assert time.monotonic() < deadline, f"too few writes in {WRITING_TIMEOUT_S} s"
-      time.sleep(0.01)
-    assert thread.is_alive(), "the writer ended before the kill"
-    server.kill()
-    thread.join(30)
-    assert not thread.is_alive() and writer.problem is None, f"the writer: {writer.problem or 'does not end'}"
-    writer.controller.close()
 
   def wait_until_equal(self, server):
     """Nothing is copied any more, and all members are in sync."""
@@ -161,7 +141,7 @@ def kill(rig):
     rig.wait_until_equal(server)
     rig.wait_until_unmarked(server)  # a new array's marks: everything
     for number in range(1, ROUNDS + 1):
-      rig.write_and_kill(server, rig.chosen.seed + number)
+      write_and_kill(server, rig.connect(), rig.ledgers, rig.chosen.seed + number, rig.random.randrange(WANTED_WRITES // 2, WANTED_WRITES))
       server.start()  # over the stale RPC socket of the killed one
       rig.configure(server, first=False)
       promised = judge(rig, server, number)
@@ -169,10 +149,120 @@ def kill(rig):
     server.terminate()
 
 
+@cases.case("a copy of everything is killed half-way: the next process goes on from about there")
+def resume(rig):
+  mib, region_kib = 64, 64
+  files = [rig.folder / f"half{number}" for number in range(2)]
+  for number, path in enumerate(files):
+    path.write_bytes(bytes([number + 1]) * (mib * MIB))  # not of zeroes, so that there is something to be copied
+  with Catnapd(rig.chosen.catnapd, name="raid-resume", log_folder=rig.chosen.logs) as server:
+    call = server.rpc.call
+
+    def add_files():
+      for path in files:
+        call("bdev_uring_create", name=path.name, filename=str(path), block_size=BLOCK_SIZE)
+
+    def progress():
+      return rig.arrays(server)["half"].get("process", {}).get("progress")
+
+    add_files()
+    call("bdev_raid_set_options", process_max_bandwidth_mb_sec=32)
+    call("bdev_raid_create", name="half", raid_level="raid1", base_bdevs=[path.name for path in files], superblock=True, bitmap_region_kb=region_kib)
+    wait_for(lambda: progress()["percent"] >= 50, 30, "half of it to be copied")
+    done = progress()
+    server.kill()
+    server.start()
+    add_files()
+    call("bdev_wait_for_examine")
+    wait_for(lambda: rig.arrays(server)["half"]["state"] == "online" and progress() is None, 60, "the rest to be copied")
+    array = rig.arrays(server)["half"]
+    assert [member["state"] for member in array["base_bdevs_list"]] == ["in_sync", "in_sync"], array
+    rest = array["last_resync"]["copied_blocks"]
+    # Regions count as equal when 64 of them were copied and flushed; as many may be under way.
+    most = done["total_blocks"] - done["blocks"] + 2 * 64 * region_kib * 1024 // BLOCK_SIZE
+    print(f"  {done['blocks']} of {done['total_blocks']} blocks were done, {rest} were left to copy", flush=True)
+    assert rest <= most, f"{rest} blocks were copied, at most {most} were left"
+    assert not rig.differences(server, "half")
+    server.terminate()
+
+
+@cases.case("without superblock and bitmap the state file knows: a clean stop leaves nothing to copy, a kill everything, a member that was left out is copied whole")
+def known_by_state(rig):
+  files = [rig.folder / f"bare{number}" for number in range(2)]
+  for number, path in enumerate(files):
+    path.write_bytes(bytes([number + 1]) * MEMBER_BYTES)
+  everything = MEMBER_BYTES // BLOCK_SIZE
+  ledger = Ledger(1, BLOCKS, acknowledged_lasts=True)
+  state = rig.folder / "state.json"
+  port = free_port()
+  with Catnapd(rig.chosen.catnapd, ["--state", str(state)], name="raid-state", log_folder=rig.chosen.logs) as server:
+    call = server.rpc.call
+
+    def bare():
+      return rig.arrays(server)["bare"]
+
+    def at_rest():
+      wait_for(lambda: bare()["state"] == "online" and "process" not in bare(), 60, "the array to be online and at rest")
+
+    def connect():
+      return connect_when_ready(("127.0.0.1", port), NQN)
+
+    def judge():
+      controller = connect()
+      lost = read_back(controller, [ledger])[1]
+      controller.close()
+      assert not lost, f"{len(lost)} sectors lost:\n" + "\n".join(lost[:20])
+
+    def add_file(path):
+      # Named by its UUID too: another one would be another disk.
+      number = files.index(path)
+      call("bdev_uring_create", name=path.name, filename=str(path), block_size=BLOCK_SIZE, uuid=f"11111111-2222-4333-8444-55555555555{number}")
+
+    for path in files:
+      add_file(path)
+    call("bdev_raid_create", name="bare", raid_level="raid1", base_bdevs=[path.name for path in files])
+    at_rest()
+    assert bare()["last_resync"]["copied_blocks"] == everything, bare()
+    call("nvmf_create_transport", trtype="TCP")
+    call("nvmf_create_subsystem", nqn=NQN, serial_number="RAID", allow_any_host=True)
+    call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "bare", "nsid": 1})
+    call("nvmf_subsystem_add_listener", nqn=NQN, listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)})
+    controller = connect()
+    for place in range(0, BLOCKS * BLOCK, 16 * BLOCK):
+      controller.submit_write(1, place, bytes(16 * BLOCK))  # the ledger begins with zeroes
+      controller.io.reap().check("Write")
+    controller.close()
+    for number in range(2):
+      write_and_kill(server, connect(), [ledger], rig.chosen.seed + number, 300)
+      server.start()
+      at_rest()
+      assert bare()["last_resync"]["copied_blocks"] == everything, f"after a kill: {bare()}"
+      judge()
+      assert not rig.differences(server, "bare")
+      server.terminate()
+      assert Path(f"{state}.clean").exists()
+      server.start()
+      at_rest()
+      assert "last_resync" not in bare(), f"after a clean stop something was copied: {bare()}"
+      assert not Path(f"{state}.clean").exists(), "the sign of a clean stop must not be found by the start after this one"
+      judge()
+    # A member goes, and with it its word: also after a kill it must not be asked.
+    call("bdev_uring_delete", name=files[0].name)
+    write_and_kill(server, connect(), [ledger], rig.chosen.seed + 9, 300)
+    server.start()
+    at_rest()
+    assert [member["state"] for member in bare()["base_bdevs_list"]] == ["missing", "in_sync"], bare()
+    judge()
+    add_file(files[0])
+    wait_for(lambda: [member["state"] for member in bare()["base_bdevs_list"]] == ["in_sync", "in_sync"], 60, "the member to be copied")
+    judge()
+    assert not rig.differences(server, "bare")
+    server.terminate()
+
+
 def main():
   chosen = options(__doc__.split("\n")[0], ("--seed", {"type": int, "default": 20261121, "help": "of the writes and of the order of calls"}))
-  with tempfile.TemporaryDirectory(prefix="catnap-raid-kill-") as folder:
-    return cases.run(Rig(Path(folder), chosen), chosen.only)
+  return run_program(cases, chosen, Rig)
 
 
 if __name__ == "__main__":

@@ -244,6 +244,8 @@ void Raid1World::crash() {
   for (const InFlight& io : in_flight_) io.port->disk.tear(*io.io, random_);
   for (const auto& disk : disks_) disk->lose_unflushed(random_);
   marks_disk_.lose_unflushed(random_);
+  marks_disk_.recover();
+  marks_trouble_ = false;
   tear_down();
   history_.crashed(++now_);
   std::fill(absent_.begin(), absent_.end(), false);

@@ -76,8 +76,10 @@ void Raid1World::complete_io(BdevIo& io, Status status) {
   UserIo& user = *static_cast<UserIo*>(io.context);
   ++now_;
   note(fmt::format("done {} {}+{} {}", bdev::op_name(io.op), io.offset_blocks, io.num_blocks, bdev::status_name(status)));
-  // One member that is well is always left, so nothing may fail.
-  if (status != Status::ok && status != Status::aborted)
+  // One member that is well is always left, so nothing may fail, but for what must be recorded where nothing can be.
+  const bool unrecorded = marks_trouble_ && io.op != Op::read && status == Status::write_error;
+  if (status == Status::ok && io.op != Op::read && !marks_disk_.dead() && user.began > marks_well_since_) marks_trouble_ = false;
+  if (status != Status::ok && status != Status::aborted && !unrecorded)
     fail(fmt::format("{} of {}+{} ends with {}", bdev::op_name(io.op), io.offset_blocks, io.num_blocks, bdev::status_name(status)));
   if (io.op == Op::flush && status == Status::ok) history_.flushed(user.began);
   if (user.write != 0) history_.write_ends(user.write, status == Status::ok, io.fua && status == Status::ok, now_, oldest_read_began());
@@ -104,6 +106,7 @@ std::uint64_t Raid1World::oldest_read_began() const {
 
 // One other member stays that holds all data, is known for it on disk, and has not been hurt.
 bool Raid1World::may_fail(std::uint32_t slot) const {
+  if (marks_trouble_) return false;  // what cannot be recorded must not be needed
   for (std::uint32_t i = 0; i < disks_.size(); ++i) {
     if (i != slot && core_->slots()[i].state == SlotState::in_sync && core_->slots()[i].recorded_in_sync && !disks_[i]->hurt() && !erred_[i] &&
         disks_[i]->association() == core_->slots()[i].association) {
@@ -113,7 +116,17 @@ bool Raid1World::may_fail(std::uint32_t slot) const {
   return false;
 }
 
+// The device with the bitmap takes and gives nothing for a while.
+void Raid1World::marks_fault() {
+  const bool well = marks_disk_.dead();
+  note(well ? "the bitmap's device is well again" : "the bitmap's device fails");
+  marks_disk_.set_dead(!well);
+  marks_trouble_ = true;
+  if (well) marks_well_since_ = now_;
+}
+
 void Raid1World::fault() {
+  if (options_.record == Record::external && (marks_disk_.dead() ? chance(40) : chance(10))) return marks_fault();
   const auto slot = static_cast<std::uint32_t>(draw(disks_.size()));
   SimDisk& disk = *disks_[slot];
   if (absent_[slot] || disk.dead()) return revive(slot);
@@ -229,8 +242,11 @@ void Raid1World::quiet_end() {
   faults_allowed_ = false;
   actions_left_ = 0;
   for (const auto& disk : disks_) disk->recover();
+  marks_disk_.recover();
   crash_operation_ = 0;
   until([this] { return users_.empty(); }, "without I/O of users");
+  if (core_->frozen()) core_->ask_thaw();
+  until([this] { return !core_->frozen(); }, "recorded again");
   const auto whole = [this] {
     return core_->in_sync_count() == disks_.size() && core_->sync().finished() && !core_->changing() && !core_->sync().running();
   };

@@ -20,7 +20,7 @@ DISCOVERY = "nqn.2014-08.org.nvmexpress.discovery"
 
 # Methods that make something be no more: what is left shows in the objects they leave alone.
 TAKES_AWAY = {
-    "accel_crypto_key_destroy", "bdev_aio_delete", "bdev_crypto_delete", "bdev_delay_delete", "bdev_error_delete", "bdev_malloc_delete",
+    "keyring_file_remove_key", "accel_crypto_key_destroy", "bdev_aio_delete", "bdev_crypto_delete", "bdev_delay_delete", "bdev_error_delete", "bdev_malloc_delete",
     "bdev_null_delete", "bdev_nvme_detach_controller", "bdev_nvme_stop_discovery", "bdev_passthru_delete", "bdev_raid_delete",
     "bdev_raid_remove_base_bdev", "bdev_split_delete", "bdev_uring_delete", "log_clear_flag", "nvmf_delete_subsystem", "nvmf_delete_target",
     "nvmf_discovery_referral_remove_host", "nvmf_discovery_remove_referral", "nvmf_ns_remove_host", "nvmf_subsystem_remove_host",
@@ -35,7 +35,8 @@ ACTS = {
     "bdev_nvme_set_preferred_path": "controller ids are new with each connection",
     "bdev_nvme_set_multipath_policy": "of one bdev, while it is there; bdev_nvme_set_options has the policy that is saved",
     "nvmf_create_target": "there is one target, made at the start",
-    "nvmf_subsystem_set_keys": "refused: hosts are not authenticated",
+    "nvmf_subsystem_set_keys": "nvmf_subsystem_add_host has the keys",
+    "bdev_nvme_set_keys": "bdev_nvme_attach_controller has the keys",
     "reactor_set_interrupt_mode": "reactor_set_mode in SPDK's spelling",
     "nvmf_ns_visible": "nvmf_ns_add_host and nvmf_ns_remove_host in one",
 }
@@ -54,7 +55,8 @@ def objects(folder, cpu, port, remote_port=4420):
     listen, discover = {**address, "trsvcid": str(port)}, {**address, "trsvcid": str(port)}
     referral = {"address": {**address, "trsvcid": "8009"}, "subnqn": DISCOVERY}
     yield "nvmf_set_config", {"discovery_filters": "transport,address", "prefer_incoming_cpu": True, "dup_host_policy": "restrict_per_listener",
-                              "discovery_nqn": "nqn.2026-11.io.catnap:discovery"}
+                              "discovery_nqn": "nqn.2026-11.io.catnap:discovery", "dhchap_digests": ["sha384"], "dhchap_dhgroups": ["ffdhe3072"],
+                              "dhchap_timeout_ms": 30000, "dhchap_failures_per_minute": 7}
     yield "nvmf_set_max_subsystems", {"max_subsystems": 77}
     yield "nvmf_set_crdt", {"crdt1": 1, "crdt2": 2, "crdt3": 3}
     yield "iobuf_set_options", {"small_pool_count": 9000, "large_pool_count": 1100}
@@ -89,7 +91,7 @@ def objects(folder, cpu, port, remote_port=4420):
         yield "bdev_null_create", {"name": f"Member{number}", "num_blocks": 16384, "block_size": 512}
     yield "bdev_raid_create", {"name": "Raid0", "raid_level": "raid0", "strip_size_kb": 64, "base_bdevs": ["Member0", "Member1"]}
     remote = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(remote_port)}
-    yield "bdev_nvme_set_options", {"keep_alive_timeout_ms": 7000, "bdev_retry_count": 4, "io_path_stat": True}
+    yield "bdev_nvme_set_options", {"keep_alive_timeout_ms": 7000, "bdev_retry_count": 4, "io_path_stat": True, "dhchap_digests": ["sha256"]}
     yield "bdev_nvme_attach_controller", {"name": "Nvme0", **remote, "subnqn": REMOTE, "hostnqn": HOST, "ctrlr_loss_timeout_sec": 30,
                                           "reconnect_delay_sec": 3, "fast_io_fail_timeout_sec": 10}
     yield "bdev_nvme_start_discovery", {"name": "Disc", **remote, "hostnqn": HOST + "2", "wait_for_attach": True}
@@ -101,7 +103,9 @@ def objects(folder, cpu, port, remote_port=4420):
     yield "nvmf_create_subsystem", {"nqn": NQN, "serial_number": "SERIAL", "model_number": "a model", "ana_reporting": True, "max_namespaces": 8,
                                     "min_cntlid": 3, "max_cntlid": 300, "dmrsl": 128}
     yield "nvmf_create_subsystem", {"nqn": PLAIN_NQN, "allow_any_host": True}
+    yield "keyring_file_add_key", {"name": "secret", "path": key_file}
     yield "nvmf_subsystem_add_host", {"nqn": NQN, "host": HOST}
+    yield "nvmf_subsystem_add_host", {"nqn": NQN, "host": HOST + "3", "dhchap_key": "secret", "dhchap_ctrlr_key": "secret"}
     yield "nvmf_subsystem_add_host", {"nqn": DISCOVERY, "host": HOST}
     yield "nvmf_subsystem_allow_any_host", {"nqn": DISCOVERY, "allow_any_host": False}
     yield "nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": "Pass0", "nsid": 3, "uuid": "11111111-2222-4333-8444-555555555555",
@@ -121,7 +125,7 @@ def objects(folder, cpu, port, remote_port=4420):
 
 
 # Of listings, what says how it is configured.
-LISTINGS = ("nvmf_get_subsystems", "nvmf_get_transports", "nvmf_discovery_get_referrals", "accel_crypto_keys_get", "log_get_level", "log_get_print_level",
+LISTINGS = ("nvmf_get_subsystems", "nvmf_get_transports", "nvmf_discovery_get_referrals", "accel_crypto_keys_get", "keyring_get_keys", "log_get_level", "log_get_print_level",
             "framework_get_scheduler")
 
 

@@ -4,47 +4,10 @@
 
 #include <gtest/gtest.h>
 
-#include "bdev/uring/uring.h"
-#include "tests/unit/bdev/raid_bench.h"
+#include "tests/unit/bdev/raid1_bench.h"
 
 namespace catnap::bdev {
 namespace {
-
-class Raid1Test : public RaidTest {
- protected:
-  static RaidOptions mirror(std::vector<std::string> members, bool superblock = false) {
-    RaidOptions options = options_of(RaidKind::raid1, "R", std::move(members));
-    options.superblock = superblock;
-    return options;
-  }
-  void add_file(const std::string& name, const TestFile& of) {
-    bench_.on_thread([&] {
-      UringOptions options;
-      options.name = name;
-      options.filename = of.path();
-      options.block_size = 512;
-      auto created = UringBdev::create(options, bench_.workers);
-      ASSERT_TRUE(created.has_value()) << created.error().message;
-      ASSERT_TRUE(Registry::instance().add(*created).has_value());
-    });
-  }
-  Json::Value bitmap() { return parse_json(*array("R")->level().bitmap_json(true)); }
-  void until_whole() {
-    bench_.until([] {
-      for (const auto& member : array("R")->members()) {
-        if (member->state != MemberState::in_sync) return false;
-      }
-      return !array("R")->level().progress().has_value();
-    });
-  }
-  // The byte that a bdev of its own holds at that block.
-  int value_on(const std::string& name, std::uint64_t block) {
-    open_top(name);
-    const int value = value_of(block);
-    close_top();
-    return value;
-  }
-};
 
 TEST_F(Raid1Test, WithoutSuperblockBothMembersHoldTheDataFromBlockZeroOn) {
   add_disk("A", 1024);
