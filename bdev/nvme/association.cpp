@@ -96,6 +96,8 @@ Result<tcp::HostQueueOptions> queue_options(const AssociationOptions& options, s
   queue.sock_priority = options.sock_priority;
   queue.user_timeout_ms = options.user_timeout_ms;
   queue.credentials = options.credentials;
+  queue.psk = options.psk;
+  queue.psk_identity_version = options.psk_identity_version;
   return queue;
 }
 

@@ -48,6 +48,8 @@ struct AssociationOptions {
   bool disable_sq_flow_control = false;
   bool discovery = false;                                      // a discovery controller: no I/O queues to come
   std::shared_ptr<const dhchap::HostCredentials> credentials;  // null: cannot authenticate
+  keyring::KeyRef psk;                                         // TLS; null: cleartext
+  std::optional<std::uint8_t> psk_identity_version;            // tcp::HostQueueOptions
   std::uint32_t kato_ms = 0;
   std::uint64_t connect_timeout_us = default_connect_timeout_us;
   std::uint64_t fabrics_timeout_us = default_fabrics_timeout_us;
@@ -102,6 +104,8 @@ class Association final : public std::enable_shared_from_this<Association>, priv
   std::uint64_t cap() const { return cap_; }
   std::uint32_t version() const { return version_; }
   const nvme::IdentifyController& data() const { return *data_; }
+  // Of the admin connection; null: cleartext, or not connected.
+  const transport::SecureChannel* secure_channel() const { return queue_ == nullptr ? nullptr : queue_->secure_channel(); }
   // Largest transfer of one command, by MDTS and our own bound.
   std::uint32_t max_transfer_bytes() const;
   // After the end of this association: when its commands are carried out no more.

@@ -79,6 +79,8 @@ AssociationOptions NvmeController::association_options() const {
   options.sock_priority = options_.priority;
   options.user_timeout_ms = ack_timeout_ms(module.transport_ack_timeout);
   options.credentials = credentials_of(options_, module);
+  options.psk = options_.psk;
+  options.psk_identity_version = options_.psk_identity_version;
   return options;
 }
 

@@ -99,6 +99,8 @@ AssociationOptions DiscoveryService::association_options(const TransportId& id) 
   options.kato_ms = common.keep_alive_timeout_ms;
   options.command_timeout_us = default_fabrics_timeout_us;
   options.credentials = credentials_of(request_.controller, common);
+  options.psk = request_.controller.psk;
+  options.psk_identity_version = request_.controller.psk_identity_version;
   if (common.tcp_connect_timeout_ms > 0) options.connect_timeout_us = common.tcp_connect_timeout_ms * std::uint64_t{1000};
   return options;
 }

@@ -35,6 +35,8 @@ RpcResult<DiscoveryRequest> request_of(const Params& params) {
   if (request.id.trsvcid.empty()) request.id.trsvcid = "8009";  // the port that is registered for NVMe discovery
   request.controller.hostnqn = params.string("hostnqn");
   if (has_reconnect(params)) request.controller.reconnect = reconnect_of(params, NvmeModule::instance()->options().reconnect);
+  auto secured = take_psk(params, request.name, request.controller);
+  if (!secured) return std::unexpected(RpcError(secured.error()));
   auto keyed = take_keys(params, request.name, request.controller);
   if (!keyed) return std::unexpected(RpcError(keyed.error()));
   request.wait_for_attach = params.boolean("wait_for_attach");
@@ -131,6 +133,7 @@ void register_bdev_nvme_discovery_methods(rpc::MethodTable& table) {
       Param("attach_timeout_ms", ParamType::integer, "Answer then, at the latest, and give up; 0: no such limit").range(0, 86'400'000).or_default(0));
   for (auto& param : reconnect_params()) params.push_back(std::move(param));
   for (auto& param : dhchap_key_params()) params.push_back(std::move(param));  // ours: SPDK's discovery cannot authenticate
+  for (auto& param : psk_params()) params.push_back(std::move(param));
   table.add(Method("bdev_nvme_start_discovery",
                    "Follows the log of a discovery controller: attaches what it shows, and detaches what it does not show any more")
                 .with(std::move(params))

@@ -31,7 +31,6 @@ std::unexpected<RpcError> no_such_controller(const std::string& name) {
 
 // What of SPDK's attach parameters this initiator does not have: refused unless it is off, so that nobody believes in a protection that is not there.
 Result<void> check_unsupported(const Params& params) {
-  if (!params.string("psk").empty()) return fail(ENOTSUP, fmt::format("psk '{}': TLS is not supported yet", params.string("psk")));
   for (const char* check : {"prchk_reftag", "prchk_guard"}) {
     if (params.boolean(check)) return fail(ENOTSUP, fmt::format("{} true: protection information is not supported", check));
   }
@@ -59,6 +58,7 @@ Result<AttachRequest> attach_request(const Params& params) {
     options.hostid = hostid_for("uuid:" + *uuid);
   }
   if (auto keyed = take_keys(params, request.name, options); !keyed) return std::unexpected(keyed.error());
+  if (auto keyed = take_psk(params, request.name, options); !keyed) return std::unexpected(keyed.error());
   options.hdgst = params.boolean("hdgst");
   options.ddgst = params.boolean("ddgst");
   options.multipath = *multipath_mode_of(params);
@@ -125,6 +125,17 @@ Json::Value controller_json(const NvmeController& controller) {
   json["ioq_mode"] = poll_text(controller.io_poll_period_us());
   json["ioq_poll_period_us"] = json_u64(controller.io_poll_period_us());
   json["num_io_queues"] = controller.granted_queues();
+  const auto* association = controller.association();
+  const auto* channel = association == nullptr ? nullptr : association->secure_channel();
+  if (channel != nullptr) {
+    json["tls"]["suite"] = channel->suite;
+    json["tls"]["identity_version"] = channel->identity_version;
+    json["tls"]["key"] = channel->key_name;
+    json["tls"]["ktls_tx"] = channel->kernel_sends;
+    json["tls"]["ktls_rx"] = channel->kernel_receives;
+  } else {
+    json["tls"] = Json::Value();
+  }
   json["last_error"] = controller.last_error();
   return json;
 }
@@ -210,7 +221,7 @@ std::vector<Param> attach_params() {
   params.push_back(Param("disable_sq_flow_control", ParamType::boolean, "Ask for queues without SQ flow control"));
   params.push_back(multipath_opts_param());
   params.push_back(Param("max_bdevs", ParamType::integer, "Of SPDK: names that the answer has room for; here it has room for all").ignored());
-  params.push_back(Param("psk", ParamType::string, "Refused: TLS is not supported yet"));
+  for (auto& param : psk_params()) params.push_back(std::move(param));
   for (auto& param : dhchap_key_params()) params.push_back(std::move(param));
   for (const char* name : {"prchk_reftag", "prchk_guard"}) {
     params.push_back(Param(name, ParamType::boolean, "Refused unless false: protection information is not supported"));

@@ -25,6 +25,9 @@ TransportId transport_id_of(const rpc::Params& params);
 Json::Value transport_id_json(const TransportId& id);
 // dhchap_key and dhchap_ctrlr_key: from call to options (errors: ENOKEY, EINVAL; `user` for the message), and back.
 std::vector<rpc::Param> dhchap_key_params();
+// The same of psk and psk_identity_version; show_keys() shows them too.
+std::vector<rpc::Param> psk_params();
+Result<void> take_psk(const rpc::Params& params, const std::string& user, ControllerOptions& options);
 Result<void> take_keys(const rpc::Params& params, const std::string& user, ControllerOptions& options);
 void show_keys(const ControllerOptions& options, Json::Value& to);
 void register_bdev_nvme_key_methods(rpc::MethodTable& table);  // nvme_keys_rpc.cpp

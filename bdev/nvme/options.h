@@ -92,11 +92,12 @@ struct ControllerOptions {
   std::optional<ReconnectTimeouts> reconnect;    // none: the module's
   std::uint32_t priority = 0;                    // SO_PRIORITY
   bool disable_sq_flow_control = false;
-  std::optional<MultipathOptions> multipath_opts;  // of its bdevs; none: the module's
-  keyring::KeyRef psk;                             // TLS
-  keyring::KeyRef dhchap_key;                      // for controllers that demand authentication
-  keyring::KeyRef dhchap_ctrlr_key;                // the controller must authenticate itself, too
-  bool from_discovery = false;                     // a discovery service attached it, whose call brings it back
+  std::optional<MultipathOptions> multipath_opts;    // of its bdevs; none: the module's
+  keyring::KeyRef psk;                               // TLS
+  std::optional<std::uint8_t> psk_identity_version;  // none: 1, then 0
+  keyring::KeyRef dhchap_key;                        // for controllers that demand authentication
+  keyring::KeyRef dhchap_ctrlr_key;                  // the controller must authenticate itself, too
+  bool from_discovery = false;                       // a discovery service attached it, whose call brings it back
 };
 
 // What queues authenticate with; null: nothing.
