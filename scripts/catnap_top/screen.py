@@ -3,6 +3,7 @@
 Left out: what keys mean (keys.py), what is shown (table.py).
 """
 
+import collections
 import curses
 import os
 import select
@@ -70,6 +71,7 @@ class Screen:
     def __init__(self, window, source, keys, sampler):
         self.window, self.source, self.keys, self.sampler = window, source, keys, sampler
         self.resized = False
+        self.pressed = collections.deque()  # keys that were read and not used yet: a question takes its answer from here
         window.keypad(True)
         window.nodelay(True)
         self.has_colours = False
@@ -175,7 +177,9 @@ class Screen:
             self.window.clrtoeol()
             self.put(row, question + answer, curses.A_BOLD)
             self.window.refresh()
-            for key in self.read_keys(wait_for_samples=False):
+            self.read_keys(wait_for_samples=False)
+            while self.pressed:
+                key = self.pressed.popleft()
                 if key in ("\n", "\r", "ENTER"):
                     return answer
                 if key == ESCAPE:
@@ -186,7 +190,9 @@ class Screen:
                     answer += key
 
     def read_keys(self, wait_for_samples=True):
-        """Waits for a key, a sample or a new size; the keys that were pressed."""
+        """Waits for a key, a sample or a new size, unless there are keys already; they go to `pressed`."""
+        if self.pressed:
+            return
         waits = [sys.stdin.fileno(), self.sampler.out] if wait_for_samples else [sys.stdin.fileno()]
         try:
             ready, _, _ = select.select([*waits, self.wake_fd], [], [])
@@ -201,19 +207,18 @@ class Screen:
             size = os.get_terminal_size(sys.stdin.fileno())
             curses.resizeterm(max(1, size.lines), max(1, size.columns))
             self.window.clear()
-        return self._pressed()
+        self._take_keys()
 
-    def _pressed(self):
-        keys = []
+    def _take_keys(self):
         while True:
             try:
                 key = self.window.get_wch()
             except curses.error:
-                return keys
+                return
             if isinstance(key, str):
-                keys.append(key)
+                self.pressed.append(key)
             elif key != curses.KEY_RESIZE:
-                keys.append(curses.keyname(key).decode(errors="replace").removeprefix("KEY_").replace("F(1)", "F1"))
+                self.pressed.append(curses.keyname(key).decode(errors="replace").removeprefix("KEY_").replace("F(1)", "F1"))
 
     def watch_size(self):
         """A signal of a new size ends the wait for keys."""
@@ -231,8 +236,9 @@ class Screen:
         self.sampler.start()
         while not self.keys.quit:
             self.draw()
-            for key in self.read_keys():
-                self.keys.press(key)
+            self.read_keys()
+            while self.pressed:
+                self.keys.press(self.pressed.popleft())
                 if self.keys.prompt:
                     (question, deed), self.keys.prompt = self.keys.prompt, None
                     answer = self.ask(question)

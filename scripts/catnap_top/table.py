@@ -32,7 +32,7 @@ class Choice:
             keys = [column.key for column in views.VIEWS[self.view] if not column.right]
             rows = [row for row in rows if any(wanted in str(row.get(key, "")).lower() for key in keys)]
         if self.hide_idle:
-            rows = [row for row in rows if any(row.get(key) for key in views.IDLE_BY[self.view])]
+            rows = [row for row in rows if any(row.get(key) != 0 for key in views.IDLE_BY[self.view])]  # unknown is not idle
         key = self.sort_key()
         known = [row for row in rows if row.get(key) is not None]
         unknown = [row for row in rows if row.get(key) is None]

@@ -8,7 +8,7 @@ import { whyAwake } from "./rates.js";
 import { History } from "./history.js";
 
 const NO_HISTORY = new History();
-const CAUSES = [["fd", "I/O and sockets"], ["message", "messages"], ["timer", "timers"], ["spurious", "for nothing"]];
+const CAUSES = [["fd", "by I/O and sockets"], ["message", "by messages"], ["timer", "by timers"], ["spurious", "for nothing"]];
 
 function makeRow(reactor) {
   const chart = new Chart({
@@ -33,7 +33,7 @@ function wakeupText(rates) {
   const sum = CAUSES.reduce((total, [cause]) => total + rates.wakeups[cause], 0);
   if (sum === 0) return "no wake-up";
   const parts = CAUSES.filter(([cause]) => rates.wakeups[cause] > 0).map(([cause, words]) => `${count(rates.wakeups[cause])} ${words}`);
-  return `woken ${count(sum)} times a second: ${parts.join(", ")}`;
+  return `${count(sum)} wake-ups a second: ${parts.join(", ")}`;
 }
 
 export class ReactorsView {
