@@ -155,7 +155,7 @@ COMMANDS = [
             Arg("--psk", help="name of a TLS key"), Arg("--dhchap-key", help="name of a key"), Arg("--dhchap-ctrlr-key", help="name of a key")),
     Command("nvmf_subsystem_remove_host", "Take a host from the list", nqn(), Arg("host", help="NQN of the host"), target("-t"),
             number("-T", "--timeout-ms", help="time I/O in flight may take")),
-    Command("nvmf_subsystem_set_keys", "Only without keys: hosts are not authenticated", nqn(), Arg("host", help="NQN of the host"), target("-t"),
+    Command("nvmf_subsystem_set_keys", "Change the keys of a host; connections stay", nqn(), Arg("host", help="NQN of the host"), target("-t"),
             Arg("--dhchap-key", help="name of a key"), Arg("--dhchap-ctrlr-key", help="name of a key")),
     Command("nvmf_subsystem_allow_any_host", "Allow every host, or only those of the list", nqn(), target("-t"),
             on_or_off("--allow-any-host", help="every host (also -e) or the list's (also -d)"),
@@ -176,4 +176,7 @@ COMMANDS = [
     Command("nvmf_subsystem_get_controllers", "Show the controllers of a subsystem", nqn(), target("-t"), shows=True),
     Command("nvmf_subsystem_get_qpairs", "Show the queue pairs of a subsystem", nqn(), target("-t"), shows=True),
     Command("nvmf_get_stats", "Show statistics of the target", target("-t"), shows=True),
+    Command("nvmf_get_io_stats", "Show I/O of hosts by namespace, host and connection", target("-t"), Arg("--nqn", help="only this subsystem"),
+            Arg("--kinds", type=names, help="which of total, namespaces, hosts, connections, separated by commas"),
+            flag("--histograms", help="latencies by size for each entry"), shows=True),
 ]
