@@ -47,6 +47,9 @@ class Result:
   def fraction(self):
     return self.median(Pair.fraction)
 
+  def cpu_ratio(self):
+    return self.median(Pair.cpu_ratio)
+
 
 class Bench:
   """Servers as cases need them; the server on one CPU, the load on another."""
