@@ -14,8 +14,8 @@ HELP = [
     ("Up Down PgUp PgDn Home End", "scroll"),
 ]
 NAMES = {"reactors": "name", "threads": "name", "pollers": "name", "namespaces": "nqn", "hosts": "host"}
-THROUGHPUT = {"reactors": "wakeups", "threads": "messages", "pollers": "busy_runs", "namespaces": "read_bytes", "hosts": "queues"}
-LATENCY = {"namespaces": "latency"}
+THROUGHPUT = {"reactors": "wakeups", "threads": "messages", "pollers": "busy_runs", "namespaces": "read_bytes", "hosts": "bytes"}
+LATENCY = {"namespaces": "latency", "hosts": "latency"}
 # Bounds of the delay: below, the looking itself is most of what is seen; above, it is no monitor.
 SHORTEST_DELAY_S, LONGEST_DELAY_S = 0.1, 3600.0
 

@@ -13,8 +13,8 @@ OF_VIEW = {
     "reactors": [],
     "threads": [("thread_get_stats", None)],
     "pollers": [("thread_get_pollers", None)],
-    "namespaces": [("bdev_get_bdevs", None)],
-    "hosts": [],
+    "namespaces": [("bdev_get_bdevs", None), ("nvmf_get_io_stats", {"kinds": ["namespaces"], "histograms": True})],
+    "hosts": [("nvmf_get_io_stats", {"kinds": ["connections"]})],
 }
 
 
@@ -80,6 +80,8 @@ class Source:
         for (method, _), reply in zip(calls, self._batch(calls)):
             if "error" in reply:
                 sample.refused[method] = reply["error"].get("message", "")
+            elif method == "nvmf_get_io_stats":
+                sample.answers.setdefault(method, {}).update(reply["result"])  # one answer per kind
             else:
                 sample.answers[method] = reply["result"]
         self.version = sample.get("spdk_get_version", {}).get("version", self.version)

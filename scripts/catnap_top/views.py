@@ -31,15 +31,16 @@ VIEWS = {
                 Column("runs", "RUN/s", text.count, 8), Column("busy_runs", "WORK/s", text.count, 8), Column("total", "RUNS", text.count, 8)],
     "namespaces": [name("nqn", "SUBSYSTEM", 24, share=True), Column("nsid", "NSID", width=5), name("bdev", "BDEV", 14), Column("iops", "IOPS", text.count, 7),
                    Column("reads", "READ/s", text.count, 7), Column("writes", "WRITE/s", text.count, 7), Column("read_bytes", "rMB/s", text.megabytes, 7),
-                   Column("write_bytes", "wMB/s", text.megabytes, 7), Column("latency", "LATENCY", text.latency, 7), Column("errors", "ERR", text.count, 5),
+                   Column("write_bytes", "wMB/s", text.megabytes, 7), Column("latency", "LATENCY", text.latency, 7), Column("p99", "P99", text.latency, 7), Column("errors", "ERR", text.count, 5),
                    Column("size", "SIZE", text.size, 6)],
     "hosts": [name("host", "HOST", 30, share=True), name("nqn", "SUBSYSTEM", 24, share=True), Column("cntlid", "CNTLID", width=6),
-              Column("queues", "QUEUES", text.count, 6), name("peer", "FROM", 16), name("listener", "TO", 21), name("threads", "THREADS", 16)],
+              Column("queues", "QUEUES", text.count, 6), Column("iops", "IOPS", text.count, 7), Column("bytes", "MB/s", text.megabytes, 7),
+              Column("latency", "LATENCY", text.latency, 7), name("peer", "FROM", 16), name("listener", "TO", 21), name("threads", "THREADS", 16)],
 }
 # What a key press sorts by first: the load, most first.
-LOAD = {"reactors": "awake", "threads": "busy", "pollers": "runs", "namespaces": "iops", "hosts": "queues"}
+LOAD = {"reactors": "awake", "threads": "busy", "pollers": "runs", "namespaces": "iops", "hosts": "iops"}
 # Rows without any of these are idle.
-IDLE_BY = {"reactors": ["awake"], "threads": ["busy", "messages", "fd_events"], "pollers": ["runs"], "namespaces": ["iops"], "hosts": ["queues"]}
+IDLE_BY = {"reactors": ["awake"], "threads": ["busy", "messages", "fd_events"], "pollers": ["runs"], "namespaces": ["iops"], "hosts": ["iops"]}
 
 
 def rate(before, now, key, seconds):
@@ -142,21 +143,62 @@ def io_rates(old, entry, seconds, tick_rate):
     return rates
 
 
+def seen_by_hosts(before, now, kind, key):
+    """{key: rates} of the entries of nvmf_get_io_stats: iops, bytes, latency (mean, from a command's arrival to its answer) and p99, where these are known."""
+    then, answer = before.get("nvmf_get_io_stats", {}), now.get("nvmf_get_io_stats", {})
+    if kind not in then or kind not in answer or before.pid != now.pid or answer["ticks"] <= then["ticks"]:
+        return {}
+    seconds = (answer["ticks"] - then["ticks"]) / answer["tick_rate"]
+    old = {key(each): each for each in then[kind]}
+    return {key(each): one_seen(old[key(each)], each, seconds) for each in answer[kind] if key(each) in old}
+
+
+def one_seen(before, now, seconds):
+    classes = ("read", "write", "other")
+    done, moved, took = (sum(now[each][what] - before[each][what] for each in classes) for what in ("ios", "bytes", "latency_ns"))
+    if done < 0:
+        return dict.fromkeys(["iops", "bytes", "latency", "p99"])
+    steps = {}
+    for sign, entry in ((1, now), (-1, before)):
+        for each in classes:
+            for end, count in entry[each].get("histogram", []):
+                steps[end or 1 << 63] = steps.get(end or 1 << 63, 0) + sign * count
+    return {"iops": done / seconds, "bytes": moved / seconds, "latency": took / done if done else None, "p99": percentile(steps, 0.99)}
+
+
+def percentile(steps, part):
+    """Of {end of a step in ns: how many}: the end that this part of all was not above; None without any."""
+    total, seen = sum(steps.values()), 0
+    for end in sorted(steps):
+        seen += steps[end]
+        if total and (seen > total * part or seen == total):
+            return end
+    return None
+
+
 def namespaces(before, now):
     seconds = now.seconds_since(before)
     stats = now.get("bdev_get_iostat", {"bdevs": [], "tick_rate": 1})
     known, fresh = by("name", before.get("bdev_get_iostat", {"bdevs": []})["bdevs"]), by("name", stats["bdevs"])
     sizes = {each["name"]: each["block_size"] * each["num_blocks"] for each in now.get("bdev_get_bdevs", [])}
+    seen = seen_by_hosts(before, now, "namespaces", lambda entry: (entry["nqn"], entry["nsid"]))
     rows = []
     for subsystem in now.subsystems():
         for space in subsystem["namespaces"]:
             bdev = space["bdev_name"]
             rates = io_rates(known.get(bdev), fresh[bdev], seconds, stats["tick_rate"]) if bdev in fresh else {}
             rows.append({"nqn": subsystem["nqn"], "nsid": space["nsid"], "bdev": bdev, "size": sizes.get(bdev), **rates})
+            if (subsystem["nqn"], space["nsid"]) in seen:
+                told = seen[subsystem["nqn"], space["nsid"]]
+                rows[-1].update(latency=told["latency"], p99=told["p99"])
     return rows
 
 
-def hosts(_, now):
+def hosts(before, now):
+    """A row per controller."""
+    seen = {}
+    for (nqn, cntlid, _), rates in seen_by_hosts(before, now, "connections", lambda entry: (entry["nqn"], entry["cntlid"], entry["qid"])).items():
+        seen.setdefault((nqn, cntlid), []).append(rates)
     found = {}
     for nqn, queues in now.queues.items():
         for queue in queues:
@@ -168,7 +210,18 @@ def hosts(_, now):
             row["on"].add(queue["thread"])
     for row in found.values():
         row.update(peer=",".join(sorted(row.pop("peers"))), listener=",".join(sorted(row.pop("listeners"))), threads=",".join(sorted(row.pop("on"))))
+        row.update(summed(seen.get((row["nqn"], row["cntlid"]), [])))
     return list(found.values())
+
+
+def summed(all_rates):
+    """Of several queues together."""
+    known = [rates for rates in all_rates if rates["iops"] is not None]
+    if not known:
+        return {}
+    iops = sum(rates["iops"] for rates in known)
+    weighted = sum(rates["latency"] * rates["iops"] for rates in known if rates["latency"] is not None)
+    return {"iops": iops, "bytes": sum(rates["bytes"] for rates in known), "latency": weighted / iops if iops else None}
 
 
 MAKERS = {"reactors": reactors, "threads": threads, "pollers": pollers, "namespaces": namespaces, "hosts": hosts}

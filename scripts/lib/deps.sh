@@ -10,12 +10,13 @@ DEPS_BUILD=(
 DEPS_TEST=(
   libgtest-dev libgmock-dev libbenchmark-dev
   clang-19 clang-tidy-19 clang-format-19 libclang-rt-19-dev
-  python3 python3-prometheus-client
+  python3 python3-prometheus-client zsh
 )
 # The real Linux host in QEMU (tests/e2e). What runs inside the guest is downloaded and unpacked by tests/e2e/image, never installed.
 DEPS_E2E=(
   qemu-system-x86 e2fsprogs
   debootstrap lintian dpkg-dev systemd
+  chromium chromium-driver python3-selenium
 )
 
 # deps_install PURPOSE PACKAGE...: installs the missing ones of PACKAGE with apt, silently skips when none is missing.

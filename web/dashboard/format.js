@@ -54,6 +54,7 @@ const CLOCK_NS = 1000;
 
 /** Nanoseconds as µs, ms or s. */
 export function latency(nanoseconds) {
+  if (nanoseconds === Infinity) return ">34 s";
   if (!isNumber(nanoseconds)) return NOTHING;
   if (nanoseconds < CLOCK_NS) return `<1${GAP}µs`;
   const [value, unit] = scaled(nanoseconds, 1000, ["ns", "µs", "ms", "s"]);

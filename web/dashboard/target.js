@@ -116,6 +116,7 @@ export class Target {
       return;
     }
     this.#newEvents();
+    this.latency.conclude();
     this.#io();
     this.#reactors(interval);
     this.#wakers();
@@ -144,7 +145,6 @@ export class Target {
     if (!this.rates) return;
     for (const [name, errors] of newErrors(before, now)) this.errorCounts.set(name, (this.errorCounts.get(name) ?? 0) + errors);
     this.rates.totals = totals(this.rates.devices, this.namespaceDevices());
-    this.latency.conclude(this);
   }
 
   #reactors() {
@@ -181,7 +181,7 @@ export class Target {
     const percentiles = this.latency.total;
     this.history.add(time, {
       readIops: total?.readIops ?? null, writeIops: total?.writeIops ?? null, readBytes: total?.readBytes ?? null, writeBytes: total?.writeBytes ?? null,
-      mean: total?.latency ?? null, p50: percentiles?.p50 ?? null, p99: percentiles?.p99 ?? null, awake: this.awake(),
+      mean: percentiles ? null : total?.latency ?? null, p50: percentiles?.p50 ?? null, p99: percentiles?.p99 ?? null, awake: this.awake(),
     }, interval);
     for (const reactor of this.reactors) {
       if (!this.reactorHistory.has(reactor.name)) this.reactorHistory.set(reactor.name, new History());

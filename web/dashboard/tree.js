@@ -37,18 +37,19 @@ class Builder {
     this.placed = new Set();
   }
 
-  device(name, path, level, title = name) {
+  device(name, path, level, title = name, seen = null) {
     const device = this.devices.get(name);
     this.placed.add(name);
     const key = `${path}\n${name}`;
     const below = level < DEEPEST ? basesOf(device) : [];
-    return { key, level, title, about: aboutDevice(device), errors: this.target.errorCounts.get(name) ?? 0, device: name, rates: this.rates.get(name) ?? null,
+    return { key, level, title, about: aboutDevice(device), errors: this.target.errorCounts.get(name) ?? 0, device: name, rates: this.rates.get(name) ?? null, seen,
       missing: !device, children: below.map((base, at) => this.device(base, `${key}\n${at}`, level + 1)) };
   }
 
   subsystem(subsystem) {
     const key = `subsystem ${subsystem.nqn}`;
-    const children = subsystem.namespaces.map((space) => this.device(space.bdev_name, `${key}\n${space.nsid}`, 2, `${space.nsid}: ${space.bdev_name}`));
+    const children = subsystem.namespaces.map((space) => this.device(space.bdev_name, `${key}\n${space.nsid}`, 2, `${space.nsid}: ${space.bdev_name}`,
+      this.target.latency.space(subsystem.nqn, space.nsid)));
     const addresses = subsystem.listen_addresses.map((address) => `${address.traddr}:${address.trsvcid}`);
     const ana = (subsystem.ana_states ?? []).flatMap((entry) => (entry.ana_states ?? []).map((state) => state.ana_state));
     const about = [plural(subsystem.namespaces.length, "namespace"), addresses.length ? `listens on ${addresses.join(", ")}` : "no listener",

@@ -49,12 +49,12 @@ export class FiguresView {
 
   #latency(target, total) {
     const percentiles = target.latency.total;
-    if (percentiles) {
+    if (percentiles && percentiles.p50 !== null) {
       this.latency.show(latency(percentiles.p50), [["middle", "median"], ["tail", `p99 ${latency(percentiles.p99)}`], ["", `p99.9 ${latency(percentiles.p999)}`]],
         target.history);
     } else {
-      const why = total && total.operations === 0 ? "no I/O to measure" : target.latency.available ? "" : "mean; this target keeps no histograms";
-      this.latency.show(latency(total?.latency), why, target.history);
+      const why = total?.operations === 0 ? "no I/O to measure" : !percentiles && total ? "mean of the devices" : "";
+      this.latency.show(latency(percentiles ? null : total?.latency), why, target.history);
     }
   }
 }

@@ -2,7 +2,7 @@
 // Left out: changing anything; the page only looks.
 
 import { emptyState, h, keyed, setAttribute, setShown, setText } from "./dom.js";
-import { clock, duration, percent, plural, size, throughput } from "./format.js";
+import { NOTHING, clock, count, duration, latency, percent, plural, size, throughput } from "./format.js";
 import { findings } from "./attention.js";
 
 /** A list that shows `nothing` (an element) instead of itself while it has no items, and the target's refusal where it has one. */
@@ -179,10 +179,13 @@ export class HostsView {
 
   update(target) {
     setText(this.empty.querySelector("code"), howToConnect(target));
+    const refused = target.refusals.get("nvmf_get_io_stats");
     this.view.show(target, hostsOf(target), (host) => host.nqn, () => h("li", {}, h("h3"), h("ul", { class: "members" })), (item, host) => {
       setText(item.firstElementChild, host.nqn);
-      keyed(item.lastElementChild, host.subsystems, (one) => one.nqn, () => h("li", {}, h("span", { class: "name" }), h("p", { class: "sub" })), (part, one) => {
+      keyed(item.lastElementChild, host.subsystems, (one) => one.nqn, () => h("li", {}, h("span", { class: "name" }), h("p", { class: "load" }), h("p", { class: "sub" })), (part, one) => {
         setText(part.firstElementChild, one.nqn);
+        const rates = target.latency.host(host.nqn, one.nqn);
+        setText(part.children[1], rates ? `${count(rates.iops)}\u00a0IOPS · ${throughput(rates.bytes)} · mean ${latency(rates.mean)}` : NOTHING);
         setText(part.lastElementChild, [plural(one.controllers.size, "controller"), plural(one.io, "I/O queue"), [...one.peers].join(", "),
           `on ${[...one.threads].sort().join(", ")}`].join(" · "));
       });

@@ -35,7 +35,7 @@ export class VolumesView {
     setShown(this.empty, known && this.tree.length === 0 && !refused);
     setShown(this.table, this.tree.length > 0);
     this.refused = refused;
-    setText(this.latencyTitle, target.latency.available ? "p99" : "mean");
+    setText(this.latencyTitle, target.latency.bySpace ? "p99, mean below" : "mean");
     this.draw();
   }
 
@@ -97,9 +97,9 @@ export class VolumesView {
     setShown(parts.badge, node.errors > 0);
     const { rates } = node;
     setAttribute(row, "data-quiet", !rates || rates.iops === 0);
-    const percentiles = node.device ? this.target.latency.device(node.device) : null;
-    const texts = [count(rates?.iops), throughput(rates?.readBytes), throughput(rates?.writeBytes), throughput(rates?.bytes),
-      latency(this.target.latency.available && node.level === 2 ? percentiles?.p99 : rates?.latency)];
+    // What hosts see of a namespace; of what stands below it, and of all of a subsystem, the mean that the devices took.
+    const took = node.seen ? (this.target.latency.bySpace ? node.seen.p99 : node.seen.mean) : rates?.latency;
+    const texts = [count(rates?.iops), throughput(rates?.readBytes), throughput(rates?.writeBytes), throughput(rates?.bytes), latency(took)];
     texts.forEach((text, at) => setText(figures[at], text));
   }
 

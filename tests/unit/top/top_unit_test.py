@@ -105,6 +105,30 @@ class Rates(unittest.TestCase):
                          ("nqn.host", 2, "192.0.2.9", "192.0.2.1:4420", "group_0,group_1"))
 
 
+    def test_what_hosts_see(self):
+        def classes(reads, histogram, took):
+            quiet = {"ios": 0, "bytes": 0, "errors": 0, "latency_ns": 0, "histogram": []}
+            return {"read": {"ios": reads, "bytes": reads * 4096, "errors": 0, "latency_ns": took, "histogram": histogram}, "write": quiet, "other": quiet}
+
+        def answer(seconds, *of):
+            stats = {"ticks": seconds * NS, "tick_rate": NS, "namespaces": [{"nqn": NQN, "nsid": 1, **classes(*of)}],
+                     "connections": [{"nqn": NQN, "hostnqn": "nqn.host", "cntlid": 1, "qid": 1, **classes(*of)}]}
+            made = sample(seconds, disk=disk(of[0], 0, latency_ns=0), nvmf_get_io_stats=stats)
+            made.queues = {NQN: [{"cntlid": 1, "qid": 1, "hostnqn": "nqn.host", "thread": "g", "peer_address": {"traddr": "192.0.2.9"},
+                                  "listen_address": {"traddr": "192.0.2.1", "trsvcid": "4420"}}]}
+            return made
+
+        before = answer(1, 1000, [[2048, 1000]], 1_000_000)
+        now = answer(3, 1200, [[2048, 1197], [1 << 20, 2], [0, 1]], 1_000_000 + 200 * 50_000)
+        row, = views.rows_of("namespaces", before, now)
+        self.assertEqual((row["iops"], row["latency"], row["p99"]), (100, 50_000, 1 << 20), "of the 200 in between, not of all since the start")
+        row, = views.rows_of("hosts", before, now)
+        self.assertEqual((row["iops"], row["bytes"], row["latency"]), (100, 100 * 4096, 50_000))
+        self.assertEqual(views.percentile({}, 0.5), None)
+        self.assertEqual(views.percentile({10: 1, 20: 98, 30: 1}, 0.99), 30)
+        self.assertEqual(views.percentile({10: 1, 20: 98, 30: 1}, 0.5), 20)
+
+
 class Texts(unittest.TestCase):
     def test_numbers(self):
         for show, value, wanted in [(text.count, 0, "0"), (text.count, 0.2, "<1"), (text.count, 999, "999"), (text.count, 12345, "12.3k"),
@@ -188,7 +212,7 @@ class Pressed(unittest.TestCase):
         self.press("<")
         self.assertEqual(self.choice.sort_key(), "write_bytes")
         self.press(">", ">", "R")
-        self.assertEqual((self.choice.sort_key(), self.choice.reverse["namespaces"]), ("errors", True))
+        self.assertEqual((self.choice.sort_key(), self.choice.reverse["namespaces"]), ("p99", True))
         self.press(*">>>>>>>>>>>>>>")
         self.assertEqual(self.choice.sort_key(), "size", "the last column is the last")
         self.press("1", "L")
