@@ -11,18 +11,19 @@ import json
 import shlex
 import sys
 
-from . import (app_commands, bdev_commands, block_commands, completion, config, nvme_commands, nvme_path_commands, nvmf_commands, raid_commands, schema,
+from . import (app_commands, bdev_commands, block_commands, completion, config, keyring_commands, nvme_commands, nvme_path_commands, nvmf_commands, raid_commands, schema,
                stack_commands, waiting)
 from .client import (DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, Client, ConnectionEnded, DryRunClient, NotConnected, RecordingClient, RpcFailure, TimedOut,
                      program_name)
 from .http_client import ENVIRONMENT, HttpClient, NotAdmitted, read_credentials
 from .output import Output, print_result
 
+PROGRAM = program_name("rpc.py", "catnap-rpc")
 EXIT_REFUSED, EXIT_USAGE, EXIT_NOT_CONNECTED, EXIT_TIMED_OUT, EXIT_ENDED_BADLY, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
 EXIT_TEXT = ("0 done; 1 the server refused, or the call could not be made of what was given; 2 a wrong command line; 3 no connection, or it was lost, or the "
              "credentials are not accepted; 4 no answer in time (the call may still be made); 5 what --wait waited for was stopped, or found differences; "
              "130 interrupted")
-TABLES = (app_commands, bdev_commands, block_commands, stack_commands, raid_commands, nvme_commands, nvme_path_commands, nvmf_commands)
+TABLES = (app_commands, keyring_commands, bdev_commands, block_commands, stack_commands, raid_commands, nvme_commands, nvme_path_commands, nvmf_commands)
 # Commands that start something long: which of their arguments names the array to wait for.
 WAITS_FOR_ARRAY = {"bdev_raid_create": "name", "bdev_raid_add_base_bdev": "raid_bdev", "bdev_raid_grow_base_bdev": "raid_name",
                    "bdev_raid_start_scrub": "name"}
@@ -71,7 +72,7 @@ def call_any(client, args):
 
 @functools.cache  # takes longer than most calls; a parser keeps nothing of what it has parsed
 def make_parser():
-    parser = Parser(prog=program_name("rpc.py", "catnap-rpc"),
+    parser = Parser(prog=PROGRAM,
                     description="Calls catnapd over its JSON-RPC socket. Without a command, commands are read from standard input, one a "
                     "line; lines that begin with # are comments.", epilog=f"Exit status: {EXIT_TEXT}.")
     parser.add_argument("-s", "--server-addr", default=DEFAULT_ADDRESS, help=f"path of the socket (default {DEFAULT_ADDRESS})")
@@ -82,7 +83,7 @@ def make_parser():
     parser.add_argument("-o", "--output", choices=["json", "table"], default="json", help="how results are shown (default json)")
     parser.add_argument("-e", "--errors", choices=["auto", "line", "spdk"], default="auto",
                         help="how a refusal is shown: a line for people, or request and response as SPDK's client does (default: a line on a terminal)")
-    parser.add_argument("--http", metavar="URL", help="call http://HOST:PORT or https://HOST:PORT instead of the socket")
+    parser.add_argument("--http", metavar="URL", help="call the server's HTTP (catnapd --http), as http://localhost:9420, instead of the socket")
     parser.add_argument("--http-credentials", metavar="FILE",
                         help=f"file with USER:PASSWORD, or a token, in its first line, readable by its owner only (without it: the environment's {ENVIRONMENT})")
     parser.add_argument("--http-ca", metavar="FILE", help="certificates (PEM) that https servers may have, instead of the system's")
@@ -192,11 +193,11 @@ def run_coprocess(parser):
 def one_line(failure):
     """A refusal for people: the method, what the server says, and the name of its errno where it has one."""
     if failure.error is None or not isinstance(failure.error, dict):
-        return "rpc.py: " + " ".join(failure.message.split("\n"))
+        return f"{PROGRAM}: " + " ".join(failure.message.split("\n"))
     code, message = failure.error.get("code"), failure.error.get("message", "")
     name = errno.errorcode.get(-code) if isinstance(code, int) else None
     where = f"{failure.line}: " if failure.line else ""
-    return f"rpc.py: {where}{failure.method}: {message} ({name + ', ' if name else ''}code {code})"
+    return f"{PROGRAM}: {where}{failure.method}: {message} ({name + ', ' if name else ''}code {code})"
 
 
 def report(failure, form):

@@ -58,6 +58,6 @@ COMMANDS = [
     Command("bdev_nvme_remove_error_injection", "Let commands of an opcode be", controller(), command_type(), opcode()),
     Command("bdev_nvme_apply_firmware", "Refused in words: NVMe/TCP controllers get their firmware elsewhere",
             Arg("filename", help="file with the firmware"), Arg("bdev_name", help="name of the bdev")),
-    Command("bdev_nvme_set_keys", "Refused in words until there is authentication", Arg("name", help="name of the controller"),
+    Command("bdev_nvme_set_keys", "Change the keys of a controller; live connections authenticate with them", Arg("name", help="name of the controller"),
             Arg("--dhchap-key", help="name of a key"), Arg("--dhchap-ctrlr-key", help="name of the controller's key")),
 ]

@@ -55,7 +55,7 @@ def missing_prerequisite():
 class Guest:
   """One virtual machine. `drives` are QEMU -drive values without id/if (virtio disks vda, vdb, ... in this order)."""
 
-  def __init__(self, name, tools=True, overlay=None, drives=(), forwards=(), cpus=2, memory_mib=640, log_folder=None, reboots=False):
+  def __init__(self, name, tools=True, overlay=None, drives=(), forwards=(), cpus=2, memory_mib=640, log_folder=None, reboots=False, newer_kernel=False):
     self.name = name
     self.tools = tools
     self.overlay = overlay  # Path of one more cpio archive, laid over the image
@@ -63,6 +63,7 @@ class Guest:
     self.forwards = list(forwards)  # (port here on 127.0.0.1, port in the guest)
     self.cpus = cpus
     self.memory_mib = memory_mib
+    self.newer_kernel = newer_kernel  # of Debian's backports suite (guest_image.ensure_newer_kernel)
     self.reboots = reboots  # True: a reset boots again; False: it ends QEMU
     self.folder = Path(tempfile.mkdtemp(prefix=f"catnap-guest-{name}-"))
     self.console_path = (Path(log_folder) if log_folder else self.folder) / f"{name}.console.log"
@@ -84,8 +85,9 @@ class Guest:
 
   def start(self):
     image = guest_image.ensure_image()
+    boot = guest_image.ensure_newer_kernel() if self.newer_kernel else image
     initrd = self.folder / "initrd"
-    parts = [image / "base.cpio"] + ([image / "tools.cpio"] if self.tools else []) + ([self.overlay] if self.overlay else [])
+    parts = [boot / "base.cpio"] + ([image / "tools.cpio"] if self.tools else []) + ([self.overlay] if self.overlay else [])
     with open(initrd, "wb") as whole:
       for part in parts:
         whole.write(Path(part).read_bytes())
@@ -95,7 +97,7 @@ class Guest:
     listener.settimeout(BOOT_TIMEOUT_S)
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for here, there in self.forwards)
     command = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-M", "pc", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off",
-               "-smp", str(self.cpus), "-m", str(self.memory_mib), "-kernel", str(image / "vmlinuz"), "-initrd", str(initrd),
+               "-smp", str(self.cpus), "-m", str(self.memory_mib), "-kernel", str(boot / "vmlinuz"), "-initrd", str(initrd),
                "-append", "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr random.trust_cpu=on rdinit=/init",
                "-serial", f"file:{self.console_path}", "-device", "virtio-serial-pci",
                "-chardev", f"socket,id=agent,path={self.folder / 'agent'}", "-device", "virtserialport,chardev=agent,name=agent",

@@ -218,7 +218,7 @@ TEST_F(InitiatorRpc, HealthIsShownAndWhatIsMissingIsRefusedInWords) {
   EXPECT_TRUE(health["host_read_commands"].isUInt64());
   EXPECT_EQ(call("bdev_nvme_get_controller_health_info", json(R"({"name": "Nobody"})")).error().err, -ENODEV);
   EXPECT_EQ(call("bdev_nvme_apply_firmware", json(R"({"filename": "/f", "bdev_name": "Nvme0n1"})")).error().err, -ENOTSUP);
-  EXPECT_EQ(call("bdev_nvme_set_keys", json(R"({"name": "Nvme0"})")).error().err, -ENOTSUP);
+  EXPECT_EQ(call("bdev_nvme_set_keys", json(R"({"name": "Nvme0", "dhchap_key": "nobody"})")).error().err, -ENOKEY);
 }
 
 TEST_F(InitiatorRpc, InjectedFaultsHitSoManyCommands) {

@@ -3,12 +3,14 @@
 
 Result, in build/e2e-cache/image-KEY/: `vmlinuz`, `base.cpio` (busybox, drivers, the agent of image/init) and `tools.cpio` (nvme-cli, fio, e2fsprogs,
 util-linux, socat and the shared libraries they need; loaded after base.cpio by guests that want them). KEY names all inputs of this folder, so a second
-run finds the first one's result. `--refresh` asks Debian's archive again for newer packages.
+run finds the first one's result. `--refresh` asks Debian's archive again for newer packages. `newer-KEY/` has `vmlinuz` and `base.cpio` with the kernel of Debian's backports suite, which
+knows NVMe authentication (ensure_newer_kernel); tools.cpio serves both.
 Left out: running guests (../guest.py), what a single test adds (guest.Guest's `overlay`).
 """
 import argparse
 import fcntl
 import hashlib
+import lzma
 import os
 import re
 import shutil
@@ -30,6 +32,9 @@ TOOL_PROGRAMS = ["dash", "nvme", "fio", "mke2fs", "e2fsck", "blkdiscard", "block
 # Other names of the same programs; Debian ships them as links.
 TOOL_LINKS = {"mkfs.ext4": "mke2fs", "fsck.ext4": "e2fsck"}
 TOOL_CONFIG = ["/etc/mke2fs.conf"]
+
+# What the newer kernel has besides: authentication, and the algorithms that it asks for by name when it is used.
+NEWER_MODULES = ["nvme-auth", "dh_generic", "sha256_generic", "sha512_generic", "hmac"]
 
 # Packages per apt-get call: starting it takes half a second, and its progress should be seen.
 DOWNLOAD_BATCH = 12
@@ -160,19 +165,24 @@ def merged(path):
 
 
 def module_name(path):
-  return path.name[: -len(".ko")].replace("-", "_")
+  return path.name.split(".ko")[0].replace("-", "_")
+
+
+def module_bytes(path):
+  """A module's contents; newer kernels come with compressed ones."""
+  return lzma.decompress(path.read_bytes()) if path.suffix == ".xz" else path.read_bytes()
 
 
 def module_dependencies(path):
   """Names in the `depends=` field of a module's .modinfo section."""
-  found = re.search(rb"\0depends=([^\0]*)\0", path.read_bytes())
+  found = re.search(rb"\0depends=([^\0]*)\0", module_bytes(path))
   return [name.replace("-", "_") for name in found.group(1).decode().split(",") if name] if found else []
 
 
-def collect_modules(tree):
+def collect_modules(tree, modules):
   """The wanted modules and what they depend on: {path below kernel/..: (file, all dependencies in modules.dep order)}."""
   folder = next((tree / "lib" / "modules").iterdir())
-  available = {module_name(path): path for path in folder.rglob("*.ko")}
+  available = {module_name(path): path for path in [*folder.rglob("*.ko"), *folder.rglob("*.ko.xz")]}
   builtin = {Path(line).name[: -len(".ko")].replace("-", "_") for line in (folder / "modules.builtin").read_text().split()}
 
   def visit(name, order):
@@ -187,7 +197,7 @@ def collect_modules(tree):
     return visit(name, [])[-2::-1]
 
   chosen = {}
-  for wanted in MODULES:
+  for wanted in modules:
     name = wanted.replace("-", "_")
     if name in builtin:
       continue
@@ -195,12 +205,12 @@ def collect_modules(tree):
       raise ImageUnavailable(f"the kernel package has no module {wanted}")
     for each in [name, *needs(name)]:
       chosen[each] = needs(each)
-  relative = {name: str(available[name].relative_to(folder)) for name in chosen}
+  relative = {name: str(available[name].relative_to(folder)).removesuffix(".xz") for name in chosen}
   return folder.name, {relative[name]: (available[name], [relative[each] for each in chosen[name]]) for name in chosen}
 
 
-def write_base(tree, target):
-  release, modules = collect_modules(tree)
+def write_base(tree, target, wanted=tuple(MODULES)):
+  release, modules = collect_modules(tree, wanted)
   archive = Cpio(target)
   for folder in ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64"):
     archive._parents(folder + "/.")
@@ -214,7 +224,7 @@ def write_base(tree, target):
   archive.add("etc/hosts", b"127.0.0.1 localhost guest\n")
   dependencies = []
   for name, (path, needs) in sorted(modules.items()):
-    archive.add(f"usr/lib/modules/{release}/{name}", path.read_bytes())
+    archive.add(f"usr/lib/modules/{release}/{name}", module_bytes(path))
     dependencies.append(f"{name}: {' '.join(needs)}".rstrip())
   archive.add(f"usr/lib/modules/{release}/modules.dep", "\n".join(dependencies).encode() + b"\n")
   archive.close()
@@ -298,6 +308,60 @@ def ensure_image(refresh=False):
       for old in CACHE.glob("image-*"):
         shutil.rmtree(old, ignore_errors=True)
       build(target)
+  return target
+
+
+def backports():
+  """apt's options for the backports suite of this machine's own archive, its package lists fetched into the cache; nothing of the machine changes."""
+  release = re.search(r"VERSION_CODENAME=(\S+)", Path("/etc/os-release").read_text())
+  archive = re.search(rf"(https?://\S+) {release.group(1)}/main", run_tool(["apt-cache", "policy"])) if release else None
+  if not archive:
+    raise ImageUnavailable("apt-cache policy names no archive of this release")
+  folder = CACHE / "backports"
+  (folder / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+  (folder / "archives" / "partial").mkdir(parents=True, exist_ok=True)
+  (folder / "sources.list").write_text(f"deb {archive.group(1)} {release.group(1)}-backports main\n")
+  options = []
+  for name, value in (("Dir::Etc::SourceList", folder / "sources.list"), ("Dir::Etc::SourceParts", "-"), ("Dir::State::Lists", folder / "lists"),
+                      ("Dir::Cache", folder), ("APT::Sandbox::User", "root")):
+    options += ["-o", f"{name}={value}"]
+  run_tool(["apt-get", *options, "update"])
+  return options
+
+
+def build_newer(target):
+  """The kernel and modules of the backports suite; what else the guest needs is in the usual image."""
+  options = backports()
+  names = re.findall(r"Depends: (linux-image-\S+)", run_tool(["apt-cache", *options, "depends", KERNEL_META_PACKAGE]))
+  if not names:
+    raise ImageUnavailable(f"the backports suite has no {KERNEL_META_PACKAGE}")
+  say(f"newer kernel {names[0]}")
+  debs = download(BASE_PACKAGES)
+  with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+    run_tool(["apt-get", *options, "download", "-q", names[0]], cwd=folder)
+    tree = Path(folder) / "tree"
+    tree.mkdir()
+    for deb in [*Path(folder).glob("*.deb"), *debs.values()]:
+      run_tool(["dpkg-deb", "-x", str(deb), str(tree)])
+    made = Path(folder) / "image"
+    made.mkdir()
+    write_base(tree, made / "base.cpio", MODULES + NEWER_MODULES)
+    shutil.copyfile(next((tree / "boot").glob("vmlinuz-*")), made / "vmlinuz")
+    (made / "packages.txt").write_text(names[0] + "\n")
+    shutil.rmtree(target, ignore_errors=True)
+    made.rename(target)
+
+
+def ensure_newer_kernel():
+  """The folder with `vmlinuz` and `base.cpio` of the newer kernel, built first if it is not there. ImageUnavailable says why it cannot be."""
+  CACHE.mkdir(parents=True, exist_ok=True)
+  target = CACHE / f"newer-{input_key()}"
+  with open(CACHE / "lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not (target / "packages.txt").exists():
+      for old in CACHE.glob("newer-*"):
+        shutil.rmtree(old, ignore_errors=True)
+      build_newer(target)
   return target
 
 

@@ -83,16 +83,16 @@ class Methods(WithServer):
         call("nvmf_create_transport", {"trtype": "TCP", "tgt_name": "nvmf_tgt"})
         self.refused("nvmf_get_subsystems", {"tgt_name": "nope"}, -32602, "tgt_name", "nope", "nvmf_tgt")
 
-    def test_keys_are_refused_and_their_absence_is_not(self):
+    def test_keys_that_are_not_there_are_refused_and_their_absence_is_not(self):
         call = self.server.client.call
         call("nvmf_create_subsystem", {"nqn": NQN})
         call("nvmf_subsystem_add_host", {"nqn": NQN, "host": HOST_A})
         self.assertTrue(call("nvmf_subsystem_set_keys", {"nqn": NQN, "host": HOST_A}))
-        self.refused("nvmf_subsystem_set_keys", {"nqn": NQN, "host": HOST_A, "dhchap_key": "k"}, -errno.EOPNOTSUPP, "dhchap_key 'k'")
+        self.refused("nvmf_subsystem_set_keys", {"nqn": NQN, "host": HOST_A, "dhchap_key": "k"}, -errno.ENOKEY, "dhchap_key of host", "'k'")
         self.refused("nvmf_subsystem_set_keys", {"nqn": NQN, "host": HOST_B}, -errno.ENOENT, HOST_B)
         self.refused("nvmf_subsystem_set_keys", {"nqn": OTHER_NQN, "host": HOST_A}, -errno.ENODEV, "Invalid parameters", "not found")
         for name in ("psk", "dhchap_key", "dhchap_ctrlr_key"):
-            self.refused("nvmf_subsystem_add_host", {"nqn": NQN, "host": HOST_B, name: "k"}, -errno.EOPNOTSUPP, f"{name} 'k'", "not authenticated")
+            self.refused("nvmf_subsystem_add_host", {"nqn": NQN, "host": HOST_B, name: "k"}, -errno.ENOKEY, f"{name} of host", "'k'")
 
 
 class Results(WithServer):

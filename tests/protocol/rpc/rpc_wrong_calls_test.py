@@ -277,7 +277,7 @@ class Facts(WrongCalls):
         yield "nvmf_subsystem_add_host", {"nqn": NQN, "host": HOST}, -errno.EEXIST, [HOST, NQN]
         yield "nvmf_subsystem_add_host", {"nqn": NQN, "host": "zz"}, -errno.EINVAL, ["'zz'", "NQN"]
         for name in ("psk", "dhchap_key", "dhchap_ctrlr_key"):
-            yield "nvmf_subsystem_add_host", {"nqn": NQN, "host": NO_HOST, name: "zz"}, -errno.EOPNOTSUPP, [name, "zz"]
+            yield "nvmf_subsystem_add_host", {"nqn": NQN, "host": NO_HOST, name: "zz"}, -errno.ENOKEY, [name, "zz"]
         yield "nvmf_subsystem_remove_host", {"nqn": NQN, "host": NO_HOST}, -errno.ENOENT, [NO_HOST, NQN]
         yield "nvmf_subsystem_allow_any_host", {"nqn": NQN}, INVALID_PARAMS, ["allow_any_host"]
         yield "nvmf_subsystem_allow_any_host", {"nqn": NQN, "allow_any_host": True, "disable": True}, INVALID_PARAMS, ["allow_any_host", "disable"]

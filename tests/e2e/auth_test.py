@@ -1,0 +1,168 @@
+#!/usr/bin/env -S /usr/bin/python3
+"""DH-HMAC-CHAP with a real Linux host (kernel 6.12 of Debian's backports suite): one way and mutual, every hash and group, right and wrong keys, new keys
+while connected and writing, discovery.
+
+CATNAP_SOAK=1: every hash and group both one way and mutual; otherwise the two take turns. Left out: hostile messages (tests/protocol/rpc/auth_test.py), TLS.
+"""
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+
+import dhchap  # noqa: E402
+import guest_image  # noqa: E402
+from guest import HOST_ADDRESS, Guest  # noqa: E402
+from harness import Cases, Catnapd, free_port, options, run_program, skip, wait_for  # noqa: E402
+from linux_host import FRIEND, FioRounds, present  # noqa: E402
+
+NQN = "nqn.2026-11.io.catnap:auth"
+DISCOVERY = "nqn.2014-08.org.nvmexpress.discovery"
+MODULES = "nvme-tcp nvme-auth dh_generic hmac sha256_generic sha512_generic crc32c-intel crc32c_generic"
+
+cases = Cases("auth_test")
+case = cases.case
+
+
+class Rig:
+  """The guest, and a target for as long as `target()` is open."""
+
+  def __init__(self, folder, chosen):
+    self.folder, self.chosen, self.port = folder, chosen, free_port()
+    try:
+      guest_image.ensure_newer_kernel()
+    except guest_image.ImageUnavailable as problem:
+      skip(f"no newer kernel: {problem}")
+    self.guest = Guest("auth", log_folder=chosen.logs, newer_kernel=True)
+    try:
+      self.guest.start()
+      self.guest.check("".join(f"modprobe {module} 2>/dev/null || true\n" for module in MODULES.split()) + "[ -e /dev/nvme-fabrics ]")
+    except BaseException:
+      self.guest.stop()
+      raise
+    self.secrets = {name: dhchap.make_secret(length, number) for name, length, number in (("host", 32, 1), ("ctrlr", 48, 0), ("other", 64, 3))}
+    self.rpc = None
+
+  def close(self):
+    self.guest.stop()
+
+  def target(self, **config):
+    """catnapd with a subsystem for FRIEND, who must authenticate."""
+    return Target(self, config)
+
+  def connect(self, host="host", ctrlr=None, more="-i 1", nqn=NQN):
+    secrets = f"--dhchap-secret={self.secrets[host]}" if host else ""
+    if ctrlr:
+      secrets += f" --dhchap-ctrl-secret={self.secrets[ctrlr]}"
+    return self.guest.run(f"nvme connect -t tcp -a {HOST_ADDRESS} -s {self.port} -n {nqn} -q {FRIEND} -I {FRIEND[-36:]} {secrets} {more}", 60)
+
+  def connected(self, *arguments, **keywords):
+    code, output = self.connect(*arguments, **keywords)
+    assert code == 0, output + self.guest.check("dmesg | tail -20")
+    self.guest.wait_until(present(1), 20, "the disk")
+    return self.guest.check("cd /sys/block; ls | grep -x 'nvme[0-9]*n[0-9]*'").split()[0]
+
+  def disconnect(self):
+    self.guest.check("nvme disconnect-all; until [ -z \"$(ls /sys/class/nvme)\" ]; do sleep 0.1; done", 60)
+
+  def auth(self):
+    """By queue id."""
+    return {queue["qid"]: queue["auth"] for queue in self.rpc.call("nvmf_subsystem_get_qpairs", nqn=NQN)}
+
+
+class Target:
+  def __init__(self, rig, config):
+    self.rig, self.config = rig, config
+    self.server = Catnapd(rig.chosen.catnapd, ["--wait-for-rpc"], name="catnapd-auth-test", log_folder=rig.chosen.logs)
+
+  def __enter__(self):
+    self.server.__enter__()
+    rig, rpc = self.rig, self.server.rpc
+    rpc.call("nvmf_set_config", dhchap_failures_per_minute=0, **self.config)
+    rpc.call("framework_start_init")
+    for name, secret in rig.secrets.items():
+      path = rig.folder / f"{name}.key"
+      path.touch(mode=0o600)
+      path.write_text(secret + "\n")
+      rpc.call("keyring_file_add_key", name=name, path=str(path))
+    rpc.call("nvmf_create_transport", trtype="TCP")
+    rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=16 * 2048, block_size=512)
+    rpc.call("nvmf_create_subsystem", nqn=NQN, serial_number="AUTH")
+    rpc.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "Malloc0"})
+    rpc.call("nvmf_subsystem_add_host", nqn=NQN, host=FRIEND, dhchap_key="host", dhchap_ctrlr_key="ctrlr")
+    rpc.call("nvmf_subsystem_add_listener", nqn=NQN, listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(rig.port)})
+    rig.rpc = rpc
+    return self
+
+  def __exit__(self, kind, *rest):
+    try:
+      self.rig.disconnect()
+      if kind is None:
+        self.server.terminate()
+    finally:
+      self.server.__exit__(kind, *rest)
+
+
+def try_one(rig, hash_name, group, ctrlr):
+  with rig.target(dhchap_digests=[hash_name], dhchap_dhgroups=[group]):
+    disk = rig.connected(ctrlr=ctrlr)
+    expected = {"state": "completed", "digest": hash_name, "dhgroup": group}
+    assert rig.auth() == {0: expected, 1: expected}, rig.auth()
+    rig.guest.check(f"head -c 65536 /dev/{disk} >/dev/null")
+
+
+for number, (name, which) in enumerate((name, which) for name in dhchap.HASHES for which in dhchap.GROUPS):
+  soak = bool(os.environ.get("CATNAP_SOAK"))
+  for each in ((None, "ctrlr") if soak else ((None, "ctrlr")[number % 2],)):
+    case(f"{name} and {which}, {'mutual' if each else 'one way'}")(lambda rig, name=name, which=which, each=each: try_one(rig, name, which, each))
+
+
+@case("without a key, with the wrong one, and with the wrong one for the controller, nothing connects")
+def wrong_keys(rig):
+  with rig.target(dhchap_dhgroups=["null", "ffdhe2048"]):
+    for host, ctrlr in ((None, None), ("other", None), ("host", "other")):
+      code, output = rig.connect(host, ctrlr)
+      assert code != 0, f"connected with {host}, {ctrlr}: {output}"
+      assert not rig.guest.check("ls /sys/class/nvme").split(), "a controller is left after the refusal"
+    wait_for(lambda: not rig.rpc.call("nvmf_subsystem_get_qpairs", nqn=NQN), 20, "the refused queues to go")
+    rig.connected()
+
+
+@case("new keys while connected and writing: nothing is dropped, and the next connection needs the new one")
+def rekey(rig):
+  with rig.target(dhchap_dhgroups=["null", "ffdhe2048"]):
+    disk = rig.connected(more="-i 2")
+    controller = rig.guest.check("ls /sys/class/nvme").split()[0]
+    before = {(queue["qid"], queue["peer_address"]["trsvcid"]) for queue in rig.rpc.call("nvmf_subsystem_get_qpairs", nqn=NQN)}
+    fio = FioRounds(rig, f"/dev/{disk}")
+    for key in ("other", "host", "other"):
+      rig.rpc.call("nvmf_subsystem_set_keys", nqn=NQN, host=FRIEND, dhchap_key=key)
+      rig.guest.check(f"echo -n '{rig.secrets[key]}' >/sys/class/nvme/{controller}/dhchap_secret", 60)
+      rig.guest.wait_until(f"[ $(cat /sys/class/nvme/{controller}/state) = live ]", 20, "the controller to be live")
+      wait_for(lambda: {auth["state"] for auth in rig.auth().values()} == {"completed"}, 20, "all queues to have authenticated")
+    fio.finish()
+    after = {(queue["qid"], queue["peer_address"]["trsvcid"]) for queue in rig.rpc.call("nvmf_subsystem_get_qpairs", nqn=NQN)}
+    assert after == before, f"connections changed: {before} became {after}"
+    rig.disconnect()
+    code, output = rig.connect("host")
+    assert code != 0, f"the old key still connects: {output}"
+    rig.connected("other")
+
+
+@case("the discovery service asks for it as well")
+def discovery(rig):
+  with rig.target(dhchap_dhgroups=["null"]):
+    rig.rpc.call("nvmf_subsystem_add_host", nqn=DISCOVERY, host=FRIEND, dhchap_key="host")
+    where = f"nvme discover -t tcp -a {HOST_ADDRESS} -s {rig.port} -q {FRIEND} -I {FRIEND[-36:]}"
+    code, output = rig.guest.run(where, 40)
+    assert code != 0 and NQN not in output, output
+    output = rig.guest.check(f"{where} -S '{rig.secrets['host']}'", 40)
+    assert NQN in output, output
+
+
+def main():
+  return run_program(cases, options(__doc__.split("\n", maxsplit=1)[0]), Rig, in_guest=True)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
