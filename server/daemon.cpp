@@ -311,8 +311,10 @@ void Daemon::announce() {
   tell_service_manager(target_->current());
   watchdog_.start();
   if (!options_.demo) return;
-  std::printf("\nOn this machine, as root:\n  nvme discover -t tcp -a %s -s %s\n  nvme connect -t tcp -a %s -s %s -n %s\n  nvme disconnect -n %s\n\n",
+  std::printf("\nOn this machine, as root:\n  nvme discover -t tcp -a %s -s %s\n  nvme connect -t tcp -a %s -s %s -n %s\n  nvme disconnect -n %s\n",
               demo_address, demo_port, demo_address, demo_port, demo_nqn, demo_nqn);
+  std::printf("\nTo look at it:\n%s  scripts/top -s %s    the same in a terminal\n\n",
+              http_ ? fmt::format("  {}    in a browser\n", http_->url()).c_str() : "", options_.rpc_socket.c_str());
   std::fflush(stdout);
 }
 

@@ -76,6 +76,8 @@ class Server {
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
+  // Where the dashboard is, for people.
+  std::string url() const { return (tls_ ? "https://" : "http://") + address_.text() + "/"; }
   // Ends every connection at once and stops listening. Calling it again does nothing.
   void close();
 

@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
             message = f"there is no command '{given}'" + (f"; did you mean {', '.join(near)}?" if near else "")
             message += f"\nAny method of the server can be called with: {self.prog} call METHOD '{{\"param\": value}}'"
         print(f"{self.prog}: {message}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(EXIT_USAGE)
 
 
 def command_parsers(parser):
@@ -67,7 +67,7 @@ def call_any(client, args):
             raise RpcFailure(f"params is {json.dumps(params)}, it must be an object")
     result = client.call(args.method, params)
     if result is not None:
-        print_result(result)
+        print_result(result, args.method)
 
 
 @functools.cache  # takes longer than most calls; a parser keeps nothing of what it has parsed

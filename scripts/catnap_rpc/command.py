@@ -73,4 +73,4 @@ class Command:
     def run(self, client, namespace):
         result = client.call(self.method, self.params(namespace))
         if self.shows and result is not None:
-            print_result(result)
+            print_result(result, self.method)

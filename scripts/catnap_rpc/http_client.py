@@ -55,7 +55,7 @@ class HttpClient(Caller):
         self.timeout_s = timeout_s
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise RpcFailure(f"the URL '{url}' is not http://HOST:PORT or https://HOST:PORT")
+            raise RpcFailure(f"the URL '{url}' is none of HTTP, as http://localhost:9420")
         if parts.username is not None:
             raise RpcFailure(f"credentials do not belong into the URL (others can read command lines); use --http-credentials or {ENVIRONMENT}")
         self._path = parts.path if parts.path not in ("", "/") else DEFAULT_PATH

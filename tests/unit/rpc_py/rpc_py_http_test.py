@@ -51,7 +51,7 @@ class FakeHttp:
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
 
     def __enter__(self):
         self.thread.start()
@@ -147,8 +147,8 @@ class Http(unittest.TestCase):
         status, _, err = run(["--http", "http://127.0.0.1:1", "bdev_get_bdevs"])
         self.assertEqual(status, 3)
         self.assertIn("--http?", err)
-        for wrong in ("ftp://x", "127.0.0.1:9420", "http://"):
-            self.assertIn("is not http://", run(["--http", wrong, "bdev_get_bdevs"])[2])
+        for wrong in ("gopher://x", "127.0.0.1:9420", "http://"):
+            self.assertIn("is none of HTTP", run(["--http", wrong, "bdev_get_bdevs"])[2])
 
     def test_an_answer_that_never_comes(self):
         held = threading.Event()

@@ -78,6 +78,25 @@ class Shown(unittest.TestCase):
         self.assertEqual(output.table_text("text"), "text")
         self.assertEqual(output.table_text([]), "")
 
+    def test_tables_of_known_methods_have_chosen_columns(self):
+        bdev = {"name": "Disk0", "product_name": "Malloc disk", "num_blocks": 16384, "block_size": 4096, "uuid": "u", "supported_io_types": {"read": True}}
+        self.assertEqual(output.table_text([bdev], "bdev_get_bdevs"), "NAME   PRODUCT      SIZE    BLOCK  CLAIMED BY  UUID\nDisk0  Malloc disk  64 MiB  4096               u")
+        subsystem = {"nqn": "nqn.a", "subtype": "NVMe", "listen_addresses": [{"traddr": "192.0.2.1", "trsvcid": "4420"}], "allow_any_host": False,
+                     "hosts": [{"nqn": "nqn.h"}], "namespaces": [{"nsid": 1, "bdev_name": "Disk0"}, {"nsid": 2, "bdev_name": "B"}]}
+        self.assertEqual(output.table_text([subsystem], "nvmf_get_subsystems").split("\n")[1].split(),
+                         ["nqn.a", "NVMe", "1:", "Disk0,", "2:", "B", "192.0.2.1:4420", "nqn.h"])
+        for method, columns in output.COLUMNS.items():
+            self.assertIn(method, schema.load())
+            self.assertEqual(output.table_text([{"other": 1}], method).count("\n"), 1, f"{method}: what is not told is left empty")
+            self.assertEqual(len({title for title, _ in columns}), len(columns))
+
+    def test_names_in_tables_cannot_steer_the_terminal(self):
+        self.assertEqual(output.table_text([{"name": "a\x1b[2Jb"}]), "NAME\na?[2Jb")
+
+    def test_lists_of_objects_are_their_names(self):
+        self.assertEqual(output.cell([{"name": "A", "x": 1}, {"nqn": "B"}]), "A, B")
+        self.assertEqual(output.cell([{"x": 1}]), '[{"x": 1}]')
+
     def test_completion_scripts_are_shell(self):
         for shell in ("bash", "zsh"):
             status, text, _ = run(["completion", shell])
