@@ -35,6 +35,10 @@ long involuntary_switches() {
 // from it take 20 us and more.
 constexpr std::uint64_t no_wait_ns = 5'000;
 
+// A deadline nearer than this is awaited looking: by the time the timer of a sleep is set and has fired, the deadline would be past. Counted as
+// spinning.
+constexpr std::uint64_t worth_a_sleep_ns = 5'000;
+
 // Idle for this long before free buffers are given back: longer than pauses within a workload.
 constexpr std::uint64_t trim_after_ns = ns_per_s;
 
@@ -309,6 +313,11 @@ std::size_t Reactor::wait_for_events(std::int64_t max_wait_ns) {
     if (const std::uint64_t max_ns = max_spin_us() * ns_per_us; max_ns != impl_->tuner.max_ns()) impl_->tuner.set_max_ns(max_ns);
     const std::uint64_t until_ns = impl_->look_since_ns + impl_->tuner.budget_ns(impl_->turn_end_ns);
     if (impl_->turn_end_ns < until_ns && spin(until_ns)) return 1;
+  }
+  if (max_wait_ns < 0) {
+    const std::uint64_t deadline_ns = nearest_deadline_ns();
+    const bool near = deadline_ns > impl_->turn_end_ns && deadline_ns - impl_->turn_end_ns < worth_a_sleep_ns;
+    if (near && spin(deadline_ns)) return 1;
   }
   sleep(max_wait_ns, clock_.now_ns());
   return 1;

@@ -402,5 +402,49 @@ TEST_F(InitiatorChain, ResetsUnderIoLoseNothing) {
   EXPECT_EQ(back_->log().find("broke the protocol"), std::string::npos);
 }
 
+// Paths are added and taken away under I/O, so that each is the only one now and then.
+TEST_F(InitiatorChain, PathsComeAndGoUnderIo) {
+  export_back();
+  const std::uint16_t first = back_port_, second = free_port();
+  back("nvmf_subsystem_add_listener", listener(second));
+  const char* multipath = R"({"multipath": "multipath", "ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 1})";
+  attach(multipath);
+  Host host = connect_host(serve("Nvme0n1"));
+  std::atomic<bool> over{false};
+  std::thread changes([&] {
+    for (int i = 0; i < 10; ++i) {
+      const std::uint16_t comes = i % 2 == 0 ? second : first, goes = i % 2 == 0 ? first : second;
+      must("bdev_nvme_attach_controller", path_to(comes, back_nqn, multipath));
+      must("bdev_nvme_detach_controller", path_to(goes, back_nqn));
+    }
+    over = true;
+  });
+  std::uint32_t round = 0;
+  while (!over) {
+    const Bytes content = pattern(16384, ++round);
+    if (!write(host.io, 32 * (round % 4), content).ok() || read(host.io, 32 * (round % 4), 16384).data != content) {
+      ADD_FAILURE() << "in round " << round;
+      break;
+    }
+  }
+  changes.join();
+  EXPECT_GT(round, 0U);
+}
+
+TEST_F(InitiatorChain, ANamespaceThatGoesUnderIoEndsItAndMayComeBack) {
+  export_back();
+  attach(tried_for_ever);
+  Host host = connect_host(serve("Nvme0n1"));
+  ASSERT_TRUE(write(host.io, 0, pattern(512, 1)).ok());
+  std::vector<std::uint16_t> cids;
+  for (std::uint32_t i = 0; i < 16; ++i) cids.push_back(host.io.submit(io_command(nvme::IoOpcode::read, 8 * i, 8), Payload::to_host(4096)));
+  back("nvmf_subsystem_remove_ns", std::string(R"({"nqn": ")") + back_nqn + R"(", "nsid": 1})");
+  for (const std::uint16_t cid : cids) EXPECT_EQ(host.io.wait(cid).outcome, Outcome::pdu) << "well or not, each is answered";
+  EXPECT_TRUE(eventually([&] { return bdevs().empty(); }));
+  EXPECT_FALSE(read(host.io, 0, 512).ok());
+  back("nvmf_subsystem_add_ns", std::string(R"({"nqn": ")") + back_nqn + R"(", "namespace": {"nsid": 1, "bdev_name": "Disk0"}})");
+  EXPECT_TRUE(eventually([&] { return bdevs() == std::vector<std::string>{"Nvme0n1"}; }));
+}
+
 }  // namespace
 }  // namespace catnap::protocol

@@ -10,6 +10,7 @@
 
 #include "reactor/base/check.h"
 #include "transport/tcp/host_slot.h"
+#include "transport/tcp/take_parts.h"
 
 namespace catnap::tcp {
 namespace {
@@ -26,13 +27,6 @@ constexpr std::uint32_t offset_cccid = 8, offset_datal = 16, offset_r2tl = 16, o
 std::byte* receive_buffer() {
   thread_local std::unique_ptr<std::byte[]> buffer = std::make_unique_for_overwrite<std::byte[]>(receive_buffer_bytes);
   return buffer.get();
-}
-
-template <typename Pdu>
-Pdu read_as(const std::byte* bytes) {
-  Pdu pdu;
-  std::memcpy(&pdu, bytes, sizeof pdu);
-  return pdu;
 }
 
 Fault invalid(std::uint32_t offset, const char* reason) { return {FatalError::invalid_header_field, offset, reason}; }
@@ -130,24 +124,11 @@ bool HostQueue::on_readable() {
 
 // Consumes what it can; returns how many bytes that was.
 std::size_t HostQueue::parse(std::byte* bytes, std::size_t size) {
-  std::size_t consumed = 0;
-  while (consumed < size && !over()) {
-    std::size_t taken = 0;
-    switch (receive_) {
-      case Receive::header:
-        taken = take_header(bytes + consumed, size - consumed);
-        break;
-      case Receive::payload:
-        taken = take_payload(bytes + consumed, size - consumed);
-        break;
-      case Receive::digest:
-        taken = take_digest(bytes + consumed, size - consumed);
-        break;
-    }
-    if (taken == 0) break;
-    consumed += taken;
-  }
-  return consumed;
+  return take_parts(bytes, size, [this](std::byte* part, std::size_t left) -> std::size_t {
+    if (over()) return 0;
+    if (receive_ == Receive::header) return take_header(part, left);
+    return receive_ == Receive::payload ? take_payload(part, left) : take_digest(part, left);
+  });
 }
 
 std::size_t HostQueue::take_header(std::byte* bytes, std::size_t size) {
@@ -307,9 +288,7 @@ std::size_t HostQueue::take_payload(const std::byte* bytes, std::size_t size) {
 }
 
 std::size_t HostQueue::take_digest(const std::byte* bytes, std::size_t size) {
-  const auto taken = static_cast<std::uint32_t>(std::min<std::size_t>(size, digest_bytes - digest_have_));
-  std::memcpy(digest_.data() + digest_have_, bytes, taken);
-  digest_have_ += taken;
+  const std::size_t taken = gather_digest(digest_, digest_have_, bytes, size);
   if (digest_have_ < digest_bytes) return taken;
   const std::uint32_t digest = data_digest(*payload_slot_->request, payload_at_ - payload_bytes_, payload_bytes_);
   payload_done(digest == read_as<le32>(digest_.data()));

@@ -14,6 +14,7 @@
 #include "reactor/reactor.h"
 #include "transport/nvme/status.h"
 #include "transport/tcp/queue_pair.h"
+#include "transport/tcp/take_parts.h"
 
 namespace catnap::tcp {
 namespace {
@@ -32,13 +33,6 @@ constexpr std::uint32_t offset_cccid = 8, offset_ttag = 10;
 
 // A record of TLS that carries a handshake message: type, then version 3.x. As a PDU it would be of an unknown type.
 bool speaks_tls(const std::byte* bytes) { return bytes[0] == std::byte{22} && bytes[1] == std::byte{3}; }
-
-template <typename Pdu>
-Pdu read_as(const std::byte* bytes) {
-  Pdu pdu;
-  std::memcpy(&pdu, bytes, sizeof pdu);
-  return pdu;
-}
 
 }  // namespace
 
@@ -130,24 +124,11 @@ void QueuePair::discard_readable() {
 
 // Consumes what it can; returns how many bytes that was.
 std::size_t QueuePair::parse(std::byte* bytes, std::size_t size) {
-  std::size_t consumed = 0;
-  while (consumed < size && (state_ == State::expecting_ic_req || state_ == State::ready)) {
-    std::size_t taken = 0;
-    switch (receive_) {
-      case Receive::header:
-        taken = take_header(bytes + consumed, size - consumed);
-        break;
-      case Receive::payload:
-        taken = take_payload(bytes + consumed, size - consumed);
-        break;
-      case Receive::digest:
-        taken = take_digest(bytes + consumed, size - consumed);
-        break;
-    }
-    if (taken == 0) break;
-    consumed += taken;
-  }
-  return consumed;
+  return take_parts(bytes, size, [this](std::byte* part, std::size_t left) -> std::size_t {
+    if (state_ != State::expecting_ic_req && state_ != State::ready) return 0;
+    if (receive_ == Receive::header) return take_header(part, left);
+    return receive_ == Receive::payload ? take_payload(part, left) : take_digest(part, left);
+  });
 }
 
 std::size_t QueuePair::take_header(std::byte* bytes, std::size_t size) {
@@ -313,9 +294,7 @@ void QueuePair::payload_arrived() {
 }
 
 std::size_t QueuePair::take_digest(const std::byte* bytes, std::size_t size) {
-  const auto taken = static_cast<std::uint32_t>(std::min<std::size_t>(size, digest_bytes - digest_have_));
-  std::memcpy(digest_.data() + digest_have_, bytes, taken);
-  digest_have_ += taken;
+  const std::size_t taken = gather_digest(digest_, digest_have_, bytes, size);
   if (digest_have_ < digest_bytes) return taken;
   bool good = true;
   if (payload_slot_ != nullptr) good = crc32c(payload_to_ - payload_bytes_, payload_bytes_) == read_as<le32>(digest_.data());

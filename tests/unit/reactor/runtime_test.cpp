@@ -53,6 +53,41 @@ TEST_P(EveryMode, PingPongNeverLosesAWakeUp) {
   EXPECT_LE(left.load(), 0);
 }
 
+// Deadlines nearer than a sleep is worth are awaited looking, also in interrupt mode, and that is what is counted. Farther ones are slept for.
+TEST(Runtime, NearDeadlinesAreAwaitedSpinningAndCountedAsSuch) {
+  for (const std::uint64_t away_ns : {std::uint64_t{2'000}, std::uint64_t{200'000}}) {
+    SCOPED_TRACE(away_ns);
+    const auto runtime = start(ReactorMode::interrupt);
+    Reactor& reactor = *runtime->reactors().front();
+    Thread& thread = runtime->create_thread(reactor, "timers");
+    constexpr int rounds = 500;
+    int left = rounds;
+    Reactor::Stats before, after;
+    std::unique_ptr<Timer> timer;
+    // Of the clock, not of the turn, whose beginning may be past already.
+    const auto arm = [&] { thread.arm_at(*timer, system_clock().now_ns() + away_ns); };
+    timer = std::make_unique<Timer>([&] {
+      if (--left > 0) return arm();
+      after = reactor.stats();
+      runtime->request_stop();
+    });
+    runtime->run([&] {
+      thread.send([&] {
+        before = reactor.stats();
+        arm();
+      });
+    });
+    EXPECT_EQ(left, 0);
+    const std::uint64_t slept = after.sleeps - before.sleeps;
+    const bool near = away_ns < 5'000;
+    // A turn that took long by itself leaves nothing to wait for; others may also send something meanwhile.
+    EXPECT_TRUE(near ? slept < rounds / 10 : slept > rounds / 2) << slept << " sleeps";
+    if (near) {
+      EXPECT_GT(after.spin_ns, before.spin_ns);
+    }
+  }
+}
+
 // Random messages, timers and fds over all threads; every one of them must be seen, so a lost one hangs the count.
 TEST_P(EveryMode, RandomTrafficIsAllSeen) {
   auto runtime = start(GetParam());
