@@ -45,6 +45,7 @@ def passthru_set(params):
     return params
 
 
+FURTHER_PSKS = Arg("--further-psks", type=names, help="names of TLS keys that are valid as well, separated by commas")
 TRANSPORT_ARGS = [
     Arg("-t", "--trtype", required=True, help="transport type, TCP"),
     target("-g"),
@@ -87,6 +88,9 @@ TRANSPORT_ARGS = [
     number("--max-half-open-per-host", help="of these, from one address"),
     number("--max-connections-per-host", help="connections from one address; 0: no limit of its own"),
     number("--max-buffered-bytes", help="in-capsule data of a connection beside the buffer pool"),
+    number("--tls-handshake-timeout-ms", help="a TLS handshake that has not ended after this is given up"),
+    number("--max-tls-handshakes", help="TLS handshakes under way"),
+    on_or_off("--enable-ktls", help="let the kernel encrypt where it can"),
 ]
 
 COMMANDS = [

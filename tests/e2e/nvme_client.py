@@ -59,7 +59,8 @@ class Completion:
 class QueuePair:
   """One connection. Commands are submitted without waiting; `reap` waits for the next completion."""
 
-  def __init__(self, address, timeout_s=20, header_digest=False, data_digest=False):
+  def __init__(self, address, timeout_s=20, header_digest=False, data_digest=False, dial=None):
+    """`dial(address)` gives a connected socket instead of TCP's: one that a TLS client stands behind."""
     self.header_digest = header_digest
     self.data_digest = data_digest
     self.outgoing = {}  # cid -> data of a write that waits for R2T
@@ -68,8 +69,12 @@ class QueuePair:
     self.buffer = b""
     self.timeout_s = timeout_s
     try:
-      self.socket = socket.create_connection(address, timeout_s)
-      self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+      if dial is not None:
+        self.socket = dial(address)
+        self.socket.settimeout(timeout_s)
+      else:
+        self.socket = socket.create_connection(address, timeout_s)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
       digests = (HEADER_DIGEST if header_digest else 0) | (DATA_DIGEST if data_digest else 0)
       self.socket.sendall(struct.pack("<BBBBIHBBI", IC_REQ, 0, 128, 0, 128, 0, 0, digests, 0).ljust(128, b"\0"))
       answer = self._exactly(128)
@@ -191,12 +196,12 @@ class QueuePair:
 class Controller:
   """An enabled I/O controller with one I/O queue, `io`. Without `kato_ms` no keep-alive is asked for."""
 
-  def __init__(self, address, nqn, header_digest=False, data_digest=False, timeout_s=20, kato_ms=0):
+  def __init__(self, address, nqn, header_digest=False, data_digest=False, timeout_s=20, kato_ms=0, dial=None, host_id=None, io_queues=1):
     self.kato_ms = kato_ms
     self.address = address
     self.nqn = nqn
-    self.host_id = uuid.uuid4()
-    self.digests = {"header_digest": header_digest, "data_digest": data_digest, "timeout_s": timeout_s}
+    self.host_id = host_id or uuid.uuid4()
+    self.digests = {"header_digest": header_digest, "data_digest": data_digest, "timeout_s": timeout_s, "dial": dial}
     self.admin = QueuePair(address, **self.digests)
     self.io = None
     self.cntlid = self._connect(self.admin, 0, 0xFFFF, 31).result & 0xFFFF
@@ -210,6 +215,8 @@ class Controller:
     self.volatile_write_cache = identify[525] & 1
     self.abort_limit = identify[258] + 1
     self.admin.call("Set Features Number of Queues", SET_FEATURES, dwords=(7, 0))
+    if io_queues == 0:
+      return
     self.io = QueuePair(address, **self.digests)
     self._connect(self.io, 1, self.cntlid, 127)
 

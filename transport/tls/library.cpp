@@ -23,8 +23,6 @@ SSL_CTX* make_context(const SSL_METHOD* method, const Callbacks& callbacks) {
   SSL_CTX_set_recv_max_early_data(context, 0);
   // Buffers of 16 KiB each way only while a record is under way; what is written may lie elsewhere at a retry (it is never retried).
   SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-  // A server that does not take the PSK would have to show a certificate; no authority is known, so none is good enough.
-  SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
   SSL_CTX_set_keylog_callback(context, callbacks.keylog);
   return context;
 }
@@ -40,6 +38,8 @@ Contexts make_contexts(const Callbacks& callbacks) {
   Contexts made;
   made.server = make_context(TLS_server_method(), callbacks);
   made.client = make_context(TLS_client_method(), callbacks);
+  // A server that does not take the PSK would have to show a certificate; no authority is known, so none is good enough.
+  SSL_CTX_set_verify(made.client, SSL_VERIFY_PEER, nullptr);
   SSL_CTX_set_psk_find_session_callback(made.server, callbacks.find_session);
   SSL_CTX_set_psk_use_session_callback(made.client, callbacks.use_session);
   made.bio = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "catnap stream");

@@ -26,6 +26,7 @@ class Case:
   connections: int = 1
   mode: str = "adaptive"
   digests: bool = False
+  tls: bool = False
   bdev: str = "malloc"
   # At a fixed rate: of what the yardstick reaches at this depth; so many I/Os at once.
   load_percent: int = 0
@@ -37,6 +38,8 @@ class Case:
       parts.append(f"{self.connections} connections")
     if self.digests:
       parts.append("digests")
+    if self.tls:
+      parts.append("TLS")
     if self.bdev != "malloc":
       parts.append(self.bdev)
     if self.load_percent:
@@ -81,7 +84,14 @@ def axes():
     found += [dataclasses.replace(Case(), **{field: value}) for value in values]
   found += [Case(size=131072, depth=16, pattern=pattern, digests=digests) for pattern in ("read", "write") for digests in (False, True)]
   found += [Case(depth=1, mode=mode) for mode in MODES]
+  found += tls()
   return list(dict.fromkeys(found))
+
+
+def tls():
+  """With TLS and without: what it costs small and large I/O."""
+  shapes = [Case(), Case(depth=1), Case(pattern="randwrite"), *(Case(pattern=pattern, size=131072, depth=16) for pattern in ("read", "write"))]
+  return [dataclasses.replace(case, tls=secure) for case in shapes for secure in (False, True)]
 
 
 def rates():
@@ -91,7 +101,7 @@ def rates():
 
 def everything():
   """The whole product: days."""
-  return [Case(*values) for values in itertools.product(PATTERNS, SIZES, DEPTHS, CONNECTIONS, MODES, (False, True), BDEVS)]
+  return [Case(*values) for values in itertools.product(PATTERNS, SIZES, DEPTHS, CONNECTIONS, MODES, (False, True), (False, True), BDEVS)]
 
 
 def small():
@@ -99,4 +109,4 @@ def small():
   return [Case(), Case(pattern="randwrite"), Case(depth=1), Case(pattern="read", size=131072, depth=16)]
 
 
-SETS = {"small": small, "goals": goals, "axes": axes, "rates": rates, "everything": everything}
+SETS = {"tls": tls, "small": small, "goals": goals, "axes": axes, "rates": rates, "everything": everything}

@@ -17,6 +17,8 @@ from harness import Catnapd, free_port  # noqa: E402  (the end-to-end tests' way
 NQN = "nqn.2026-11.io.catnap:bench"
 BLOCK_SIZE = 512
 DISK_BYTES = 64 << 20
+HOST_NQN = "nqn.2014-08.org.nvmexpress:uuid:7065726f-0000-4000-8000-000000000001"  # catnap-perf's
+PSK = "NVMeTLSkey-1:01:VRLbtnN9AQb2WXW3c9+wEf/DRLz0QuLdbYvEhwtdWwNf9LrZ:"  # the example of the TCP Transport specification
 
 
 @dataclasses.dataclass
@@ -63,7 +65,7 @@ class Bench:
     self.server_cpu, self.client_cpu = cpus[0], cpus[-1]
     self.server = None
     self.bdev = None
-    self.port = 0
+    self.port = self.secure_port = 0
     self.folder = tempfile.TemporaryDirectory(prefix="catnap-bench-")
 
   def __enter__(self):
@@ -104,10 +106,12 @@ class Bench:
 
   def _catnap(self, case, rate):
     self.server.rpc.call("reactor_set_mode", mode=case.mode)
-    arguments = ["--json", "--trsvcid", self.port, "--nqn", NQN, "--pattern", case.pattern, "--size", case.size, "--depth", case.depth, "--connections",
+    arguments = ["--json", "--trsvcid", self.secure_port if case.tls else self.port, "--nqn", NQN, "--pattern", case.pattern, "--size", case.size, "--depth", case.depth, "--connections",
                  case.connections, "--cpu", self.client_cpu, "--pid", self.server.process.pid]
     if case.digests:
       arguments += ["--hdgst", "--ddgst"]
+    if case.tls:
+      arguments += ["--psk-file", Path(self.folder.name) / "psk"]
     if rate:
       arguments += ["--rate", rate, "--burst", case.burst]
     return self._run("catnap-perf", arguments)
@@ -137,8 +141,20 @@ class Bench:
     rpc.call("nvmf_create_subsystem", nqn=NQN, allow_any_host=True)
     rpc.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "disk"})
     rpc.call("nvmf_subsystem_add_listener", nqn=NQN, listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(self.port)})
+    self._serve_securely(rpc)
     # Memory that was never written is one shared page; both sides' copies should be of real ones.
     self._run_once_over()
+
+  def _serve_securely(self, rpc):
+    """The same subsystem by TLS, for catnap-perf's host."""
+    key = Path(self.folder.name) / "psk"
+    key.touch(mode=0o600)
+    key.write_text(PSK)
+    self.secure_port = free_port()
+    rpc.call("keyring_file_add_key", name="psk", path=str(key))
+    rpc.call("nvmf_subsystem_add_host", nqn=NQN, host=HOST_NQN, psk="psk")
+    rpc.call("nvmf_subsystem_add_listener", nqn=NQN, secure_channel=True,
+             listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(self.secure_port)})
 
   def _run_once_over(self):
     if self.bdev == "null":

@@ -14,7 +14,7 @@ def row(result):
   case = result.case
   return {
     "case": case.name(), "pattern": case.pattern, "size": case.size, "depth": case.depth, "connections": case.connections, "mode": case.mode,
-    "digests": case.digests, "bdev": case.bdev, "load_percent": case.load_percent, "burst": case.burst, "rate": result.rate, "pairs": len(result.pairs),
+    "digests": case.digests, "tls": case.tls, "bdev": case.bdev, "load_percent": case.load_percent, "burst": case.burst, "rate": result.rate, "pairs": len(result.pairs),
     "fraction": round(result.fraction(), 3), "fractions": [round(value, 3) for value in result.values(Pair.fraction)],
     "iops": round(result.median(lambda pair: pair.catnap["iops"])), "bound_iops": round(result.median(lambda pair: pair.bound["iops"])),
     "p50_us": result.median(lambda pair: pair.catnap["p50_us"]), "p99_us": result.median(lambda pair: pair.catnap["p99_us"]),

@@ -14,6 +14,7 @@ bool parse(int argc, char** argv, Options& options, int& exit_code) {
   app.add_option("--nsid", options.nsid, "namespace")->check(CLI::Range(1U, 0xFFFFFFFEU))->capture_default_str();
   app.add_flag("--hdgst", options.hdgst, "header digests");
   app.add_flag("--ddgst", options.ddgst, "data digests");
+  app.add_option("--psk-file", options.psk_file, "TLS with the key in this file (NVMeTLSkey-1:…)");
   app.add_option("--pattern", options.pattern, "read, write, rw, randread, randwrite, randrw")
       ->check(CLI::IsMember({"read", "write", "rw", "randread", "randwrite", "randrw"}))
       ->capture_default_str();

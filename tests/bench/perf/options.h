@@ -18,6 +18,7 @@ struct Options {
   std::uint32_t nsid = 1;
   bool hdgst = false;
   bool ddgst = false;
+  std::string psk_file;  // TLS with the key in this file (its absolute path); empty: cleartext
   // The load.
   std::string pattern = "randread";    // read, write, rw, and the same behind "rand"
   std::uint32_t read_percent = 50;     // of rw and randrw

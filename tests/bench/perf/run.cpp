@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bdev/nvme/association.h"
+#include "keyring/keyring.h"
 #include "reactor/clock.h"
 #include "reactor/reactor.h"
 #include "reactor/task.h"
@@ -46,6 +47,7 @@ class Run {
   Run& operator=(const Run&) = delete;
 
   Result<Outcome> go() {
+    if (auto keyed = take_key(); !keyed) return std::unexpected(keyed.error());
     if (auto connected = connect_controllers(); !connected) return std::unexpected(connected.error());
     if (auto fits = check_geometry(); !fits) return std::unexpected(fits.error());
     if (auto connected = connect_queues(); !connected) return std::unexpected(connected.error());
@@ -73,6 +75,16 @@ class Run {
     return {};
   }
 
+  Result<void> take_key() {
+    if (options_.psk_file.empty()) return {};
+    keyring::Keyring& keyring = keyring::Keyring::instance();
+    if (auto added = keyring.add_file("psk-file", options_.psk_file); !added) return added;
+    auto borrowed = keyring.borrow("psk-file", "--psk-file");
+    if (!borrowed) return std::unexpected(borrowed.error());
+    psk_ = std::move(*borrowed);
+    return {};
+  }
+
   bdev::AssociationOptions association_options() const {
     bdev::AssociationOptions chosen;
     chosen.id.traddr = options_.traddr;
@@ -83,6 +95,7 @@ class Run {
     chosen.hdgst = options_.hdgst;
     chosen.ddgst = options_.ddgst;
     chosen.kato_ms = 30'000;
+    chosen.psk = psk_;
     return chosen;
   }
 
@@ -138,7 +151,8 @@ class Run {
     if (options_.size > geometry_.max_transfer_bytes)
       return fail(EINVAL, fmt::format("--size {}: the controller takes {} bytes per command at most", options_.size, geometry_.max_transfer_bytes));
     if (options_.depth >= geometry_.queue_entries)
-      return fail(EINVAL, fmt::format("--depth {}: the controller's queues have {} entries, of which one stays free", options_.depth, geometry_.queue_entries));
+      return fail(EINVAL, fmt::format("--depth {}: the controller's queues have {} entries, of which one stays free", options_.depth,
+                                      geometry_.queue_entries));
     if (options_.blocks > geometry_.blocks) return fail(EINVAL, fmt::format("--blocks {}: the namespace has {}", options_.blocks, geometry_.blocks));
     const std::uint64_t blocks = options_.blocks > 0 ? options_.blocks : geometry_.blocks;
     places_per_queue_ = blocks / (options_.size / geometry_.block_size) / options_.io_queues();
@@ -250,6 +264,7 @@ class Run {
   }
 
   const Options& options_;
+  keyring::KeyRef psk_;  // null: cleartext
   Reactor reactor_;
   Thread* thread_ = nullptr;
   Geometry geometry_;

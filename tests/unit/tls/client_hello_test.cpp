@@ -40,9 +40,9 @@ std::vector<std::byte> hello_with(Hash hash, std::byte fill) {
   return {out.begin() + record_header_bytes, out.end()};
 }
 
-class OfBothHashes : public testing::TestWithParam<Hash> {};
+class HelloOfEachHash : public testing::TestWithParam<Hash> {};
 
-TEST_P(OfBothHashes, TheHelloOfOpensslIsUnderstood) {
+TEST_P(HelloOfEachHash, TheHelloOfOpensslIsUnderstood) {
   const auto message = hello_with(GetParam(), std::byte{7});
   const auto hello = parse_client_hello(message);
   ASSERT_TRUE(hello.has_value());
@@ -58,7 +58,7 @@ TEST_P(OfBothHashes, TheHelloOfOpensslIsUnderstood) {
   EXPECT_FALSE(binder_fits(message, *hello, 0, other, psk_of(other, std::byte{7}).bytes()));
 }
 
-TEST_P(OfBothHashes, EveryTruncationIsMalformed) {
+TEST_P(HelloOfEachHash, EveryTruncationIsMalformed) {
   const auto message = hello_with(GetParam(), std::byte{7});
   for (std::size_t i = 0; i < message.size(); ++i) {
     auto cut = std::vector<std::byte>(message.begin(), message.begin() + static_cast<std::ptrdiff_t>(i));
@@ -73,7 +73,7 @@ TEST_P(OfBothHashes, EveryTruncationIsMalformed) {
   }
 }
 
-TEST_P(OfBothHashes, NoByteCanBeChangedWithoutTheBinderNoticing) {
+TEST_P(HelloOfEachHash, NoByteCanBeChangedWithoutTheBinderNoticing) {
   const auto message = hello_with(GetParam(), std::byte{7});
   const auto psk = psk_of(GetParam(), std::byte{7});
   for (std::size_t i = 0; i < message.size(); ++i) {
@@ -85,7 +85,7 @@ TEST_P(OfBothHashes, NoByteCanBeChangedWithoutTheBinderNoticing) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(ClientHello, OfBothHashes, testing::Values(Hash::sha256, Hash::sha384));
+INSTANTIATE_TEST_SUITE_P(ClientHello, HelloOfEachHash, testing::Values(Hash::sha256, Hash::sha384));
 
 TEST(ClientHello, RandomBytesNeverReachBeyondTheMessage) {
   std::mt19937 random(7);

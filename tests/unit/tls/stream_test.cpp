@@ -96,10 +96,10 @@ void drain(Stream& stream, int fd, std::vector<std::byte>& to, std::size_t piece
   }
 }
 
-class OfBothHashes : public testing::TestWithParam<Hash> {};
-INSTANTIATE_TEST_SUITE_P(Stream, OfBothHashes, testing::Values(Hash::sha256, Hash::sha384));
+class StreamOfEachHash : public testing::TestWithParam<Hash> {};
+INSTANTIATE_TEST_SUITE_P(Stream, StreamOfEachHash, testing::Values(Hash::sha256, Hash::sha384));
 
-TEST_P(OfBothHashes, DataArrivesInEveryCut) {
+TEST_P(StreamOfEachHash, DataArrivesInEveryCut) {
   Pair pair(GetParam());
   ASSERT_TRUE(pair.shake());
   for (const std::size_t size :
@@ -124,7 +124,7 @@ TEST_P(OfBothHashes, DataArrivesInEveryCut) {
   }
 }
 
-TEST_P(OfBothHashes, SmallPiecesShareARecord) {
+TEST_P(StreamOfEachHash, SmallPiecesShareARecord) {
   Pair pair(GetParam());
   ASSERT_TRUE(pair.shake());
   auto data = pattern(4096);
@@ -136,7 +136,7 @@ TEST_P(OfBothHashes, SmallPiecesShareARecord) {
 }
 
 // What the socket did not take is sent later, in order, and counts as unsent meanwhile.
-TEST_P(OfBothHashes, AFullSocketLosesNothing) {
+TEST_P(StreamOfEachHash, AFullSocketLosesNothing) {
   Pair pair(GetParam());
   ASSERT_TRUE(pair.shake());
   const int small = 4096;
@@ -160,7 +160,7 @@ TEST_P(OfBothHashes, AFullSocketLosesNothing) {
   EXPECT_EQ(got, data);
 }
 
-TEST_P(OfBothHashes, KeysAreRenewedUnderWay) {
+TEST_P(StreamOfEachHash, KeysAreRenewedUnderWay) {
   Pair pair(GetParam(), in_this_process(8));
   ASSERT_TRUE(pair.shake());
   auto data = pattern(1 << 20);
@@ -178,7 +178,7 @@ TEST_P(OfBothHashes, KeysAreRenewedUnderWay) {
   EXPECT_EQ(got, data);
 }
 
-TEST_P(OfBothHashes, TheEndIsToldBehindTheData) {
+TEST_P(StreamOfEachHash, TheEndIsToldBehindTheData) {
   Pair pair(GetParam());
   ASSERT_TRUE(pair.shake());
   auto data = pattern(100);
@@ -194,7 +194,7 @@ TEST_P(OfBothHashes, TheEndIsToldBehindTheData) {
 }
 
 // Data that came with the last record of the handshake is there without an event of the socket (with RecordReader it stays in the socket).
-TEST_P(OfBothHashes, FinishedAndDataInOneSegment) {
+TEST_P(StreamOfEachHash, FinishedAndDataInOneSegment) {
   Pair pair(GetParam());
   std::vector<std::byte> to_server, to_client;
   ASSERT_EQ(pair.client->shake({}, to_server), Stream::Step::more);
@@ -214,7 +214,7 @@ TEST_P(OfBothHashes, FinishedAndDataInOneSegment) {
   EXPECT_FALSE(pair.server->has_pending());
 }
 
-TEST_P(OfBothHashes, ASpoiledOrRepeatedRecordEndsTheConnection) {
+TEST_P(StreamOfEachHash, ASpoiledOrRepeatedRecordEndsTheConnection) {
   for (const bool repeat : {false, true}) {
     Pair pair(GetParam());
     ASSERT_TRUE(pair.shake());
@@ -234,7 +234,7 @@ TEST_P(OfBothHashes, ASpoiledOrRepeatedRecordEndsTheConnection) {
   }
 }
 
-TEST_P(OfBothHashes, EveryMessageOfTheHandshakeTruncatedOrSpoiledFails) {
+TEST_P(StreamOfEachHash, EveryMessageOfTheHandshakeTruncatedOrSpoiledFails) {
   for (int message = 0; message < 3; ++message) {
     for (const bool spoil : {false, true}) {
       Pair pair(GetParam());
