@@ -1,0 +1,332 @@
+#!/usr/bin/env -S /usr/bin/python3
+"""/metrics of the real catnapd: read by Prometheus' own parser, compared with what hosts did and measured, bounded; and docs/metrics.md, the alert rules and
+the Grafana dashboard name only what is there.
+
+`metrics_test.py --write-docs` brings docs/metrics.md up to date. Left out: who may read them (http_test.py), what a scrape costs (tests/e2e/idle_test.py).
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import unittest
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from web_client import ROOT, WebServer
+from server_process import free_tcp_port
+
+PERF = os.environ.get("CATNAP_PERF", os.path.join(ROOT, "build", "debug", "bin", "catnap-perf"))
+NQN = "nqn.2026-11.io.catnap:metrics"
+SECONDS = 6 if os.environ.get("CATNAP_SOAK") == "1" else 1.5
+DOCS = os.path.join(ROOT, "docs", "metrics.md")
+TYPES = {"counter", "gauge", "histogram"}
+
+
+
+class Metrics:
+    """One page of metrics, parsed."""
+
+    def __init__(self, text):
+        self.text = text
+        self.families = {}
+        for family in text_string_to_metric_families(text):
+            name = family.name + ("_total" if family.type == "counter" else "")
+            if name in self.families:
+                raise AssertionError(f"{name} is there twice")
+            self.families[name] = family
+
+    def samples(self, name, **labels):
+        """Values of the samples of this name that have these labels, by all their labels."""
+        return {tuple(sorted(sample.labels.items())): sample.value for family in self.families.values() for sample in family.samples
+                if sample.name == name and labels.items() <= sample.labels.items()}
+
+    def value(self, name, **labels):
+        found = self.samples(name, **labels)
+        if len(found) != 1:
+            raise AssertionError(f"{name} {labels}: {len(found)} samples")
+        return next(iter(found.values()))
+
+    def quantile(self, name, part, **labels):
+        """As PromQL's histogram_quantile computes it."""
+        buckets = sorted((float(dict(key)["le"]), value) for key, value in self.samples(name + "_bucket", **labels).items())
+        rank = part * buckets[-1][1]
+        before, below = 0.0, 0.0
+        for end, so_far in buckets:
+            if so_far >= rank:
+                return before if end == float("inf") else before + (end - before) * (rank - below) / (so_far - below)
+            before, below = end, so_far
+        raise AssertionError("the last bucket has not all")
+
+
+class Target:
+    """A catnapd with a subsystem at a port of its own."""
+
+    def __init__(self, *options):
+        self.web = WebServer(*options)
+        self.call = self.web.server.client.call
+        self.nvme_port = str(free_tcp_port())
+        self.call("nvmf_create_transport", {"trtype": "TCP"})
+
+    def subsystem(self, nqn, bdevs):
+        self.call("nvmf_create_subsystem", {"nqn": nqn, "allow_any_host": True, "max_namespaces": 2000})
+        for bdev in bdevs:
+            self.call("nvmf_subsystem_add_ns", {"nqn": nqn, "namespace": {"bdev_name": bdev}})
+        self.call("nvmf_subsystem_add_listener",
+                  {"nqn": nqn, "listen_address": {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": self.nvme_port}})
+
+    def perf(self, *options, nqn=NQN):
+        done = subprocess.run([PERF, "--traddr", "127.0.0.1", "--trsvcid", self.nvme_port, "--nqn", nqn, "--json", "--wait", *options], capture_output=True,
+                              text=True, timeout=300, check=False)
+        if done.returncode != 0:
+            raise AssertionError(done.stdout + done.stderr)
+        return json.loads(done.stdout)
+
+    def metrics(self):
+        reply = self.web.ask("GET", "/metrics")
+        if reply.status != 200 or reply.headers["Content-Type"] != "text/plain; version=0.0.4; charset=utf-8":
+            raise AssertionError(f"{reply.status} {reply.headers}")
+        return Metrics(reply.body.decode())
+
+    def close(self):
+        status, text = self.web.close()
+        if status != 0:
+            raise AssertionError(text)
+
+
+class Page(unittest.TestCase):
+    """A target with something of every kind."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.target = Target()
+        cls.addClassCleanup(cls.target.close)
+        call = cls.target.call
+        call("bdev_malloc_create", {"name": "memory", "num_blocks": 16384, "block_size": 512})
+        call("bdev_null_create", {"name": 'odd "name\\', "num_blocks": 8, "block_size": 512})
+        for member in ("left", "right"):
+            call("bdev_null_create", {"name": member, "num_blocks": 16384, "block_size": 512})
+        call("bdev_raid_create", {"name": "array", "raid_level": "raid0", "strip_size_kb": 16, "base_bdevs": ["left", "right"]})
+        cls.target.subsystem(NQN, ["memory", "array"])
+        call("bdev_nvme_attach_controller", {"name": "self", "trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": cls.target.nvme_port, "subnqn": NQN})
+        cls.report = cls.target.perf("--pattern", "randrw", "--seconds", "0.5", "--queues", "2", "--depth", "4")
+        cls.page = cls.target.metrics()
+
+    def test_every_family_has_help_type_and_a_good_name(self):
+        helps = set(re.findall(r"^# HELP (\S+) \S.*$", self.page.text, re.M))
+        types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", self.page.text, re.M))
+        self.assertEqual(helps, set(types))
+        self.assertLessEqual(set(types.values()), TYPES)
+        names = re.findall(r"^# TYPE (\S+) ", self.page.text, re.M)
+        self.assertEqual(len(names), len(set(names)), "each family stands in one place")
+        for name, kind in types.items():
+            self.assertRegex(name, r"^catnap_[a-z][a-z0-9_]*$")
+            self.assertEqual(name.endswith("_total"), kind == "counter", name)
+            if kind == "histogram":
+                self.assertTrue(name.endswith("_seconds"), name)
+            self.assertNotRegex(name, r"_(us|ms|ns|kib|mib|percent)(_|$)", "base units")
+        samples = set(re.findall(r"^(catnap_[a-z0-9_]+)", self.page.text, re.M))
+        for sample in samples:
+            self.assertTrue(sample in types or re.sub(r"_(bucket|sum|count)$", "", sample) in types, sample)
+        lines = [line.rsplit(" ", 1)[0] for line in self.page.text.splitlines() if not line.startswith("#")]
+        self.assertEqual(len(lines), len(set(lines)), "no series is there twice")
+
+    def test_histograms_rise_to_their_count(self):
+        seen = 0
+        for name, family in self.page.families.items():
+            if family.type != "histogram":
+                continue
+            for key in {tuple(sorted((label, value) for label, value in sample.labels.items() if label != "le")) for sample in family.samples}:
+                labels = dict(key)
+                buckets = sorted((float(dict(full)["le"]), value) for full, value in self.page.samples(name + "_bucket", **labels).items()
+                                 if {label for label, _ in full} == set(labels) | {"le"})
+                values = [value for _, value in buckets]
+                self.assertEqual(values, sorted(values), (name, labels))
+                self.assertEqual(buckets[-1][0], float("inf"))
+                self.assertEqual(self.page.value(name + "_count", **labels), values[-1])
+                seen += 1
+        self.assertGreater(seen, 8)
+
+    def test_io_of_hosts_is_what_they_did(self):
+        reads, writes = (self.report[kind]["ios"] for kind in ("read", "write"))
+        for op, ios in (("read", reads), ("write", writes)):
+            by_namespace = self.page.value("catnap_namespace_commands_total", subsystem=NQN, nsid="1", bdev="memory", op=op)
+            self.assertGreaterEqual(by_namespace, ios)  # the warm-up, and what was under way at its end
+            self.assertEqual(by_namespace, self.page.value("catnap_namespace_latency_seconds_count", subsystem=NQN, nsid="1", op=op))
+            self.assertEqual(self.page.value("catnap_namespace_bytes_total", subsystem=NQN, nsid="1", op=op), 4096 * by_namespace)
+            by_hosts = sum(self.page.samples("catnap_host_commands_total", subsystem=NQN, op=op).values())
+            other = self.page.value("catnap_namespace_commands_total", subsystem=NQN, nsid="2", op=op)
+            self.assertEqual(by_hosts, by_namespace + other)
+            self.assertEqual(self.page.value("catnap_command_latency_seconds_count", op=op), by_hosts)
+            # A null bdev of the array got nothing of this.
+            self.assertGreaterEqual(self.page.value("catnap_bdev_ios_total", bdev="memory", op=op), by_namespace)
+        stats = self.target.call("nvmf_get_io_stats")
+        again = self.target.metrics()
+        for entry in stats["namespaces"]:
+            self.assertLessEqual(entry["read"]["ios"], again.value("catnap_namespace_commands_total", subsystem=NQN, nsid=str(entry["nsid"]), op="read"))
+        self.assertEqual(sum(count for _, count in stats["total"]["read"]["histogram"]), stats["total"]["read"]["ios"])
+
+    def test_connections_that_went_are_still_counted_for_their_host(self):
+        # catnap-perf has gone; the initiator of the target itself is there.
+        self.assertEqual(len(self.page.samples("catnap_host_commands_total", subsystem=NQN, op="read")), 2)
+        hosts = {dict(key)["host"] for key in self.page.samples("catnap_connection_commands_total", op="read")}
+        self.assertEqual(len(hosts), 1)
+
+    def test_reactors_time_adds_up(self):
+        before, after = self.target.metrics(), self.target.metrics()
+        for reactor in ("control", "reactor_0"):
+            states = [after.value("catnap_reactor_seconds_total", reactor=reactor, state=state) for state in ("busy", "spin", "sleep")]
+            self.assertGreater(sum(states), 0.4)
+        self.assertGreater(sum(after.samples("catnap_reactor_wakeups_total").values()), sum(before.samples("catnap_reactor_wakeups_total").values()))
+
+    def test_states_of_arrays_and_paths(self):
+        self.assertEqual(self.page.value("catnap_raid_state", raid="array", level="raid0", state="online"), 1)
+        self.assertEqual(self.page.value("catnap_raid_members", raid="array", state="in_sync"), 2)
+        self.assertEqual(self.page.value("catnap_nvme_controller_enabled", controller="self"), 1)
+
+    def test_names_from_outside_come_through(self):
+        self.assertEqual(self.page.value("catnap_bdev_ios_total", bdev='odd "name\\', op="read"), 0)
+
+    def test_errors_are_counted_by_kind(self):
+        calls = self.page.samples("catnap_rpc_calls_total", method="bdev_null_create", result="ok")
+        self.assertEqual(list(calls.values()), [3])
+        self.target.web.call("bdev_get_bdevs", {"name": "nope"})
+        self.target.web.call("nobody_knows_this")
+        page = self.target.metrics()
+        self.assertEqual(page.value("catnap_rpc_calls_total", method="bdev_get_bdevs", result="error"), 1)
+        self.assertEqual(page.value("catnap_rpc_calls_total", method="unknown", result="error"), 1)
+        self.assertEqual(page.value("catnap_rpc_latency_seconds_count"), sum(page.samples("catnap_rpc_calls_total").values()))
+
+    def test_docs_alerts_and_grafana_name_what_is_there(self):
+        with open(DOCS, encoding="utf-8") as file:
+            self.assertEqual(documented(file.read()), families_of(self.page.text), "run tests/protocol/web/metrics_test.py --write-docs")
+        known = set(families_of(self.page.text))
+        for path in ("packaging/prometheus/alerts.yml", "packaging/grafana/catnap.json"):
+            with open(os.path.join(ROOT, path), encoding="utf-8") as file:
+                text = file.read()
+            expressions = re.findall(r"expr: (.*)", text) if path.endswith("yml") else list(expressions_of(json.loads(text)))
+            self.assertGreater(len(expressions), 5, path)
+            for expression in expressions:
+                names = re.findall(r"\bcatnap_[a-z0-9_]+", expression)
+                self.assertTrue(names, expression)
+                for name in names:
+                    self.assertTrue(name in known or re.sub(r"_(bucket|sum|count)$", "", name) in known, f"{path}: {name}")
+                self.assertEqual(expression.count("("), expression.count(")"), expression)
+                for matchers in re.findall(r"\{([^{}]*)\}", expression):
+                    for label in re.findall(r"(\w+)\s*[=!]", matchers):
+                        self.assertIn(label, self.labels_of(names), f"{path}: {expression}")
+                for grouping in re.findall(r"by \(([^)]*)\)", expression):
+                    for label in re.split(r",\s*", grouping):
+                        self.assertIn(label, self.labels_of(names) | {"le", "instance"}, f"{path}: {expression}")
+
+    def labels_of(self, names):
+        return {label for family in self.page.families.values() for sample in family.samples for label in sample.labels
+                if any(name.startswith(family.name) for name in names)} | {"job", "instance"}
+
+
+class Latency(unittest.TestCase):
+    """Percentiles read from /metrics are those that the host measured. A delayed device, so that what lies between target and host does not matter."""
+
+    def setUp(self):
+        self.target = Target()
+        self.addCleanup(self.target.close)
+        self.target.call("bdev_null_create", {"name": "base", "num_blocks": 1 << 20, "block_size": 512})
+        # About 20 ms; 1 % of the I/Os 60 ms.
+        self.target.call("bdev_delay_create", {"base_bdev_name": "base", "name": "slow", "avg_read_latency": 20000, "p99_read_latency": 60000,
+                                               "avg_write_latency": 40000, "p99_write_latency": 100000})
+        self.target.subsystem(NQN, ["slow"])
+
+    def agree(self, before, after, report, op, labels):
+        name = "catnap_namespace_latency_seconds" if "nsid" in labels else "catnap_host_latency_seconds" if "host" in labels else "catnap_command_latency_seconds"
+        for part, key in ((0.5, "p50_us"), (0.999, "p999_us")):
+            ours = after.quantile(name, part, op=op, **labels) * 1e6
+            theirs = report[op][key]
+            print(f"  {name} {op} {key}: {ours:.0f}, catnap-perf {theirs:.0f}", flush=True)
+            self.assertAlmostEqual(ours / theirs, 1, delta=0.05, msg=f"{name} {op} {key}: {ours} here, {theirs} at the host")
+        mean = (after.value(name + "_sum", op=op, **labels) / after.value(name + "_count", op=op, **labels)) * 1e6
+        self.assertAlmostEqual(mean / report[op]["mean_us"], 1, delta=0.05)
+        self.assertEqual(before.samples(name + "_count", **labels) if labels else {}, {})
+
+    def test_percentiles_agree_with_catnap_perf(self):
+        before = self.target.metrics()
+        report = self.target.perf("--pattern", "randrw", "--seconds", str(SECONDS), "--depth", "64")
+        after = self.target.metrics()
+        for op in ("read", "write"):
+            self.agree(before, after, report, op, {"subsystem": NQN, "nsid": "1"})
+            self.agree(before, after, report, op, {})
+            host = dict(next(iter(after.samples("catnap_host_commands_total", op=op))))["host"]
+            self.agree(before, after, report, op, {"subsystem": NQN, "host": host})
+
+
+class Bounds(unittest.TestCase):
+    def test_further_objects_are_other(self):
+        target = Target("--metrics-max-objects", "3", "--metrics-max-histograms", "2")
+        self.addCleanup(target.close)
+        for number in range(6):
+            target.call("bdev_malloc_create", {"name": f"m{number}", "num_blocks": 2048, "block_size": 512})
+        target.subsystem(NQN, [f"m{number}" for number in range(6)])
+        for nsid in range(1, 7):
+            target.perf("--pattern", "randread", "--seconds", "0.05", "--nsid", str(nsid))
+        page = target.metrics()
+        for name, label in (("catnap_namespace_commands_total", "nsid"), ("catnap_bdev_ios_total", "bdev")):
+            rows = {dict(key)[label]: value for key, value in page.samples(name, op="read").items()}
+            self.assertEqual(len(rows), 4, rows)
+            self.assertGreater(rows["other"], 0)
+        histograms = {dict(key)["nsid"]: value for key, value in page.samples("catnap_namespace_latency_seconds_count", op="read").items()}
+        self.assertEqual(set(histograms), {"1", "2", "other"})
+        self.assertEqual(sum(histograms.values()), sum(page.samples("catnap_namespace_commands_total", op="read").values()))
+        # What was counted for a namespace goes with it.
+        target.call("nvmf_subsystem_remove_ns", {"nqn": NQN, "nsid": 1})
+        self.assertNotIn("1", {dict(key)["nsid"] for key in target.metrics().samples("catnap_namespace_commands_total", op="read")})
+        target.call("nvmf_delete_subsystem", {"nqn": NQN})
+        page = target.metrics()
+        self.assertEqual(page.samples("catnap_namespace_commands_total", op="read"), {})
+        self.assertEqual(page.samples("catnap_host_commands_total", op="read"), {})
+
+
+def families_of(text):
+    """{name: (type, help)} of a page."""
+    types = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M))
+    return {name: (types[name], help_text) for name, help_text in re.findall(r"^# HELP (\S+) (.*)$", text, re.M)}
+
+
+def documented(text):
+    """The same of docs/metrics.md."""
+    return {name: (kind, help_text) for name, kind, help_text in re.findall(r"^\| `(catnap_\S+)` \| (\S+) \| [^|]* \| (.*) \|$", text, re.M)}
+
+
+def expressions_of(value):
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "expr":
+                yield inner
+            else:
+                yield from expressions_of(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from expressions_of(inner)
+
+
+def write_docs():
+    """Puts the table of families into docs/metrics.md, in the order of the page."""
+    Page.setUpClass()
+    page = Page.page
+    Page.doClassCleanups()
+    rows = ["| Metric | Type | Labels | What it is |", "| --- | --- | --- | --- |"]
+    for name, (kind, help_text) in families_of(page.text).items():
+        labels = {label for sample in page.families[name].samples for label in sample.labels} if name in page.families else set()
+        labels -= {"le"}
+        rows.append(f"| `{name}` | {kind} | {', '.join(sorted(labels))} | {help_text} |")
+    with open(DOCS, encoding="utf-8") as file:
+        text = file.read()
+    text = re.sub(r"(?<=<!-- families -->\n).*?(?=<!-- end -->)", lambda _: "\n".join(rows) + "\n", text, flags=re.S)
+    with open(DOCS, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+if __name__ == "__main__":
+    if "--write-docs" in sys.argv:
+        write_docs()
+    else:
+        unittest.main()
