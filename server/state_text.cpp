@@ -111,7 +111,8 @@ class StateText::Writer final : public rpc::ConfigRegistry::Listener {
     const auto [entry, is_new] = objects_.try_emplace(of.get());
     if (is_new) {
       const auto known = text_.of_objects_.find(of.get());
-      entry->second = known != text_.of_objects_.end() ? known->second : std::pair(of, text_.piece_of(calls()));
+      const bool same = known != text_.of_objects_.end() && !known->second.first.expired();
+      entry->second = same ? known->second : std::pair(std::weak_ptr(of), text_.piece_of(calls()));
     }
     put(entry->second.second);
   }

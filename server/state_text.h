@@ -46,8 +46,8 @@ class StateText {
   const rpc::ConfigRegistry& registry_;
   const PendingCalls& pending_;
   std::uint64_t made_ = 0;
-  // Of the last time. Objects are held, so that none is another at the same address.
-  std::unordered_map<const void*, std::pair<std::shared_ptr<const void>, Piece>> of_objects_;
+  // Of the last time. One that has died meanwhile is another at the same address. They are not held: namespaces have bdevs open.
+  std::unordered_map<const void*, std::pair<std::weak_ptr<const void>, Piece>> of_objects_;
   std::unordered_map<std::string, Piece> of_texts_;
 };
 
