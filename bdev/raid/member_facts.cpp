@@ -11,6 +11,7 @@ namespace {
 
 // Whether `holds` for every bdev at the bottom of a stack; false where a member of an array is not there.
 bool of_all_below(const Bdev& bdev, const std::function<bool(const Bdev&)>& holds) {
+  if (dynamic_cast<const Associated*>(&bdev) != nullptr) return holds(bdev);
   if (const auto* stacked = dynamic_cast<const StackedBdev*>(&bdev)) return of_all_below(stacked->base(), holds);
   if (const auto* raid = dynamic_cast<const RaidBdev*>(&bdev)) {
     return std::ranges::all_of(raid->array().members(),

@@ -40,6 +40,7 @@ void Core::thaw() {
 void Core::thaw_over() {
   if (std::exchange(thawing_, false)) {
     frozen_ = thaw_failed_;
+    if (!frozen_) marks_->written_again();
     if (!frozen_) log_notice("raid '{}': members and bitmap are recorded again; writes go on", superblock_.name);
   }
   ++thaws_tried_;

@@ -140,6 +140,13 @@ void Marks::write_again(std::function<void()> done) {
   if (!busy_) cycle();
 }
 
+void Marks::written_again() {
+  if (pages_ == nullptr) return;
+  for (std::uint64_t region = 0; region < maps_.regions; ++region) {
+    if (pages_->test(region) && !candidates_.test(region) && !clearing_.test(region)) maps_.marked.set(region);
+  }
+}
+
 // One write of pages at a time: copies first, then what is to be marked and cleared together.
 void Marks::cycle() {
   if (busy_) return;

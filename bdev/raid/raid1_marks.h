@@ -41,6 +41,8 @@ class Marks {
   void write_everywhere(std::function<void()> done);
   // Every page once more, while the array is online.
   void write_again(std::function<void()> done);
+  // It went well: what could not be marked earlier is, and is cleared in its time.
+  void written_again();
   // Lanes may go by what is set now.
   void publish_all();
   bool is_set(std::uint64_t region) const;

@@ -103,6 +103,7 @@ TEST_F(Raid1Start, WithoutARecordOnlyACleanStopLeavesNothingToCopy) {
   ASSERT_TRUE(create_array(bare()).has_value());
   EXPECT_EQ(copied(), blocks) << "another disk of that name";
   // A stop in the middle of a copy, or without a member, is none.
+  CleanStops::instance().load("");
   forget_all();
   add_files();
   raid_settings().process_max_bandwidth_mib_sec = 1;
