@@ -5,11 +5,13 @@ the Grafana dashboard name only what is there.
 `metrics_test.py --write-docs` brings docs/metrics.md up to date. Left out: who may read them (http_test.py), what a scrape costs (tests/e2e/idle_test.py).
 """
 
+import contextlib
 import json
 import os
 import re
 import subprocess
 import sys
+import time
 import unittest
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,6 +21,7 @@ from server_process import free_tcp_port
 
 PERF = os.environ.get("CATNAP_PERF", os.path.join(ROOT, "build", "debug", "bin", "catnap-perf"))
 NQN = "nqn.2026-11.io.catnap:metrics"
+HOST = "nqn.2026-11.io.catnap:busy-host"
 SECONDS = 6 if os.environ.get("CATNAP_SOAK") == "1" else 1.5
 DOCS = os.path.join(ROOT, "docs", "metrics.md")
 TYPES = {"counter", "gauge", "histogram"}
@@ -76,12 +79,27 @@ class Target:
         self.call("nvmf_subsystem_add_listener",
                   {"nqn": nqn, "listen_address": {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": self.nvme_port}})
 
-    def perf(self, *options, nqn=NQN):
-        done = subprocess.run([PERF, "--traddr", "127.0.0.1", "--trsvcid", self.nvme_port, "--nqn", nqn, "--json", "--wait", *options], capture_output=True,
-                              text=True, timeout=300, check=False)
+    def perf_command(self, *options):
+        return [PERF, "--traddr", "127.0.0.1", "--trsvcid", self.nvme_port, "--nqn", NQN, "--json", "--wait", *options]
+
+    def perf(self, *options):
+        done = subprocess.run(self.perf_command(*options), capture_output=True, text=True, timeout=300, check=False)
         if done.returncode != 0:
             raise AssertionError(done.stdout + done.stderr)
         return json.loads(done.stdout)
+
+    @contextlib.contextmanager
+    def host(self, hostnqn, *options):
+        """A host that goes on with I/O while the block runs."""
+        with subprocess.Popen(self.perf_command("--hostnqn", hostnqn, "--seconds", "300", *options), stdout=subprocess.DEVNULL) as process:
+            try:
+                busy = time.monotonic() + 60
+                while not any(entry["hostnqn"] == hostnqn and entry["read"]["ios"] > 0 for entry in self.call("nvmf_get_io_stats")["connections"]):
+                    if time.monotonic() > busy:
+                        raise AssertionError(f"no I/O of {hostnqn} within 60 s")
+                yield
+            finally:
+                process.kill()
 
     def metrics(self):
         reply = self.web.ask("GET", "/metrics")
@@ -108,10 +126,15 @@ class Page(unittest.TestCase):
         for member in ("left", "right"):
             call("bdev_null_create", {"name": member, "num_blocks": 16384, "block_size": 512})
         call("bdev_raid_create", {"name": "array", "raid_level": "raid0", "strip_size_kb": 16, "base_bdevs": ["left", "right"]})
-        cls.target.subsystem(NQN, ["memory", "array"])
+        call("bdev_null_create", {"name": "faulty", "num_blocks": 16384, "block_size": 512})
+        call("bdev_error_create", {"base_name": "faulty"})
+        call("bdev_error_inject_error", {"name": "EE_faulty", "io_type": "read", "error_type": "failure", "num": 1000000})
+        cls.target.subsystem(NQN, ["memory", "array", "EE_faulty"])
         call("bdev_nvme_attach_controller", {"name": "self", "trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": cls.target.nvme_port, "subnqn": NQN})
         cls.report = cls.target.perf("--pattern", "randrw", "--seconds", "0.5", "--queues", "2", "--depth", "4")
-        cls.page = cls.target.metrics()
+        subprocess.run(cls.target.perf_command("--nsid", "3", "--seconds", "0.1"), capture_output=True, timeout=60, check=False)
+        with cls.target.host(HOST, "--rate", "200", "--depth", "2"):
+            cls.page = cls.target.metrics()
 
     def test_every_family_has_help_type_and_a_good_name(self):
         helps = set(re.findall(r"^# HELP (\S+) \S.*$", self.page.text, re.M))
@@ -150,14 +173,15 @@ class Page(unittest.TestCase):
 
     def test_io_of_hosts_is_what_they_did(self):
         reads, writes = (self.report[kind]["ios"] for kind in ("read", "write"))
+        self.assertGreater(self.page.value("catnap_namespace_errors_total", nsid="3", op="read"), 0)
+        self.assertGreater(self.page.value("catnap_command_errors_total", type="media", code="0x81"), 0)  # Unrecovered Read Error
         for op, ios in (("read", reads), ("write", writes)):
             by_namespace = self.page.value("catnap_namespace_commands_total", subsystem=NQN, nsid="1", bdev="memory", op=op)
             self.assertGreaterEqual(by_namespace, ios)  # the warm-up, and what was under way at its end
             self.assertEqual(by_namespace, self.page.value("catnap_namespace_latency_seconds_count", subsystem=NQN, nsid="1", op=op))
             self.assertEqual(self.page.value("catnap_namespace_bytes_total", subsystem=NQN, nsid="1", op=op), 4096 * by_namespace)
             by_hosts = sum(self.page.samples("catnap_host_commands_total", subsystem=NQN, op=op).values())
-            other = self.page.value("catnap_namespace_commands_total", subsystem=NQN, nsid="2", op=op)
-            self.assertEqual(by_hosts, by_namespace + other)
+            self.assertEqual(by_hosts, sum(self.page.samples("catnap_namespace_commands_total", subsystem=NQN, op=op).values()))
             self.assertEqual(self.page.value("catnap_command_latency_seconds_count", op=op), by_hosts)
             # A null bdev of the array got nothing of this.
             self.assertGreaterEqual(self.page.value("catnap_bdev_ios_total", bdev="memory", op=op), by_namespace)
@@ -168,10 +192,10 @@ class Page(unittest.TestCase):
         self.assertEqual(sum(count for _, count in stats["total"]["read"]["histogram"]), stats["total"]["read"]["ios"])
 
     def test_connections_that_went_are_still_counted_for_their_host(self):
-        # catnap-perf has gone; the initiator of the target itself is there.
         self.assertEqual(len(self.page.samples("catnap_host_commands_total", subsystem=NQN, op="read")), 2)
-        hosts = {dict(key)["host"] for key in self.page.samples("catnap_connection_commands_total", op="read")}
-        self.assertEqual(len(hosts), 1)
+        connections = self.page.samples("catnap_connection_commands_total", op="read")
+        self.assertEqual({dict(key)["host"] for key in connections}, {HOST})
+        self.assertEqual(sum(connections.values()), self.page.value("catnap_host_commands_total", host=HOST, op="read"))
 
     def test_reactors_time_adds_up(self):
         before, after = self.target.metrics(), self.target.metrics()
@@ -190,7 +214,7 @@ class Page(unittest.TestCase):
 
     def test_errors_are_counted_by_kind(self):
         calls = self.page.samples("catnap_rpc_calls_total", method="bdev_null_create", result="ok")
-        self.assertEqual(list(calls.values()), [3])
+        self.assertEqual(list(calls.values()), [4])
         self.target.web.call("bdev_get_bdevs", {"name": "nope"})
         self.target.web.call("nobody_knows_this")
         page = self.target.metrics()
@@ -267,7 +291,7 @@ class Bounds(unittest.TestCase):
             target.call("bdev_malloc_create", {"name": f"m{number}", "num_blocks": 2048, "block_size": 512})
         target.subsystem(NQN, [f"m{number}" for number in range(6)])
         for nsid in range(1, 7):
-            target.perf("--pattern", "randread", "--seconds", "0.05", "--nsid", str(nsid))
+            target.perf("--pattern", "randread", "--seconds", "0.1", "--nsid", str(nsid))
         page = target.metrics()
         for name, label in (("catnap_namespace_commands_total", "nsid"), ("catnap_bdev_ios_total", "bdev")):
             rows = {dict(key)[label]: value for key, value in page.samples(name, op="read").items()}
