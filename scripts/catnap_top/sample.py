@@ -8,7 +8,7 @@ from catnap_rpc.client import Client, NotConnected, RpcFailure
 # Subsystems whose queue pairs are asked for at a time; more of them take turns.
 QUEUES_PER_SAMPLE = 256
 ALWAYS = [("framework_get_reactors", None), ("bdev_get_iostat", None), ("nvmf_get_subsystems", None), ("nvmf_get_stats", None),
-          ("bdev_raid_get_bdevs", {"category": "all"})]
+          ("bdev_raid_get_bdevs", {"category": "all"}), ("nvmf_get_io_stats", {"kinds": ["total"]})]
 OF_VIEW = {
     "reactors": [],
     "threads": [("thread_get_stats", None)],

@@ -94,7 +94,8 @@ def summary(source, before, now):
     megabytes = (lambda value: text.megabytes(value)) if known else (lambda _: text.NOTHING)
     connections = "" if sums["connections"] is None else f"; {sums['connections']} connections"
     lines.append(f"I/O: {number(sums['iops'])} IOPS (read {number(sums['reads'])}, write {number(sums['writes'])}), read {megabytes(sums['read_bytes'])} MB/s, "
-                 f"write {megabytes(sums['write_bytes'])} MB/s, mean {text.latency(sums['latency'])}{connections}")
+                 f"write {megabytes(sums['write_bytes'])} MB/s, latency {text.latency(sums['latency'])}, "
+                 f"p99 {text.latency(sums['p99'])}{connections}")
     for array in now.get("bdev_raid_get_bdevs", []):
         told = about_array(array)
         if told:

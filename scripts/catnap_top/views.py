@@ -214,6 +214,14 @@ def hosts(before, now):
     return list(found.values())
 
 
+def total_seen(before, now):
+    """Rates of all hosts' I/O together, or None."""
+    then, answer = before.get("nvmf_get_io_stats", {}), now.get("nvmf_get_io_stats", {})
+    if "total" not in then or "total" not in answer or before.pid != now.pid or answer["ticks"] <= then["ticks"]:
+        return None
+    return one_seen(then["total"], answer["total"], (answer["ticks"] - then["ticks"]) / answer["tick_rate"])
+
+
 def summed(all_rates):
     """Of several queues together."""
     known = [rates for rates in all_rates if rates["iops"] is not None]
@@ -237,7 +245,12 @@ def totals(before, now):
     io = namespaces(before, now) if before else []
     summed = {key: sum(row.get(key) or 0 for row in io) for key in ("iops", "reads", "writes", "read_bytes", "write_bytes", "operations")}
     known = [row for row in io if row.get("latency") is not None]
+    # As devices saw it, unless the server tells what hosts saw.
+    summed["p99"] = None
     summed["latency"] = sum(row["latency"] * row["operations"] for row in known) / summed["operations"] if known else None
+    seen = total_seen(before, now) if before else None
+    if seen:
+        summed.update(latency=seen["latency"], p99=seen["p99"])
     loops = reactors(before, now) if before else []
     for key in ("awake", "busy", "spin"):
         summed[key] = sum(row.get(key) or 0 for row in loops)

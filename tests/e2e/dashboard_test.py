@@ -53,7 +53,7 @@ const look = () => {
   requestAnimationFrame(() => setTimeout(() => {
     const rows = [...document.querySelectorAll("#volumes-body tr")].map((row) => ({name: row.querySelector(".name").textContent,
       level: row.getAttribute("aria-level"), cells: [...row.querySelectorAll("td")].map((cell) => cell.textContent)}));
-    done({replies: recorded.replies.slice(-2), iops: text("value-iops"), iopsParts: text("parts-iops"), bytes: text("value-bytes"), latency: text("value-latency"),
+    done({replies: recorded.replies.slice(-2), iops: text("value-iops"), iopsParts: text("parts-iops"), bytes: text("value-bytes"), latency: text("value-latency"), latencyParts: text("parts-latency"),
       rows, shares: [...document.querySelectorAll(".reactor .share")].map((one) => one.textContent), asked: recorded.asked === recorded.answered});
   }, 20));
 };
@@ -133,8 +133,11 @@ def sample_of(recorded):
   made = sample.Sample()
   requests = {each["id"]: each for each in json.loads(recorded["request"])}
   for reply in json.loads(recorded["reply"]):
-    if "result" in reply:
-      made.answers[requests[reply["id"]]["method"]] = reply["result"]
+    method = requests[reply["id"]]["method"]
+    if "result" in reply and method == "nvmf_get_io_stats":
+      made.answers.setdefault(method, {}).update(reply["result"])  # asked for by kinds
+    elif "result" in reply:
+      made.answers[method] = reply["result"]
   return made
 
 
@@ -146,6 +149,13 @@ def number(text):
   scale = {"k": 1e3, "M": 1e6, "G": 1e9, None: 1}[match.group(3)]
   places = len(match.group(2).split(".")[1]) if "." in match.group(2) else 0
   return float(match.group(2)) * scale, scale * 10 ** -places
+
+
+def agrees_in_ns(text, value, what):
+  """A latency on the page."""
+  shown, last_digit = number(text)
+  unit = next(scale for name, scale in (("ns", 1), ("µs", 1e3), ("ms", 1e6), ("s", 1e9)) if text.endswith(name))
+  assert abs(shown * unit - value) <= last_digit * unit * 0.51 + value * 1e-9, f"{what}: the page says {text}, the replies {value} ns"
 
 
 def agrees(text, value, what):
@@ -174,6 +184,11 @@ def compare(shot, configuration):
       agrees(row["cells"][0], by_bdev[bdev]["iops"], f"IOPS of {bdev}")
       agrees(row["cells"][1], by_bdev[bdev]["read_bytes"], f"reads of {bdev}")
       agrees(row["cells"][2], by_bdev[bdev]["write_bytes"], f"writes of {bdev}")
+      if by_bdev[bdev]["p99"] is not None:
+        agrees_in_ns(row["cells"][5], by_bdev[bdev]["p99"], f"p99 of {bdev}")
+  then, last = before.get("nvmf_get_io_stats"), now.get("nvmf_get_io_stats")
+  total = views.one_seen(then["total"], last["total"], 1)
+  agrees_in_ns(re.search(r"p99 (<?[\d.]+\s(?:µs|ms|ns|s))", shot["latencyParts"]).group(1), total["p99"], "p99 of all I/O")
   for shown, row in zip(shot["shares"], views.reactors(before, now)):
     agrees(shown, row["awake"] * 100, f"awake share of {row['name']}")
   return sums
@@ -216,11 +231,11 @@ def lists(rig):
     assert any(wanted in one for one in about), f"{device['name']}: no {wanted} in {about}"
   with_host = rig.connect()
   try:
-    page.until("return document.querySelectorAll('#host-list li').length > 0", "the host in the list")
-    shown = page.run("return document.querySelector('#host-list').innerText.replaceAll('\\u00a0', ' ')")
     queues = call("nvmf_subsystem_get_qpairs", nqn=NQN)
+    wanted = f"1 controller · {sum(queue['qid'] > 0 for queue in queues)} I/O queue"
+    page.until("return document.querySelector('#host-list').innerText.replaceAll('\\u00a0', ' ').includes(arguments[0])", wanted, 30, wanted)
+    shown = page.run("return document.querySelector('#host-list').innerText.replaceAll('\\u00a0', ' ')")
     assert queues[0]["hostnqn"] in shown and NQN in shown, shown
-    assert "1 controller" in shown and f"{sum(queue['qid'] > 0 for queue in queues)} I/O queue" in shown, shown
     assert queues[0]["thread"] in shown, shown
   finally:
     with_host.close()

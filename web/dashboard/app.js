@@ -24,8 +24,7 @@ const views = [
     target.wantWakers = wanted;
     poller.now();
   }),
-  new VolumesView({ table: at("volumes-table"), body: at("volumes-body"), filter: at("filter"), note: at("volumes-note"), empty: at("volumes-empty"),
-    latencyTitle: at("latency-kind") }),
+  new VolumesView({ table: at("volumes-table"), body: at("volumes-body"), filter: at("filter"), note: at("volumes-note"), empty: at("volumes-empty") }),
   new ArraysView(at("array-list")),
   new PathsView(at("path-list")),
   new HostsView(at("host-list")),

@@ -61,6 +61,7 @@ export class Chart {
     this.svg = s("svg", { viewBox: `0 0 ${WIDTH} ${height}`, preserveAspectRatio: "none", role: "img", focusable: "false" },
       this.shapes.flatMap(({ area, line }) => [area, line]), this.cursor);
     this.reading = h("span", { class: "reading", "aria-hidden": "true" });
+    this.peak = "";  // what stands there while nobody points
     this.element = h("div", { class: `chart${stacked ? " stacked" : ""}`, onpointermove: (event) => this.#point(event), onpointerleave: () => this.#leave() },
       this.svg, this.reading);
     this.points = [];
@@ -71,13 +72,16 @@ export class Chart {
     const now = history.latest;
     this.span = history.window;
     this.points = this.series.map(({ name }) => history.series(name, now));
-    const highest = this.ceiling ?? (history.highest(...this.series.map(({ name }) => name)) || 1);
+    const seen = history.highest(...this.series.map(({ name }) => name));
+    const highest = this.ceiling ?? (seen || 1);
     const drawn = this.stacked ? this.#stack() : this.points;
     this.shapes.forEach(({ area, line }, index) => {
       setAttribute(area, "d", areaPath(drawn[index], this.height, highest, this.span));
       if (line) setAttribute(line, "d", linePath(drawn[index], this.height, highest, this.span));
     });
     setAttribute(this.svg, "aria-label", this.#inWords());
+    this.peak = this.stacked || seen === 0 ? "" : `up to ${this.format(highest)}`;
+    if (!this.pointed) setText(this.reading, this.peak);
   }
 
   #stack() {
@@ -99,6 +103,7 @@ export class Chart {
   }
 
   #point(event) {
+    this.pointed = true;
     const box = this.svg.getBoundingClientRect();
     const age = this.span * (1 - (event.clientX - box.left) / box.width);
     const found = this.points.map((points) => nearest(points, age));
@@ -113,6 +118,7 @@ export class Chart {
   #leave() {
     setAttribute(this.cursor, "x1", -1);
     setAttribute(this.cursor, "x2", -1);
-    setText(this.reading, "");
+    this.pointed = false;
+    setText(this.reading, this.peak);
   }
 }

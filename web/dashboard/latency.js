@@ -65,15 +65,10 @@ export class LatencySource {
     this.hosts = new Map();
   }
 
-  /** Does the target tell percentiles by namespace? */
-  get bySpace() {
-    return this.spaces.size > 0 && this.withHistograms;
-  }
-
   questions(target) {
     if (!target.has("nvmf_get_io_stats")) return [];
-    this.withHistograms = target.namespaceDevices().size <= HISTOGRAMS_UP_TO;
-    return [["nvmf_get_io_stats", { kinds: ["total", "hosts"] }], ["nvmf_get_io_stats", { kinds: ["namespaces"], histograms: this.withHistograms }]];
+    const histograms = target.namespaceDevices().size <= HISTOGRAMS_UP_TO;
+    return [["nvmf_get_io_stats", { kinds: ["total", "hosts"] }], ["nvmf_get_io_stats", { kinds: ["namespaces"], histograms }]];
   }
 
   /** Takes an answer if it is one of these; true then. */

@@ -116,6 +116,7 @@ export class Target {
       return;
     }
     this.#newEvents();
+    this.#connections();
     this.latency.conclude();
     this.#io();
     this.#reactors(interval);
@@ -136,6 +137,12 @@ export class Target {
       this.configurationAsked = -Infinity;
     }
     this.events.length = Math.min(this.events.length, EVENTS_KEPT);
+  }
+
+  /** Hosts came or went: no event says so, but the number of connections does. */
+  #connections() {
+    const [before, now] = [this.previous.get("nvmf_get_stats"), this.answer("nvmf_get_stats")];
+    if (before && now && before.connections?.current !== now.connections?.current) this.configurationAsked = -Infinity;
   }
 
   #io() {

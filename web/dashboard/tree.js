@@ -29,6 +29,13 @@ function aboutDevice(device) {
     raid && raid.num_base_bdevs_operational < raid.num_base_bdevs ? "degraded" : "", limits.length ? `limited: ${limits.join(", ")}` : ""].filter(Boolean).join(" · ");
 }
 
+/** Mean latency of several namespaces together, each as often as it was used; percentiles cannot be put together so. */
+function meanOf(all) {
+  const known = all.filter((seen) => seen && seen.mean !== null);
+  const iops = known.reduce((sum, seen) => sum + seen.iops, 0);
+  return iops > 0 ? { mean: known.reduce((sum, seen) => sum + seen.mean * seen.iops, 0) / iops, p99: null } : null;
+}
+
 class Builder {
   constructor(target) {
     this.target = target;
@@ -55,7 +62,8 @@ class Builder {
     const about = [plural(subsystem.namespaces.length, "namespace"), addresses.length ? `listens on ${addresses.join(", ")}` : "no listener",
       subsystem.allow_any_host ? "any host" : plural(subsystem.hosts.length, "host") + " allowed", ana.length ? `ANA ${[...new Set(ana)].join(", ")}` : ""];
     const rates = this.target.rates && totals(this.rates, subsystem.namespaces.map((space) => space.bdev_name));
-    return { key, level: 1, title: subsystem.nqn, about: about.filter(Boolean).join(" · "), errors: 0, rates, children };
+    const seen = meanOf(children.map((child) => child.seen));
+    return { key, level: 1, title: subsystem.nqn, about: about.filter(Boolean).join(" · "), errors: 0, rates, seen, children };
   }
 
   build() {

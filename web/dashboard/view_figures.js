@@ -20,7 +20,7 @@ class Figure {
   show(value, parts, history) {
     setText(this.value, value);
     keyed(this.parts, typeof parts === "string" ? [["", parts]] : parts, ([look]) => look, ([look]) => h("span", { class: `part ${look}` }),
-      (element, [, text]) => setText(element, text));
+      (element, [, text]) => setText(element, `${text} `));
     this.chart.update(history);
   }
 }

@@ -11,8 +11,8 @@ const ROWS_SHOWN = 250;
 const UNFOLDED_UP_TO = 40;
 
 export class VolumesView {
-  constructor({ table, body, filter, note, empty, latencyTitle }) {
-    Object.assign(this, { body, filter, note, table, latencyTitle });
+  constructor({ table, body, filter, note, empty }) {
+    Object.assign(this, { body, filter, note, table });
     this.empty = empty;
     empty.append(emptyState("No subsystem yet. To serve a RAM disk of 64 MiB to any host:", [
       "scripts/rpc.py nvmf_create_transport -t tcp", "scripts/rpc.py bdev_malloc_create -b Disk0 64 4096",
@@ -35,7 +35,6 @@ export class VolumesView {
     setShown(this.empty, known && this.tree.length === 0 && !refused);
     setShown(this.table, this.tree.length > 0);
     this.refused = refused;
-    setText(this.latencyTitle, target.latency.bySpace ? "p99, mean below" : "mean");
     this.draw();
   }
 
@@ -75,7 +74,7 @@ export class VolumesView {
   #make({ node }) {
     const parts = { twist: h("span", { class: "twist", "aria-hidden": "true" }), title: h("span", { class: "name" }), about: h("span", { class: "sub" }),
       badge: h("span", { class: "badge" }) };
-    const cells = ["iops", "read wide", "write wide", "total narrow", "latency"].map((kind) => h("td", { role: "gridcell", class: `number ${kind}` }));
+    const cells = ["iops", "read wide", "write wide", "total narrow", "latency", "latency wide"].map((kind) => h("td", { role: "gridcell", class: `number ${kind}` }));
     const row = h("tr", { role: "row", "aria-level": node.level, "data-level": Math.min(node.level, 6), "data-key": node.key },
       h("th", { role: "rowheader", scope: "row" }, h("span", { class: "branch" }, parts.twist, h("span", { class: "words" }, parts.title, parts.badge, parts.about))), cells);
     Object.assign(row, { parts, figures: cells });
@@ -97,9 +96,9 @@ export class VolumesView {
     setShown(parts.badge, node.errors > 0);
     const { rates } = node;
     setAttribute(row, "data-quiet", !rates || rates.iops === 0);
-    // What hosts see of a namespace; of what stands below it, and of all of a subsystem, the mean that the devices took.
-    const took = node.seen ? (this.target.latency.bySpace ? node.seen.p99 : node.seen.mean) : rates?.latency;
-    const texts = [count(rates?.iops), throughput(rates?.readBytes), throughput(rates?.writeBytes), throughput(rates?.bytes), latency(took)];
+    // What hosts see, of subsystems and namespaces; of what stands below, the time that the devices took.
+    const texts = [count(rates?.iops), throughput(rates?.readBytes), throughput(rates?.writeBytes), throughput(rates?.bytes),
+      latency(node.seen ? node.seen.mean : rates?.latency), latency(node.seen?.p99)];
     texts.forEach((text, at) => setText(figures[at], text));
   }
 
