@@ -5,8 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <limits>
 
 #include "reactor/base/check.h"
+#include "reactor/base/log.h"
 #include "reactor/stall_watch.h"
 #include "reactor/thread.h"
 
@@ -166,19 +170,37 @@ void FdGroup::lift(FdGroup& child) {
   child.parent_ = nullptr;
 }
 
+namespace {
+
+// Linux before 5.11, and valgrind, know only timeouts of whole milliseconds.
+std::atomic<bool> fine_timeouts{true};
+
+int wait_in_milliseconds(int epoll_fd, epoll_event* events, int max_events, std::int64_t timeout_ns) {
+  // Rounded up: a deadline is never early.
+  const std::int64_t ms = timeout_ns < 0 ? -1 : std::min<std::int64_t>((timeout_ns + 999'999) / 1'000'000, std::numeric_limits<int>::max());
+  return epoll_wait(epoll_fd, events, max_events, static_cast<int>(ms));
+}
+
+int wait_for_events(int epoll_fd, epoll_event* events, int max_events, std::int64_t timeout_ns) {
+  // A little cheaper than epoll_pwait2, and called in spin loops.
+  if (timeout_ns == 0) return epoll_wait(epoll_fd, events, max_events, 0);
+  if (!fine_timeouts.load(std::memory_order_relaxed)) return wait_in_milliseconds(epoll_fd, events, max_events, timeout_ns);
+  const timespec until{timeout_ns / 1'000'000'000, timeout_ns % 1'000'000'000};
+  const int ready = epoll_pwait2(epoll_fd, events, max_events, timeout_ns < 0 ? nullptr : &until, nullptr);
+  if (ready >= 0 || errno != ENOSYS) return ready;
+  if (fine_timeouts.exchange(false)) log_warning("this system has no epoll_pwait2 (Linux 5.11): timers are as late as 1 ms");
+  return wait_in_milliseconds(epoll_fd, events, max_events, timeout_ns);
+}
+
+}  // namespace
+
 std::size_t FdGroup::collect(std::int64_t timeout_ns) {
   CATNAP_CHECK(parent_ == nullptr);
   CATNAP_CHECK(running_ == nullptr);
   batch_size_ = batch_next_ = 0;
   if (!ensure_epoll()) return 0;
   batch_.resize(dispatch_budget);
-  int ready;
-  if (timeout_ns == 0) {
-    ready = epoll_wait(epoll_fd_, batch_.data(), dispatch_budget, 0);  // a little cheaper than epoll_pwait2 and called in spin loops
-  } else {
-    const timespec wait{timeout_ns / 1'000'000'000, timeout_ns % 1'000'000'000};
-    ready = epoll_pwait2(epoll_fd_, batch_.data(), dispatch_budget, timeout_ns < 0 ? nullptr : &wait, nullptr);
-  }
+  int ready = wait_for_events(epoll_fd_, batch_.data(), dispatch_budget, timeout_ns);
   if (ready < 0) {
     CATNAP_CHECK(errno == EINTR);  // everything else means a closed or foreign epoll fd
     ready = 0;

@@ -2,10 +2,17 @@
 #include "reactor/fd_group.h"
 
 #include <gtest/gtest.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
+#include <cerrno>
+#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -27,6 +34,37 @@ class EventFd {
  private:
   int fd_;
 };
+
+// As on a kernel before 5.11. False: this process cannot have filters.
+bool forbid_epoll_pwait2() {
+  std::array<sock_filter, 4> program = {
+      sock_filter{BPF_LD | BPF_W | BPF_ABS, 0, 0, 0},  // the system call's number
+      sock_filter{BPF_JMP | BPF_JEQ | BPF_K, 0, 1, SYS_epoll_pwait2},
+      sock_filter{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | ENOSYS},
+      sock_filter{BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
+  };
+  const sock_fprog filter{static_cast<unsigned short>(program.size()), program.data()};
+  return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+// In a process of its own, which ends with 0 when all was right.
+[[noreturn]] void wait_without_epoll_pwait2() {
+  if (!forbid_epoll_pwait2()) _exit(10);
+  FdGroup group("g");
+  const EventFd bell;
+  int rang = 0;
+  if (!group.add(bell, EPOLLIN, "bell", [&](std::uint32_t) { ++rang; }, FdKind::eventfd)) _exit(11);
+  const auto began = std::chrono::steady_clock::now();
+  if (group.wait(1'500'000) != 0) _exit(12);
+  if (std::chrono::steady_clock::now() - began < std::chrono::microseconds(1500)) _exit(13);  // a deadline is never early
+  bell.ring();
+  if (group.wait(-1) != 1 || rang != 1) _exit(14);
+  _exit(0);
+}
+
+TEST(FdGroupDeathTest, AKernelWithoutFineTimeoutsIsWaitedOnInMilliseconds) {
+  EXPECT_EXIT(wait_without_epoll_pwait2(), testing::ExitedWithCode(0), "no epoll_pwait2");
+}
 
 TEST(FdGroup, EventFdIsDrainedBeforeItsCallback) {
   FdGroup group("g");
