@@ -70,6 +70,7 @@ TEST_F(TroubleWithController, WithoutAnActionALateCommandIsOnlyTold) {
   must("bdev_nvme_set_options", R"({"timeout_us": 200000, "action_on_timeout": "none"})");
   attach(controller);
   Host host = connect_host(serve("Nvme0n1"));
+  ASSERT_TRUE(read(host.io, 0, 4096).ok());
   controller.forget();
   controller.misbehave("read", 1, Deed::silence);
   const std::uint16_t cid = host.io.submit(io_command(nvme::IoOpcode::read, 0, 8), Payload::to_host(4096));
@@ -330,8 +331,11 @@ TEST_F(InitiatorChain, AnotherVolumeAtTheSameAddressIsNotTheOldOne) {
 }
 
 TEST_F(InitiatorChain, ManyNamespacesComeAndGoTogether) {
-  export_back(0);
   constexpr int namespaces = 300;
+  back_port_ = free_port();
+  back("nvmf_create_transport", R"({"trtype": "TCP"})");
+  back("nvmf_create_subsystem", std::string(R"({"nqn": ")") + back_nqn + R"(", "allow_any_host": true, "max_namespaces": 512})");
+  back("nvmf_subsystem_add_listener", listener(back_port_));
   for (int i = 1; i <= namespaces; ++i) {
     const std::string name = "Null" + std::to_string(i);
     back("bdev_null_create", R"({"name": ")" + name + R"(", "num_blocks": 1024, "block_size": 512})");
@@ -369,12 +373,6 @@ TEST_F(InitiatorChain, CopiesAreTheControllers) {
   EXPECT_EQ(read(host.io, 1000, 131072).data, content);
   const Json::Value stats = back("bdev_get_iostat", R"({"name": "Disk0"})")["bdevs"][0];
   EXPECT_GT(stats["num_copy_ops"].asUInt64(), 0U);
-  // Onto itself, shifted either way.
-  ASSERT_TRUE(copy(0, 3, 100).ok());
-  EXPECT_EQ(read(host.io, 3, 100 * 512).data, Bytes(content.begin(), content.begin() + 100 * 512));
-  ASSERT_TRUE(write(host.io, 0, content).ok());
-  ASSERT_TRUE(copy(3, 0, 100).ok());
-  EXPECT_EQ(read(host.io, 0, 100 * 512).data, Bytes(content.begin() + 3 * 512, content.begin() + 103 * 512));
 }
 
 // --- resets ---
