@@ -65,7 +65,7 @@ class Server(ServerProcess):
         self.call("nvmf_create_transport", trtype="TCP")
         self.call("bdev_malloc_create", name="Malloc0", num_blocks=2048, block_size=512)
         self.call("nvmf_create_subsystem", nqn=NQN, serial_number="AUTH")
-        self.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "Malloc0"})
+        self.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "Malloc0", "uuid": "11111111-2222-4333-8444-555555555555"})
         self.listen()
         for name in ("host", "ctrlr", "other"):
             self.add_key(name)

@@ -15,7 +15,7 @@ import tempfile
 import time
 import unittest
 
-from server_process import PROGRAM, RpcFailure, ServerProcess
+from server_process import PROGRAM, Client, RpcFailure, ServerProcess, free_tcp_port
 
 NOBODY = 65534
 AS_ROOT = os.geteuid() == 0
@@ -144,7 +144,7 @@ class OrdinaryUser(Started):
         client.call("nvmf_subsystem_add_ns", {"nqn": "nqn.2026-11.io.catnap:own", "namespace": {"bdev_name": "m0"}})
         client.call("nvmf_subsystem_add_listener",
                     {"nqn": "nqn.2026-11.io.catnap:own",
-                     "listen_address": {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": "0"}})
+                     "listen_address": {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(free_tcp_port())}})
 
     def test_an_ordinary_user_without_capabilities_is_enough(self):
         if not shutil.which("setpriv"):
@@ -161,7 +161,6 @@ class OrdinaryUser(Started):
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
         wait_for(lambda: os.path.exists(path) or process.poll() is not None, "the RPC socket")
-        from server_process import Client
         client = Client(path, retries=100)
         self.addCleanup(client.close)
         client.call("framework_wait_init")

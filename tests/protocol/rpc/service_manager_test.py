@@ -126,6 +126,7 @@ class Watched(WithManager):
                     continue
             self.ptrace(PTRACE_SEIZE, int(tid))
             self.ptrace(PTRACE_INTERRUPT, int(tid))
+            self.addCleanup(self.libc.ptrace, ctypes.c_long(PTRACE_DETACH), ctypes.c_long(int(tid)), None, None)  # or it could not end
             os.waitpid(int(tid), WALL)
             return int(tid)
         raise AssertionError(f"there is no thread {name}")
@@ -170,11 +171,11 @@ class Watched(WithManager):
         # Asleep with nothing due is alive, for all that anybody can know.
         self.drain()
         self.feeds(3)
-        # A message for every thread: due, and nobody takes it up. The call is not answered, so another connection makes it.
+        # A new configuration is sent to every poll group: due, and nobody takes it up. The call is not answered, so another connection makes it.
         asking = socket.socket(socket.AF_UNIX)
         self.addCleanup(asking.close)
         asking.connect(server.path)
-        asking.sendall(b'{"jsonrpc":"2.0","id":1,"method":"thread_get_stats"}')
+        asking.sendall(b'{"jsonrpc":"2.0","id":1,"method":"nvmf_create_subsystem","params":{"nqn":"nqn.2026-11.io.catnap:late"}}')
         complaint = self.manager.until("STATUS=reactor_")
         self.assertIn("has not woken up", complaint)
         self.assertIsNone(self.manager.next(3 * WATCHDOG_US / 1e6), "it was fed, or told, although a reactor hangs")

@@ -77,6 +77,15 @@ def session_pem(key):
     return f"-----BEGIN SSL SESSION PARAMETERS-----\n{text}-----END SSL SESSION PARAMETERS-----\n"
 
 
+_open = set()
+
+
+def hang_up_all():
+    """Ends what a failed test left open."""
+    for one in list(_open):
+        one.close()
+
+
 class Dialled:
     """The near end of a socket behind which s_client speaks TLS with `address`. As much of a socket as nvme_client uses."""
 
@@ -91,6 +100,7 @@ class Dialled:
                                              "-psk_identity", key.identity, "-ciphersuites", key.suite, "-quiet", "-nocommands", *extra],
                                             stdin=far, stdout=far, stderr=errors)
         far.close()
+        _open.add(self)
 
     def settimeout(self, seconds):
         self.near.settimeout(seconds)
@@ -102,6 +112,7 @@ class Dialled:
         return self.near.recv(size)
 
     def close(self):
+        _open.discard(self)
         self.near.close()
         self.process.kill()
         self.process.wait()

@@ -105,7 +105,7 @@ TEST_P(StreamOfEachHash, DataArrivesInEveryCut) {
   for (const std::size_t size :
        {std::size_t{1}, std::size_t{128}, std::size_t{16383}, std::size_t{16384}, std::size_t{16385}, std::size_t{300'000}}) {
     for (const std::size_t piece : {std::size_t{1}, std::size_t{100}, std::size_t{16384}, std::size_t{262'144}}) {
-      if (size / piece > 40'000) continue;
+      if (size / piece > 1'000) continue;
       const auto data = pattern(size);
       std::vector<std::byte> got;
       std::size_t sent = 0;
