@@ -285,6 +285,8 @@ class RaidArray : public std::enable_shared_from_this<RaidArray> {
   void set_member_state(std::uint32_t slot, MemberState state, std::string reason = {});
   // For bdev_raid_get_bdevs and the log, "base bdev 'x'"; cleared by the frame whenever it asks ready() again.
   void set_waits_for(std::string text);
+  // Something of the array's own state changed that info_json() shows: listeners are told as of another RaidState.
+  void tell_state() const { tell(state_event, name()); }
   // A rebuild, resync or scrub began or ended.
   void process_started(std::string_view type);
   // `last`: what it had done by then, shown from now on as "last_TYPE".

@@ -66,6 +66,7 @@ class Raid1Level final : public RaidLevel, public raid1::CoreListener {
 
   void slot_changed(std::uint32_t slot, SlotState state, const std::string& reason) override;
   void process_changed(const char* type, bool running, const std::string& how) override;
+  void frozen_changed() override { array().tell_state(); }
 
  private:
   raid1::Record record() const;

@@ -67,6 +67,8 @@ class CoreListener {
   virtual void slot_changed(std::uint32_t slot, SlotState state, const std::string& reason) = 0;
   // A copy began ("resync", "rebuild", "scrub") or ended.
   virtual void process_changed(const char* type, bool running, const std::string& how) = 0;
+  // Writes fail from now on, or no more (Core::frozen()).
+  virtual void frozen_changed() {}
 
  protected:
   ~CoreListener() = default;

@@ -12,6 +12,7 @@ void Core::freeze(const std::string& reason) {
   if (frozen_) return;
   frozen_ = true;
   log_error("raid '{}': {}; writes fail until it can be recorded", superblock_.name, reason);
+  listener_.frozen_changed();
   publish({});
 }
 
@@ -38,10 +39,11 @@ void Core::thaw() {
 }
 
 void Core::thaw_over() {
-  if (std::exchange(thawing_, false)) {
-    frozen_ = thaw_failed_;
-    if (!frozen_) marks_->written_again();
-    if (!frozen_) log_notice("raid '{}': members and bitmap are recorded again; writes go on", superblock_.name);
+  if (std::exchange(thawing_, false) && !thaw_failed_) {
+    frozen_ = false;
+    marks_->written_again();
+    log_notice("raid '{}': members and bitmap are recorded again; writes go on", superblock_.name);
+    listener_.frozen_changed();
   }
   ++thaws_tried_;
   publish({});

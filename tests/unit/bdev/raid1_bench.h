@@ -17,12 +17,14 @@ namespace catnap::bdev {
 // As a remote disk: over another bdev, which stands for what the target has.
 class Reconnecting final : public StackedBdev, public Associated {
  public:
-  static std::shared_ptr<Reconnecting> over(const std::string& base_name, const std::string& name) {
+  // `unmaps`: what was unmapped there reads as zeroes, as below.
+  static std::shared_ptr<Reconnecting> over(const std::string& base_name, const std::string& name, bool unmaps = true) {
     auto base = open_base(base_name, "test", Claim::exclusive);
     if (!base) return nullptr;
     BdevInfo info;
     inherit(info, (*base)->descriptor->bdev());
     info.name = name;
+    info.unmap_reads_zeroes &= unmaps;
     info.product_name = "Test disk";
     return std::shared_ptr<Reconnecting>(new Reconnecting(std::move(info), std::move(*base)));
   }
@@ -62,11 +64,11 @@ class Raid1Test : public RaidTest {
     });
   }
   // Over a new malloc bdev of the same name and "_there".
-  std::shared_ptr<Reconnecting> add_remote(const std::string& name, std::uint64_t num_blocks = blocks) {
-    add_disk(name + "_there", num_blocks);
+  std::shared_ptr<Reconnecting> add_remote(const std::string& name, bool unmaps = true) {
+    add_disk(name + "_there");
     std::shared_ptr<Reconnecting> made;
     bench_.on_thread([&] {
-      made = Reconnecting::over(name + "_there", name);
+      made = Reconnecting::over(name + "_there", name, unmaps);
       ASSERT_TRUE(Registry::instance().add(made).has_value());
     });
     return made;

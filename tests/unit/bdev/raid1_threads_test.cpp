@@ -19,7 +19,7 @@ namespace {
 constexpr std::size_t users_count = 4;
 constexpr std::uint64_t member_blocks = 8192;  // 1 MiB of superblock and bitmap, 3 of data
 
-int writes_of_each() { return std::getenv("CATNAP_SOAK") != nullptr ? 200'000 : 4'000; }
+int writes_of_each() { return std::getenv("CATNAP_SOAK") != nullptr ? 200'000 : 2'000; }
 
 Result<void> add_disk(const std::string& name) {
   MallocOptions options;

@@ -88,6 +88,7 @@ TEST_F(Raid1Trouble, TheLastMemberThatRefusesItsMetadataGivesErrorsUntilItTakesT
   EXPECT_EQ(run(Op::write, 4000, 8, 2), Status::write_error);
   EXPECT_EQ(run(Op::write, 0, 8, 3), Status::write_error);  // its region is marked, and yet: who could say what becomes of the array?
   EXPECT_EQ(info("R")["frozen"], true);
+  EXPECT_EQ(told_.back(), "state R online");
   EXPECT_EQ(value_of(0), 1);
   EXPECT_EQ(state_of(1), MemberState::in_sync);
   EXPECT_EQ(array("R")->state(), RaidState::online);
@@ -359,6 +360,25 @@ TEST_F(Raid1Trouble, ReadsPreferALocalMemberAndTakeTurnsAmongEquals) {
   for (int i = 0; i < 50; ++i) EXPECT_EQ(run(Op::read, 8 * i, 8), Status::ok);
   EXPECT_EQ(reads_of("A"), 25u);
   EXPECT_EQ(reads_of("C"), 25u);
+}
+
+TEST_F(Raid1Trouble, UnmapGoesDownWhereItLeavesZeroesAndElsewhereZeroesAreWritten) {
+  add_disk("A");
+  add_remote("B", false);
+  ASSERT_TRUE(create_array(mirror({"A", "B"})).has_value());
+  until_whole();
+  open_top("R");
+  EXPECT_EQ(run(Op::write, 0, 64, 7), Status::ok);
+  EXPECT_EQ(run(Op::unmap, 8, 16), Status::ok);
+  const auto count = [](const char* name, Op op) { return Registry::instance().find(name)->stats().ops[static_cast<std::size_t>(op)]; };
+  EXPECT_EQ(count("A", Op::unmap), 1u);
+  EXPECT_EQ(count("A", Op::write_zeroes), 0u);
+  EXPECT_EQ(count("B", Op::unmap), 0u);
+  EXPECT_EQ(count("B", Op::write_zeroes), 1u);
+  EXPECT_EQ(value_of(10), 0);
+  close_top();
+  EXPECT_EQ(value_on("B_there", 10), 0);
+  EXPECT_EQ(value_on("B_there", 30), 7);
 }
 
 // What was written to a remote member since its last flush may be lost when it was away, and nobody has an error of it.
