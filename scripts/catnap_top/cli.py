@@ -94,7 +94,10 @@ def main(argv):
     parser = make_parser()
     args = parser.parse_args(argv)
     check(parser, args)
-    locale.setlocale(locale.LC_ALL, "")  # curses writes what this says
+    try:
+        locale.setlocale(locale.LC_ALL, "")  # curses writes what this says
+    except locale.Error:
+        pass  # a locale that is not installed: ASCII, then
     source = Source(args.server_addr, args.timeout)
     shown = list(views.VIEWS) if args.view == "all" else [args.view]
     choices = [choice_of(parser, copy.copy(args), view) for view in shown]
