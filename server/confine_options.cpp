@@ -114,6 +114,7 @@ Result<Confinement> plan_confinement(const ConfineOptions& options) {
   if (!options.user.empty()) {
     auto account = confine::find_account(options.user);
     if (!account) return std::unexpected(account.error());
+    if (auto may = confine::may_become(*account); !may) return std::unexpected(may.error());
     plan.account = std::move(*account);
     plan.socket_access.owner = plan.account->uid;
     plan.socket_access.group = plan.account->gid;

@@ -78,7 +78,7 @@ int run(const Options& options) {
     config = std::move(*file);
   }
   const auto confinement = plan_confinement(options.confine);
-  if (!confinement) return fail_start(confinement.error(), exit_usage);
+  if (!confinement) return fail_start(confinement.error(), confinement.error().err == EINVAL ? exit_usage : exit_failed);
   std::optional<rpc::UnixListener> rpc_listener;
   if (!options.no_rpc_server) {
     auto claimed = rpc::UnixListener::open(options.rpc_socket, confinement->socket_access);

@@ -100,10 +100,7 @@ Result<void> keep_capabilities(std::uint64_t wanted, std::uint64_t bounding) {
 }
 
 Result<void> become(const Account& account) {
-  if (::geteuid() != 0) {
-    if (::geteuid() == account.uid && ::getegid() == account.gid) return {};
-    return fail(EPERM, fmt::format("--user {}: only root can become another user, and this process runs as uid {}", account.name, ::geteuid()));
-  }
+  if (auto may = may_become(account); !may || ::geteuid() != 0) return may;
   if (account.name.empty() ? ::setgroups(0, nullptr) != 0 : ::initgroups(account.name.c_str(), account.gid) != 0)
     return failed("supplementary groups");
   if (::setresgid(account.gid, account.gid, account.gid) != 0) return failed("setresgid");
@@ -147,6 +144,11 @@ Result<Account> find_account(const std::string& user_and_group) {
   const auto group = find_group(user_and_group.substr(colon + 1));
   if (!group) return fail(EINVAL, fmt::format("--user '{}': {}", user_and_group, group.error().message));
   return Account(entry ? entry->name : std::string(), entry ? entry->uid : *number, *group);
+}
+
+Result<void> may_become(const Account& account) {
+  if (::geteuid() == 0 || (::geteuid() == account.uid && ::getegid() == account.gid)) return {};
+  return fail(EPERM, fmt::format("--user {}: only root can become another user, and this process runs as uid {}", account.name, ::geteuid()));
 }
 
 Result<void> lose_privileges(const Privileges& privileges) {

@@ -23,6 +23,9 @@ Result<Account> find_account(const std::string& user_and_group);
 Result<uid_t> find_user(const std::string& name_or_number);
 Result<gid_t> find_group(const std::string& name_or_number);
 
+// Errors: EPERM, when the process is neither root nor that user already.
+Result<void> may_become(const Account& account);
+
 // What the process may do when `lose_privileges` is over.
 struct Privileges {
   std::optional<Account> account;  // none: stays who it is

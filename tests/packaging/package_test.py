@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 
-from harness import Cases, skip  # noqa: E402 (needs the path above)
+from harness import Cases, free_port, skip  # noqa: E402 (needs the path above)
 
 SUITE = "bookworm"
 # Beside what minbase has: nothing. Some seconds from a near mirror; a slow one shall not hold CI up for longer than this.
@@ -126,13 +126,14 @@ def unit_values(context, name):
   return [line.split("=", 1)[1] for line in unit_of(context).read_text(encoding="utf-8").splitlines() if line.startswith(f"{name}=")]
 
 
-@cases.case("lintian finds no error")
+@cases.case("lintian finds neither error nor warning")
 def lintian(context):
   if not shutil.which("lintian"):
     from harness import NotHere
     raise NotHere("lintian is not installed")
-  done = run("lintian", "--fail-on", "error", "--suppress-tags", "initial-upload-closes-no-bugs", str(context.package), check=False)
-  print(done.stdout.strip())
+  # The project has no mail address of its own, and the scripts' first line is the same in the tree.
+  passed_over = "initial-upload-closes-no-bugs,bogus-mail-host,bogus-mail-host-in-debian-changelog,unusual-interpreter"
+  done = run("lintian", "--fail-on", "error,warning", "--suppress-tags", passed_over, str(context.package), check=False)
   assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -229,7 +230,7 @@ def starts(context):
     service.rpc("bdev_malloc_create", "-b", "M0", "16", "4096")
     service.rpc("nvmf_create_subsystem", nqn, "-a")
     service.rpc("nvmf_subsystem_add_ns", nqn, "M0")
-    service.rpc("nvmf_subsystem_add_listener", nqn, "-t", "tcp", "-f", "ipv4", "-a", "127.0.0.1", "-s", "0")
+    service.rpc("nvmf_subsystem_add_listener", nqn, "-t", "tcp", "-f", "ipv4", "-a", "127.0.0.1", "-s", str(free_port()))
     assert service.stop() == 0
   with Service(context) as service:
     service.wait_for("READY=1")

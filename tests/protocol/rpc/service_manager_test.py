@@ -166,6 +166,7 @@ class Watched(WithManager):
 
     def test_a_reactor_that_does_not_do_what_is_due_starves_it_and_feeds_it_again(self):
         server = self.start(watchdog_us=WATCHDOG_US, wait=True)
+        server.client.call("nvmf_create_subsystem", {"nqn": "nqn.2026-11.io.catnap:first"})  # each reactor has taken it up, and so has begun
         self.feeds(1)
         tid = self.stop_thread(server, "reactor_")
         # Asleep with nothing due is alive, for all that anybody can know.
