@@ -49,13 +49,17 @@ void IoSums::add(const IoCounts& counts, bool with_latencies) {
   }
 }
 
-void IoSums::add(const IoSums& other) {
+void IoSums::add(const IoSums& other, bool with_latencies) {
   for (std::size_t i = 0; i < io_classes; ++i) {
     classes[i].totals += other.classes[i].totals;
-    if (other.classes[i].latencies == nullptr) continue;
+    if (!with_latencies || other.classes[i].latencies == nullptr) continue;
     if (classes[i].latencies == nullptr) classes[i].latencies = std::make_unique<LatencyCounts>();
     classes[i].latencies->add(*other.classes[i].latencies);
   }
+}
+
+bool IoSums::has_latencies() const {
+  return std::ranges::any_of(classes, [](const Class& of) { return of.latencies != nullptr; });
 }
 
 bool IoSums::empty() const {

@@ -88,8 +88,9 @@ struct IoSums {
   std::array<Class, io_classes> classes;
 
   void add(const IoCounts& counts, bool with_latencies = true);
-  void add(const IoSums& other);
+  void add(const IoSums& other, bool with_latencies = true);
   bool empty() const;
+  bool has_latencies() const;
   const Class& of(IoClass io_class) const { return classes[static_cast<std::size_t>(io_class)]; }
 };
 
@@ -131,9 +132,14 @@ class IoStatistics {
     std::vector<std::shared_ptr<const IoCounts>> live;
     std::shared_ptr<const IoSums> past;
 
+    // Into sums of several, latencies included.
+    void add_to(IoSums& all) const {
+      if (past != nullptr) all.add(*past);
+      for (const auto& counts : live) all.add(*counts);
+    }
     IoSums sum(bool with_latencies) const {
       IoSums all;
-      if (past != nullptr) all.add(*past);
+      if (past != nullptr) all.add(*past, with_latencies);
       for (const auto& counts : live) all.add(*counts, with_latencies);
       return all;
     }

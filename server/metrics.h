@@ -45,6 +45,7 @@ class Metrics {
   const std::vector<ServerGroup*>& groups_;
   web::Options options_;
   web::RpcMetrics rpcs_;
+  std::size_t page_bytes_ = 0;  // the last one had
 };
 
 }  // namespace catnap::server

@@ -26,7 +26,15 @@ constexpr const char* class_label[io_classes] = {R"(,op="read")", R"(,op="write"
 // One object, or the sum of all others.
 struct Row {
   std::string labels;
-  IoSums sums;
+  IoSums sums;  // latencies only where they are shown by themselves
+};
+
+// The objects of one kind, and what those have that do not stand for themselves.
+struct Rows {
+  std::vector<Row> rows;
+  std::string other_labels;
+  bool has_other = false;  // the last row is that of the others
+  IoSums other_latencies;
 };
 
 // The families of one kind of object.
@@ -49,58 +57,68 @@ bool any_ios(const IoSums& sums) {
   return std::ranges::any_of(sums.classes, [](const IoSums::Class& of) { return of.totals.ios > 0; });
 }
 
-void write_rows(MetricsPage& page, const Names& names, std::vector<Row>& rows, std::size_t max_histograms, const std::string& other_labels) {
-  const auto family = [&](const char* name, const std::string& what, std::uint64_t IoTotals::* field, std::size_t classes) {
-    page.family(name, Type::counter, what + " " + names.whom);
-    for (const Row& row : rows) {
-      for (std::size_t i = 0; i < classes; ++i) page.add(row.labels + class_label[i], row.sums.classes[i].totals.*field);
-    }
-  };
-  family(names.commands, "I/O commands answered with success", &IoTotals::ios, io_classes);
-  family(names.bytes, "Bytes of commands answered with success", &IoTotals::bytes, 2);
-  family(names.errors, "I/O commands answered with an error", &IoTotals::errors, io_classes);
-  page.family(names.latency, Type::histogram,
-              std::string("Time from a command's arrival to the end of the turn that answered it, commands ") + names.whom);
-  std::size_t told = 0;
-  IoSums others;
-  for (const Row& row : rows) {
-    if (!any_ios(row.sums)) continue;
-    if (told == max_histograms && row.labels != other_labels) {
-      others.add(row.sums);
-      continue;
-    }
-    if (row.labels == other_labels) {
-      others.add(row.sums);
-      continue;
-    }
-    ++told;
-    for (std::size_t i = 0; i < io_classes; ++i) {
-      const IoSums::Class& of = row.sums.classes[i];
-      if (of.latencies != nullptr) page.add_histogram(row.labels + class_label[i], *of.latencies, of.totals.latency_ns);
-    }
-  }
+void write_histograms(MetricsPage& page, const std::string& labels, const IoSums& sums) {
   for (std::size_t i = 0; i < io_classes; ++i) {
-    const IoSums::Class& of = others.classes[i];
-    if (of.latencies != nullptr) page.add_histogram(other_labels + class_label[i], *of.latencies, of.totals.latency_ns);
+    const IoSums::Class& of = sums.classes[i];
+    if (of.latencies != nullptr) page.add_histogram(labels + class_label[i], *of.latencies, of.totals.latency_ns);
   }
 }
 
-// Rows of what is there, the last one for all that are beyond the limit.
+void write_rows(MetricsPage& page, const Names& names, const Rows& all) {
+  const auto family = [&](const char* name, const std::string& what, std::uint64_t IoTotals::* field, bool has_other_class) {
+    page.family(name, Type::counter, what + " " + names.whom);
+    for (const Row& row : all.rows) {
+      for (std::size_t i = 0; i < io_classes; ++i) {
+        const IoTotals& totals = row.sums.classes[i].totals;
+        // Reads and writes always; the rest where there was any.
+        const bool is_other = i == static_cast<std::size_t>(IoClass::other);
+        if (!is_other || (has_other_class && totals.ios + totals.errors > 0)) page.add(row.labels, class_label[i], totals.*field);
+      }
+    }
+  };
+  family(names.commands, "I/O commands answered with success", &IoTotals::ios, true);
+  family(names.bytes, "Bytes of commands answered with success", &IoTotals::bytes, false);
+  family(names.errors, "I/O commands answered with an error", &IoTotals::errors, true);
+  page.family(names.latency, Type::histogram,
+              std::string("Time from a command's arrival to the end of the turn that answered it, commands ") + names.whom);
+  for (const Row& row : all.rows) write_histograms(page, row.labels, row.sums);
+  write_histograms(page, all.other_labels, all.other_latencies);
+}
+
+// Rows of what is there. Latencies are summed up once for each object: for itself, or for all that are not shown by themselves.
 template <typename Key, typename LabelsOf>
-std::vector<Row> rows_of(const std::vector<IoStatistics::Entry<Key>>& entries, std::size_t max_objects, const std::string& other_labels,
-                         LabelsOf labels_of) {
-  std::vector<Row> rows;
-  rows.reserve(std::min(entries.size(), max_objects + 1));
+Rows rows_of(const std::vector<IoStatistics::Entry<Key>>& entries, const web::Options& options, std::string other_labels, LabelsOf labels_of) {
+  Rows all;
+  all.other_labels = std::move(other_labels);
+  all.rows.reserve(std::min<std::size_t>(entries.size(), options.metrics_max_objects) + 1);
   IoSums others;
+  std::size_t histograms = 0;
   for (const auto& entry : entries) {
-    if (rows.size() < max_objects) {
-      rows.push_back({labels_of(entry), entry.sum(true)});
+    const bool has_row = all.rows.size() < options.metrics_max_objects;
+    IoSums sums = entry.sum(false);
+    if (has_row && histograms < options.metrics_max_histograms && any_ios(sums)) {
+      ++histograms;
+      sums = entry.sum(true);
     } else {
-      others.add(entry.sum(true));
+      entry.add_to(all.other_latencies);
+    }
+    if (has_row) {
+      all.rows.push_back({labels_of(entry), std::move(sums)});
+    } else {
+      others.add(sums);
     }
   }
-  if (entries.size() > max_objects) rows.push_back({other_labels, std::move(others)});
-  return rows;
+  all.has_other = entries.size() > options.metrics_max_objects;
+  if (all.has_other) all.rows.push_back({all.other_labels, std::move(others)});
+  return all;
+}
+
+// What is counted for nobody by name.
+void add_others(Rows& all, const IoSums& more) {
+  if (!all.has_other) all.rows.push_back({all.other_labels, IoSums()});
+  all.has_other = true;
+  for (std::size_t i = 0; i < io_classes; ++i) all.rows.back().sums.classes[i].totals += more.classes[i].totals;
+  all.other_latencies.add(more);
 }
 
 }  // namespace
@@ -128,14 +146,23 @@ void Metrics::write_io_errors(MetricsPage& page, const std::vector<ServerGroup*>
 }
 
 void Metrics::write_io(MetricsPage& page) const {
-  IoStatistics& statistics = controllers_.io_statistics();
-  const std::size_t most = options_.metrics_max_objects;
-  const std::size_t histograms = options_.metrics_max_histograms;
-
+  const IoStatistics& statistics = controllers_.io_statistics();
   write_io_errors(page, groups_);
-  const auto namespaces = statistics.namespaces();
+  const TargetSnapshot& configured = target().current();
+  const Rows namespaces = rows_of(
+      statistics.namespaces(), options_, Labels().add("subsystem", "other").add("nsid", "other").add("bdev", "other").text(), [&](const auto& entry) {
+        const SubsystemSnapshot* subsystem = configured.find(entry.key.nqn);
+        std::string bdev;
+        if (subsystem != nullptr && subsystem->namespaces.contains(entry.key.nsid)) {
+          bdev = subsystem->namespaces.at(entry.key.nsid)->bdev_name;
+        }
+        return Labels().add("subsystem", entry.key.nqn).add("nsid", std::uint64_t{entry.key.nsid}).add("bdev", bdev).text();
+      });
   IoSums all;
-  for (const auto& entry : namespaces) all.add(entry.sum(true));
+  all.add(namespaces.other_latencies);
+  for (const Row& row : namespaces.rows) {
+    if (row.labels != namespaces.other_labels && row.sums.has_latencies()) all.add(row.sums);
+  }
   page.family("catnap_command_latency_seconds", Type::histogram,
               "Time from an I/O command's arrival to the end of the turn that answered it, all namespaces");
   for (std::size_t i = 0; i < io_classes; ++i) {
@@ -143,39 +170,24 @@ void Metrics::write_io(MetricsPage& page) const {
     const IoSums::Class& of = all.classes[i];
     page.add_histogram(std::string_view(class_label[i]).substr(1), of.latencies != nullptr ? *of.latencies : none, of.totals.latency_ns);
   }
-  const TargetSnapshot& configured = target().current();
-  {
-    const std::string other = Labels().add("subsystem", "other").add("nsid", "other").add("bdev", "other").text();
-    auto rows = rows_of(namespaces, most, other, [&](const auto& entry) {
-      const SubsystemSnapshot* subsystem = configured.find(entry.key.nqn);
-      std::string bdev;
-      if (subsystem != nullptr && subsystem->namespaces.contains(entry.key.nsid)) bdev = subsystem->namespaces.at(entry.key.nsid)->bdev_name;
-      return Labels().add("subsystem", entry.key.nqn).add("nsid", std::uint64_t{entry.key.nsid}).add("bdev", bdev).text();
-    });
-    write_rows(page, of_namespaces, rows, histograms, other);
-  }
-  {
-    const std::string other = Labels().add("subsystem", "other").add("host", "other").text();
-    auto rows = rows_of(statistics.hosts(), most, other,
-                        [](const auto& entry) { return Labels().add("subsystem", entry.key.nqn).add("host", entry.key.hostnqn).text(); });
-    if (const auto past = statistics.other_hosts(); past != nullptr) {
-      if (rows.empty() || rows.back().labels != other) rows.push_back({other, IoSums()});
-      rows.back().sums.add(*past);
-    }
-    write_rows(page, of_hosts, rows, histograms, other);
-  }
-  {
-    const std::string other = Labels().add("subsystem", "other").add("host", "other").add("cntlid", "other").add("qid", "other").text();
-    auto rows = rows_of(statistics.connections(), most, other, [](const auto& entry) {
-      return Labels()
-          .add("subsystem", entry.key.host.nqn)
-          .add("host", entry.key.host.hostnqn)
-          .add("cntlid", std::uint64_t{entry.key.cntlid})
-          .add("qid", std::uint64_t{entry.key.qid})
-          .text();
-    });
-    write_rows(page, of_connections, rows, histograms, other);
-  }
+  write_rows(page, of_namespaces, namespaces);
+
+  Rows hosts = rows_of(statistics.hosts(), options_, Labels().add("subsystem", "other").add("host", "other").text(),
+                       [](const auto& entry) { return Labels().add("subsystem", entry.key.nqn).add("host", entry.key.hostnqn).text(); });
+  if (const auto past = statistics.other_hosts(); past != nullptr) add_others(hosts, *past);
+  write_rows(page, of_hosts, hosts);
+
+  const Rows connections =
+      rows_of(statistics.connections(), options_,
+              Labels().add("subsystem", "other").add("host", "other").add("cntlid", "other").add("qid", "other").text(), [](const auto& entry) {
+                return Labels()
+                    .add("subsystem", entry.key.host.nqn)
+                    .add("host", entry.key.host.hostnqn)
+                    .add("cntlid", std::uint64_t{entry.key.cntlid})
+                    .add("qid", std::uint64_t{entry.key.qid})
+                    .text();
+              });
+  write_rows(page, of_connections, connections);
 }
 
 // --- block devices ---
@@ -228,20 +240,22 @@ void Metrics::write_bdevs(MetricsPage& page) const {
       for (const BdevOp& of : bdev_ops) {
         const auto i = static_cast<std::size_t>(of.op);
         const bool basic = of.op == bdev::Op::read || of.op == bdev::Op::write;
-        if ((basic && every_op) || row.stats.ops[i] + row.stats.errors[i] > 0) add(row.labels + of.label, row.stats, i);
+        if ((basic && every_op) || row.stats.ops[i] + row.stats.errors[i] > 0) add(row.labels, of.label, row.stats, i);
       }
     }
   };
   page.family("catnap_bdevs", Type::gauge, "Block devices there are");
   page.add({}, bdevs.size());
   family("catnap_bdev_ios_total", "I/Os of a block device that ended well", true,
-         [&](const std::string& labels, const bdev::IoStats& stats, std::size_t i) { page.add(labels, stats.ops[i]); });
+         [&](const std::string& labels, const char* op, const bdev::IoStats& stats, std::size_t i) { page.add(labels, op, stats.ops[i]); });
   family("catnap_bdev_bytes_total", "Bytes of a block device's I/Os", true,
-         [&](const std::string& labels, const bdev::IoStats& stats, std::size_t i) { page.add(labels, stats.bytes[i]); });
+         [&](const std::string& labels, const char* op, const bdev::IoStats& stats, std::size_t i) { page.add(labels, op, stats.bytes[i]); });
   family("catnap_bdev_errors_total", "I/Os of a block device that failed", false,
-         [&](const std::string& labels, const bdev::IoStats& stats, std::size_t i) { page.add(labels, stats.errors[i]); });
+         [&](const std::string& labels, const char* op, const bdev::IoStats& stats, std::size_t i) { page.add(labels, op, stats.errors[i]); });
   family("catnap_bdev_seconds_total", "Time that a block device's I/Os took, added up; by turns of the loop, so 0 for what ends within one", false,
-         [&](const std::string& labels, const bdev::IoStats& stats, std::size_t i) { page.add_seconds(labels, stats.latency_ns[i]); });
+         [&](const std::string& labels, const char* op, const bdev::IoStats& stats, std::size_t i) {
+           page.add_seconds(labels, op, stats.latency_ns[i]);
+         });
 }
 
 }  // namespace catnap::server

@@ -93,6 +93,7 @@ Task<void> Metrics::gather(Metrics* self, std::shared_ptr<Done> done) {
   auto arrays = co_await self->dispatcher_.call(arrays_method, all_arrays, rpc::Origin::config_file);
   auto controllers = co_await self->dispatcher_.call(controllers_method, nothing, rpc::Origin::config_file);
   MetricsPage page;
+  page.expect(self->page_bytes_ + self->page_bytes_ / 8);
   self->write_process(page);
   self->write_reactors(page);
   self->write_target(page);
@@ -104,6 +105,7 @@ Task<void> Metrics::gather(Metrics* self, std::shared_ptr<Done> done) {
   if (controllers) write_controllers(page, *controllers);
   self->rpcs_.write(page);
   write_events(page);
+  self->page_bytes_ = page.text().size();
   (*done)(page.take());
 }
 

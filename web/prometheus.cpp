@@ -32,12 +32,13 @@ std::size_t utf8_length(std::string_view text) {
   return 0;
 }
 
-// The ends of all steps as values of "le", made once.
+// The ends of all steps as further labels, made once.
 const std::array<std::string, LatencyHistogram::buckets>& step_texts() {
   static const auto texts = [] {
     std::array<std::string, LatencyHistogram::buckets> made;
-    for (std::size_t i = 0; i + 1 < made.size(); ++i) made[i] = seconds_text(LatencyHistogram::end_of(i));
-    made.back() = "+Inf";
+    for (std::size_t i = 0; i < made.size(); ++i) {
+      made[i] = ",le=\"" + (i + 1 == made.size() ? std::string("+Inf") : seconds_text(LatencyHistogram::end_of(i))) + '"';
+    }
     return made;
   }();
   return texts;
@@ -80,20 +81,17 @@ void MetricsPage::family(std::string_view name, Type type, std::string_view help
   name_ = name;
 }
 
-void MetricsPage::begin(std::string_view suffix, std::string_view labels, std::string_view le) {
+void MetricsPage::begin(std::string_view suffix, std::string_view labels, std::string_view more) {
   text_ += name_;
   text_ += suffix;
-  if (labels.empty() && le.empty()) {
+  if (labels.empty()) more.remove_prefix(more.starts_with(',') ? 1 : 0);
+  if (labels.empty() && more.empty()) {
     text_ += ' ';
     return;
   }
   text_ += '{';
   text_ += labels;
-  if (!le.empty()) {
-    text_ += labels.empty() ? "le=\"" : ",le=\"";
-    text_ += le;
-    text_ += '"';
-  }
+  text_ += more;
   text_ += "} ";
 }
 
@@ -104,8 +102,8 @@ void MetricsPage::number(std::uint64_t value) {
   text_.append(digits.data(), end + 1);
 }
 
-void MetricsPage::add(std::string_view labels, std::uint64_t value) {
-  begin({}, labels);
+void MetricsPage::add(std::string_view labels, std::string_view more, std::uint64_t value) {
+  begin({}, labels, more);
   number(value);
 }
 
@@ -114,8 +112,8 @@ void MetricsPage::add_ratio(std::string_view labels, double value) {
   fmt::format_to(std::back_inserter(text_), "{}\n", value);
 }
 
-void MetricsPage::add_seconds(std::string_view labels, std::uint64_t ns) {
-  begin({}, labels);
+void MetricsPage::add_seconds(std::string_view labels, std::string_view more, std::uint64_t ns) {
+  begin({}, labels, more);
   text_ += seconds_text(ns);
   text_ += '\n';
 }
@@ -154,6 +152,7 @@ void MetricsPage::add_histogram(std::string_view labels, const LatencyCounts& co
 }
 
 std::string seconds_text(std::uint64_t ns) {
+  if (ns == 0) return "0";
   std::string text = fmt::format("{}.{:09}", ns / ns_per_s, ns % ns_per_s);
   while (text.back() == '0') text.pop_back();
   if (text.back() == '.') text.pop_back();

@@ -31,19 +31,24 @@ class MetricsPage {
 
   // What follows belongs to this family, until the next; each name once on a page. `help`: one line.
   void family(std::string_view name, Type type, std::string_view help);
-  void add(std::string_view labels, std::uint64_t value);
+  void add(std::string_view labels, std::uint64_t value) { add(labels, {}, value); }
+  // `more`: further labels, beginning with a comma.
+  void add(std::string_view labels, std::string_view more, std::uint64_t value);
   void add_ratio(std::string_view labels, double value);
   // Seconds, exactly.
-  void add_seconds(std::string_view labels, std::uint64_t ns);
+  void add_seconds(std::string_view labels, std::uint64_t ns) { add_seconds(labels, {}, ns); }
+  void add_seconds(std::string_view labels, std::string_view more, std::uint64_t ns);
   // One histogram of the family. Steps of a power of two are told only where something was counted in it, its ends always: a step that appears later
   // was 0.
   void add_histogram(std::string_view labels, const LatencyCounts& counts, std::uint64_t sum_ns);
 
   const std::string& text() const { return text_; }
   std::string take() { return std::move(text_); }
+  // About so many bytes will come.
+  void expect(std::size_t bytes) { text_.reserve(bytes); }
 
  private:
-  void begin(std::string_view suffix, std::string_view labels, std::string_view le = {});
+  void begin(std::string_view suffix, std::string_view labels, std::string_view more = {});
   void number(std::uint64_t value);
 
   std::string text_;

