@@ -15,10 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from pathlib import Path
 
-from harness import Cases, Catnapd, NotHere, free_port, options, wait_for
-from nvme_client import Controller
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "protocol" / "rpc"))
+
+from harness import Cases, Catnapd, NotHere, free_port, options, wait_for  # noqa: E402
+from nvme_client import Controller  # noqa: E402
+from tls_keys import HostKey, dialler, interchange, new_key  # noqa: E402
 
 NQN = "nqn.2026-11.io.catnap:idle"
 # Rates are judged, and what happens less often than they allow passes in a long window as well; so a short one finds the same.
@@ -413,6 +417,46 @@ def initiator(chosen):
     quiet(server, f"{INITIATOR_CONTROLLERS} controllers with {INITIATOR_PATHS} paths each", quiet_s=INITIATOR_QUIET_S)
     for host in hosts:
       host.close()
+    server.terminate()
+    back.terminate()
+
+
+@cases.case("secure channels: a host's after I/O, an attached controller's, and a half handshake that is given up")
+def secure_channels(chosen):
+  host_id = uuid.UUID("7065726f-0000-4000-8000-000000000009")
+  raw = new_key()
+  front_nqn, back_nqn = NQN + "-front", NQN + "-back"
+  hostnqn = f"nqn.2014-08.org.nvmexpress:uuid:{host_id}"
+  with tempfile.TemporaryDirectory(prefix="catnap-idle-") as folder, Catnapd(chosen.catnapd, name="idle-tls-back", log_folder=chosen.logs) as back, \
+       Catnapd(chosen.catnapd, name="idle-tls", log_folder=chosen.logs) as server:
+    key = Path(folder) / "psk"
+    key.touch(mode=0o600)
+    key.write_text(interchange(raw, 1))
+    ports = {}
+    back.rpc.call("bdev_malloc_create", name="M0", num_blocks=SIZE_BYTES // BLOCK_SIZE, block_size=BLOCK_SIZE)
+    for each, nqn, disk in ((back, back_nqn, "M0"), (server, front_nqn, "Nvme0n1")):
+      ports[nqn] = free_port()
+      each.rpc.call("nvmf_create_transport", trtype="TCP", tls_handshake_timeout_ms=1000)
+      each.rpc.call("keyring_file_add_key", name="k", path=str(key))
+      if each is server:
+        each.rpc.call("bdev_nvme_attach_controller", name="Nvme0", trtype="TCP", adrfam="IPv4", traddr="127.0.0.1", trsvcid=str(ports[back_nqn]),
+                      subnqn=back_nqn, hostnqn=hostnqn, psk="k")
+      each.rpc.call("nvmf_create_subsystem", nqn=nqn)
+      each.rpc.call("nvmf_subsystem_add_ns", nqn=nqn, namespace={"bdev_name": disk, "nsid": 1})
+      each.rpc.call("nvmf_subsystem_add_host", nqn=nqn, host=hostnqn, psk="k")
+      each.rpc.call("nvmf_subsystem_add_listener", nqn=nqn, secure_channel=True,
+                    listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(ports[nqn])})
+    address = ("127.0.0.1", ports[front_nqn])
+    host = Controller(address, front_nqn, host_id=host_id, dial=dialler(HostKey(raw, 1, hostnqn, front_nqn)))
+    do_io(host, "nvme")
+    with socket.create_connection(address) as half:
+      half.sendall(b"\x16\x03\x01\x02\x00")
+      settled(server)
+      wait_for(lambda: server.rpc.call("nvmf_get_stats")["connections"]["tls_handshakes"]["timed_out"] == 1, 20, "the half handshake to be given up")
+    settled(server)
+    quiet(server, "TLS connected on both sides", quiet_s=INITIATOR_QUIET_S)
+    do_io(host, "nvme")
+    host.close()
     server.terminate()
     back.terminate()
 

@@ -41,7 +41,7 @@ DOWNLOAD_BATCH = 12
 
 # Loaded by image/init; whatever else is listed can be loaded by a test with modprobe.
 BOOT_MODULES = ["virtio_pci", "virtio_console", "virtio_net", "virtio_blk"]
-MODULES = BOOT_MODULES + ["nvme-tcp", "nvmet-tcp", "nvme-fabrics", "ext4", "crc32c_generic", "crc32c-intel", "brd", "null_blk", "loop"]
+MODULES = BOOT_MODULES + ["nvme-tcp", "nvmet-tcp", "nvme-fabrics", "ext4", "crc32c_generic", "crc32c-intel", "brd", "null_blk", "loop", "tls", "gcm", "ghash-generic", "ctr"]
 
 
 class ImageUnavailable(Exception):
