@@ -24,7 +24,7 @@ const views = [
     target.wantWakers = wanted;
     poller.now();
   }),
-  new VolumesView({ table: at("volumes-table"), body: at("volumes-body"), filter: at("filter"), note: at("volumes-note"), empty: at("volumes-empty") }),
+  new VolumesView({ table: at("volumes-table"), body: at("volumes-body"), filter: at("filter"), busiest: at("busiest"), note: at("volumes-note"), empty: at("volumes-empty") }),
   new ArraysView(at("array-list")),
   new PathsView(at("path-list")),
   new HostsView(at("host-list")),
@@ -37,7 +37,7 @@ function draw() {
 }
 
 function drawTitle(phase) {
-  const iops = target.rates?.totals?.iops;
+  const iops = target.totals?.iops;
   const now = { live: iops === undefined ? "" : `${count(iops)} IOPS`, failed: "no contact", paused: "paused" }[phase] ?? "";
   document.title = `${now}${now ? " · " : ""}${location.hostname || "catnap"} · catnap`;
 }

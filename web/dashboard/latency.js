@@ -28,16 +28,21 @@ export function percentile(steps, part) {
 
 /** Rates of one entry between two answers; null when its counters began anew. */
 function entryRates(before, now, seconds) {
-  let [operations, bytes, latencySum, errors] = [0, 0, 0, 0];
+  const rates = { operations: 0, bytes: 0, errors: 0 };
+  let latencySum = 0;
   for (const kind of CLASSES) {
     const done = now[kind].ios - before[kind].ios;
+    const moved = (now[kind].bytes - before[kind].bytes) / seconds;
     if (done < 0) return null;
-    operations += done;
-    bytes += now[kind].bytes - before[kind].bytes;
+    rates.operations += done;
+    rates.bytes += moved;
+    rates.errors += now[kind].errors - before[kind].errors;
+    rates[`${kind}Iops`] = done / seconds;
+    rates[`${kind}Bytes`] = moved;
     latencySum += now[kind].latency_ns - before[kind].latency_ns;
-    errors += now[kind].errors - before[kind].errors;
   }
-  const rates = { iops: operations / seconds, bytes: bytes / seconds, errors, mean: operations > 0 ? latencySum / operations : null };
+  rates.iops = rates.operations / seconds;
+  rates.mean = rates.operations > 0 ? latencySum / rates.operations : null;
   const steps = newSteps(before, now);
   return { ...rates, p50: percentile(steps, 0.5), p99: percentile(steps, 0.99), p999: percentile(steps, 0.999) };
 }
@@ -67,8 +72,12 @@ export class LatencySource {
 
   questions(target) {
     if (!target.has("nvmf_get_io_stats")) return [];
-    const histograms = target.namespaceDevices().size <= HISTOGRAMS_UP_TO;
-    return [["nvmf_get_io_stats", { kinds: ["total", "hosts"] }], ["nvmf_get_io_stats", { kinds: ["namespaces"], histograms }]];
+    return [["nvmf_get_io_stats", { kinds: ["total", "hosts"] }]];
+  }
+
+  /** Of each namespace. */
+  spaceQuestions(target) {
+    return [["nvmf_get_io_stats", { kinds: ["namespaces"], histograms: target.namespaceDevices().size <= HISTOGRAMS_UP_TO }]];
   }
 
   /** Takes an answer if it is one of these; true then. */

@@ -12,7 +12,7 @@ function difference(before, now, name) {
 
 /** One device between two looks: per second, mean latency in ns. Null when it was made anew or its counters were reset in between. */
 function deviceRates(before, now, seconds, tickRate) {
-  const rates = { readIops: 0, writeIops: 0, otherIops: 0, readBytes: 0, writeBytes: 0, operations: 0, latencySum: 0, latency: null };
+  const rates = { readIops: 0, writeIops: 0, otherIops: 0, readBytes: 0, writeBytes: 0, operations: 0, latencySum: 0, mean: null };
   for (const operation of OPERATIONS) {
     const done = difference(before, now, `num_${operation}_ops`);
     const took = difference(before, now, `${operation}_latency_ticks`);
@@ -27,7 +27,7 @@ function deviceRates(before, now, seconds, tickRate) {
   if (rates.readBytes < 0 || rates.writeBytes < 0) return null;
   rates.iops = rates.readIops + rates.writeIops + rates.otherIops;
   rates.bytes = rates.readBytes + rates.writeBytes;
-  rates.latency = rates.operations > 0 ? rates.latencySum / rates.operations : null;
+  rates.mean = rates.operations > 0 ? rates.latencySum / rates.operations : null;
   return rates;
 }
 
@@ -47,13 +47,13 @@ export function ioRates(before, now) {
 
 /** The sum over the devices named: what hosts see. Layers below a namespace are its own work, and are not counted twice. */
 export function totals(devices, names) {
-  const sum = { readIops: 0, writeIops: 0, otherIops: 0, iops: 0, readBytes: 0, writeBytes: 0, bytes: 0, operations: 0, latencySum: 0, latency: null };
+  const sum = { readIops: 0, writeIops: 0, otherIops: 0, iops: 0, readBytes: 0, writeBytes: 0, bytes: 0, operations: 0, latencySum: 0, mean: null };
   for (const name of names) {
     const one = devices.get(name);
     if (!one) continue;
-    for (const key of Object.keys(sum)) if (key !== "latency") sum[key] += one[key];
+    for (const key of Object.keys(sum)) if (key !== "mean") sum[key] += one[key];
   }
-  sum.latency = sum.operations > 0 ? sum.latencySum / sum.operations : null;
+  sum.mean = sum.operations > 0 ? sum.latencySum / sum.operations : null;
   return sum;
 }
 

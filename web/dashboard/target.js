@@ -5,8 +5,12 @@ import { History } from "./history.js";
 import { ioRates, newErrors, reactorRates, restarted, totals, wakerRates } from "./rates.js";
 import { LatencySource } from "./latency.js";
 
-// What changes only by somebody's deed is asked less often, and at once when an event says that something happened.
+// What changes only by somebody's deed is asked less often, and soon after an event says that something happened.
 const CONFIGURATION_EVERY_MS = 5000;
+// Bdevs and namespaces whose rates, or whose configuration, may be asked for in a second: a thousand disks are a megabyte of text, which the target is not
+// made to write every second only because somebody looks. Up to this many there is no delay.
+const RATES_PER_SECOND = 300;
+const CONFIGURATIONS_PER_SECOND = 100;
 // Events kept for the list; the target keeps 1,024.
 const EVENTS_KEPT = 200;
 // Subsystems whose queue pairs are asked for in one batch; with more of them they take turns.
@@ -39,6 +43,8 @@ export class Target {
     this.rates = null;
     this.reactors = [];
     this.configurationAsked = -Infinity;
+    this.changed = true;  // ask for the configuration soon
+    this.ratesAsked = -Infinity;
     this.queuesAt = 0;
     this.history.clear();
     this.reactorHistory.clear();
@@ -57,17 +63,37 @@ export class Target {
   /** One question to the target. Throws a Failure if it has no answer as a whole. `interval` in seconds: how often it is asked. */
   async ask(interval) {
     if (this.methods === null) await this.#introduce();
-    const calls = [["framework_get_reactors"], ["bdev_get_iostat"], ["nvmf_get_stats"], ["notify_get_notifications", { id: this.nextEvent }]];
-    calls.push(...this.latency.questions(this));
+    const calls = [["framework_get_reactors"], ["nvmf_get_stats"], ["notify_get_notifications", { id: this.nextEvent }], ...this.latency.questions(this)];
     if (this.wantWakers) calls.push(["reactor_get_wakeups", { limit: 16 }]);
     const now = performance.now();
-    const configuration = now - this.configurationAsked >= CONFIGURATION_EVERY_MS;
+    const [rates, configuration] = [this.#ratesDue(now, interval), this.#configurationDue(now)];
+    if (rates) calls.push(["bdev_get_iostat"], ...this.latency.spaceQuestions(this));
     if (configuration) calls.push(...this.#configurationQuestions());
     const asked = calls.filter(([method]) => this.has(method));
     const replies = await this.client.batch(asked);
     asked.forEach((call, index) => this.#take(call, replies[index]));
-    if (configuration) this.configurationAsked = now;
-    this.#conclude(interval);
+    if (rates) this.ratesAsked = now;
+    if (configuration) [this.configurationAsked, this.changed] = [now, false];
+    this.#conclude(interval, rates);
+  }
+
+  /** How many entries an answer about all disks has. */
+  get #entries() {
+    return (this.answer("bdev_get_bdevs")?.length ?? 0) + this.namespaceDevices().size;
+  }
+
+  /** Seconds between two looks at the rates of each disk, beside the pace of the page. */
+  get ratesEvery() {
+    return this.#entries / RATES_PER_SECOND;
+  }
+
+  #ratesDue(now, interval) {
+    return this.ratesEvery <= interval || now - this.ratesAsked >= this.ratesEvery * 1000;
+  }
+
+  #configurationDue(now) {
+    const past = now - this.configurationAsked;
+    return past >= Math.max(CONFIGURATION_EVERY_MS, (this.#entries / CONFIGURATIONS_PER_SECOND) * 1000) || (this.changed && past >= this.ratesEvery * 1000);
   }
 
   async #introduce() {
@@ -107,7 +133,7 @@ export class Target {
     }
   }
 
-  #conclude(interval) {
+  #conclude(interval, ratesAreNew) {
     const before = this.previous.get("framework_get_reactors");
     const now = this.answer("framework_get_reactors");
     if (before && now && restarted(before, now)) {
@@ -118,12 +144,12 @@ export class Target {
     this.#newEvents();
     this.#connections();
     this.latency.conclude();
-    this.#io();
-    this.#reactors(interval);
+    if (ratesAreNew) this.#io();
+    this.#reactors();
     this.#wakers();
     this.#record(interval);
     // The first answer about the configuration says whose queues and paths to ask for.
-    if (this.queues.size === 0 && (this.answer("nvmf_get_subsystems")?.length ?? 0) > 0) this.configurationAsked = -Infinity;
+    if (this.queues.size === 0 && (this.answer("nvmf_get_subsystems")?.length ?? 0) > 0) this.changed = true;
   }
 
   #newEvents() {
@@ -134,7 +160,7 @@ export class Target {
     for (const { id, type, ctx } of list) this.events.unshift({ id, type, ctx, seen });
     if (list.length > 0) {
       this.nextEvent = list.at(-1).id + 1;
-      this.configurationAsked = -Infinity;
+      this.changed = true;
     }
     this.events.length = Math.min(this.events.length, EVENTS_KEPT);
   }
@@ -142,7 +168,7 @@ export class Target {
   /** Hosts came or went: no event says so, but the number of connections does. */
   #connections() {
     const [before, now] = [this.previous.get("nvmf_get_stats"), this.answer("nvmf_get_stats")];
-    if (before && now && before.connections?.current !== now.connections?.current) this.configurationAsked = -Infinity;
+    if (before && now && before.connections?.current !== now.connections?.current) this.changed = true;
   }
 
   #io() {
@@ -184,11 +210,11 @@ export class Target {
 
   #record(interval) {
     const time = performance.now() / 1000;
-    const total = this.rates?.totals;
+    const total = this.totals;
     const percentiles = this.latency.total;
     this.history.add(time, {
       readIops: total?.readIops ?? null, writeIops: total?.writeIops ?? null, readBytes: total?.readBytes ?? null, writeBytes: total?.writeBytes ?? null,
-      mean: percentiles ? null : total?.latency ?? null, p50: percentiles?.p50 ?? null, p99: percentiles?.p99 ?? null, awake: this.awake(),
+      mean: percentiles ? null : total?.mean ?? null, p50: percentiles?.p50 ?? null, p99: percentiles?.p99 ?? null, awake: this.awake(),
     }, interval);
     for (const reactor of this.reactors) {
       if (!this.reactorHistory.has(reactor.name)) this.reactorHistory.set(reactor.name, new History());
@@ -203,8 +229,14 @@ export class Target {
       if (method !== "framework_get_reactors") this.answers.delete(method);
     }
     this.latency.breakOff();
+    this.ratesAsked = -Infinity;
     this.rates = null;
     this.wakers = null;
+  }
+
+  /** What all hosts do together, as they see it; of a target that does not tell, what the devices behind namespaces do. Null if not known. */
+  get totals() {
+    return this.latency.total ?? this.rates?.totals ?? null;
   }
 
   /** Names of the bdevs that are namespaces. */

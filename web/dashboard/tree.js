@@ -97,6 +97,12 @@ export function filterTree(nodes, words) {
   return kept;
 }
 
+/** The tree with the busiest of each level first; what stands below a namespace keeps its order. */
+export function busiestFirst(nodes) {
+  const load = (node) => node.rates?.iops ?? -1;
+  return nodes.map((node) => (node.level === 1 ? { ...node, children: busiestFirst(node.children) } : node)).sort((one, other) => load(other) - load(one));
+}
+
 export function countNodes(nodes) {
   return nodes.reduce((sum, node) => sum + 1 + countNodes(node.children), 0);
 }

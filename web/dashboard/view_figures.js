@@ -37,7 +37,7 @@ export class FiguresView {
   }
 
   update(target) {
-    const total = target.rates?.totals;
+    const total = target.totals;
     this.iops.show(count(total?.iops), [["read", `read ${count(total?.readIops)}`], ["write", `write ${count(total?.writeIops)}`]], target.history);
     this.bytes.show(throughput(total?.bytes), [["read", `read ${throughput(total?.readBytes)}`], ["write", `write ${throughput(total?.writeBytes)}`]], target.history);
     this.#latency(target, total);
@@ -54,7 +54,7 @@ export class FiguresView {
         target.history);
     } else {
       const why = total?.operations === 0 ? "no I/O to measure" : !percentiles && total ? "mean of the devices" : "";
-      this.latency.show(latency(percentiles ? null : total?.latency), why, target.history);
+      this.latency.show(latency(percentiles ? null : total?.mean), why, target.history);
     }
   }
 }

@@ -2,8 +2,8 @@
 // Left out: what the nodes are (tree.js).
 
 import { emptyState, h, keyed, setAttribute, setShown, setText } from "./dom.js";
-import { count, latency, plural, throughput } from "./format.js";
-import { buildTree, countNodes, filterTree } from "./tree.js";
+import { count, duration, latency, plural, throughput } from "./format.js";
+import { buildTree, busiestFirst, countNodes, filterTree } from "./tree.js";
 
 // Rows drawn at once; more than anybody reads. The rest is a filter away.
 const ROWS_SHOWN = 250;
@@ -11,8 +11,8 @@ const ROWS_SHOWN = 250;
 const UNFOLDED_UP_TO = 40;
 
 export class VolumesView {
-  constructor({ table, body, filter, note, empty }) {
-    Object.assign(this, { body, filter, note, table });
+  constructor({ table, body, filter, busiest, note, empty }) {
+    Object.assign(this, { body, filter, busiest, note, table });
     this.empty = empty;
     empty.append(emptyState("No subsystem yet. To serve a RAM disk of 64 MiB to any host:", [
       "scripts/rpc.py nvmf_create_transport -t tcp", "scripts/rpc.py bdev_malloc_create -b Disk0 64 4096",
@@ -22,6 +22,7 @@ export class VolumesView {
     this.rows = [];
     this.focusKey = null;
     filter.addEventListener("input", () => this.draw());
+    busiest.addEventListener("change", () => this.draw());
     body.addEventListener("keydown", (event) => this.#key(event));
     body.addEventListener("click", (event) => this.#click(event));
     body.addEventListener("focusin", (event) => this.#focused(event.target.closest("tr")));
@@ -40,7 +41,7 @@ export class VolumesView {
 
   draw() {
     if (!this.tree) return;
-    const nodes = filterTree(this.tree, this.filter.value);
+    const nodes = filterTree(this.busiest.checked ? busiestFirst(this.tree) : this.tree, this.filter.value);
     this.unfolded = countNodes(nodes) <= UNFOLDED_UP_TO || this.filter.value.trim() !== "";
     this.rows = [];
     this.#flatten(nodes);
@@ -56,6 +57,7 @@ export class VolumesView {
     if (this.refused) note = `The target does not tell: ${this.refused}`;
     else if (left > 0) note = `${plural(left, "more row")} not shown: filter by a part of the name.`;
     else if (found === 0 && this.tree.length > 0) note = `Nothing is named like “${this.filter.value.trim()}”.`;
+    else if (this.target.ratesEvery > 2) note = `So many disks are looked at every ${duration(this.target.ratesEvery)}.`;
     setText(this.note, note);
     setShown(this.note, note !== "");
   }
@@ -98,7 +100,7 @@ export class VolumesView {
     setAttribute(row, "data-quiet", !rates || rates.iops === 0);
     // What hosts see, of subsystems and namespaces; of what stands below, the time that the devices took.
     const texts = [count(rates?.iops), throughput(rates?.readBytes), throughput(rates?.writeBytes), throughput(rates?.bytes),
-      latency(node.seen ? node.seen.mean : rates?.latency), latency(node.seen?.p99)];
+      latency(node.seen ? node.seen.mean : rates?.mean), latency(node.seen?.p99)];
     texts.forEach((text, at) => setText(figures[at], text));
   }
 
