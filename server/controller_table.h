@@ -78,7 +78,8 @@ class ControllerTable {
   // The admin queue's connection is gone: ends the I/O queues, then forgets the controller.
   void admin_closed(const std::string& nqn, std::uint16_t cntlid);
   void io_closed(const std::string& nqn, std::uint16_t cntlid, std::uint16_t qid, std::uint64_t queue_id);
-  // Reset, shutdown, or the end of the keep-alive time (`at_once`): ends all I/O queues; Controller::io_queues_ended() (by message) when none is left.
+  // Reset, shutdown, or the end of the keep-alive time (`at_once`): ends all I/O queues; Controller::io_queues_ended() (by message) when none is
+  // left.
   void end_io_queues(const std::string& nqn, std::uint16_t cntlid, const std::string& reason, bool at_once);
   // NVM subsystem reset (Base 2.0 section 3.7.1): every controller of the subsystem.
   void reset_subsystem(const std::string& nqn);

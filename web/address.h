@@ -31,7 +31,7 @@ Result<int> listen_at(Address& address);
 std::string_view host_of_authority(std::string_view authority);
 // Is this Host header one that only somebody who means this machine's loopback sends? A page elsewhere whose name resolves to 127.0.0.1 names itself.
 bool names_loopback(std::string_view authority);
-// Does the Origin header ("https://host:port") name the server that the Host header names? `tls`: how the request came.
+// Does the Origin header (scheme, host and port as in a link) name the server that the Host header names? `tls`: how the request came.
 bool same_origin(std::string_view origin, std::string_view authority, bool tls);
 
 }  // namespace catnap::web

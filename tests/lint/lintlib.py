@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Folders with files of ours; everything else at the root (build/) is not looked at.
-FOLDERS = ["reactor", "keyring", "transport", "bdev", "server", "rpc", "scripts", "tests", "cmake", "docs", "packaging", ".ci"]
+FOLDERS = ["reactor", "keyring", "transport", "bdev", "server", "rpc", "web", "scripts", "tests", "cmake", "docs", "packaging", ".ci"]
 CPP_SUFFIXES = (".h", ".cpp")
 
 

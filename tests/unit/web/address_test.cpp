@@ -51,7 +51,7 @@ TEST(WebAddress, OnlyNamesOfTheLoopbackAreItsNames) {
 TEST(WebAddress, OriginIsTheSameServer) {
   EXPECT_TRUE(same_origin("http://127.0.0.1:9420", "127.0.0.1:9420", false));
   EXPECT_TRUE(same_origin("http://LocalHost:9420", "localhost:9420", false));
-  EXPECT_TRUE(same_origin("https://target", "target:443", true));
+  EXPECT_TRUE(same_origin("https://localhost", "localhost:443", true));
   EXPECT_TRUE(same_origin("https://[::1]:9420", "[::1]:9420", true));
   EXPECT_FALSE(same_origin("http://127.0.0.1:9420", "127.0.0.1:9420", true));
   EXPECT_FALSE(same_origin("http://127.0.0.1:9421", "127.0.0.1:9420", false));
