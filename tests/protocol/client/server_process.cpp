@@ -14,6 +14,8 @@
 
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -108,8 +110,19 @@ Result<void> ServerProcess::wait_until_ready() {
 
 ServerProcess::~ServerProcess() {
   stop();
+  check_nothing_refused();
   std::error_code ignored;
   if (!directory_.empty()) std::filesystem::remove_all(directory_, ignored);
+}
+
+// A system call that catnapd's filter does not know is a mistake in the filter, also where the caller found another way: no test goes on after that.
+void ServerProcess::check_nothing_refused() const {
+  const std::string said = log();
+  const std::size_t at = said.find("was refused by catnapd's own filter");
+  if (at == std::string::npos) return;
+  const std::size_t line = said.rfind('\n', at) + 1;
+  std::fprintf(stderr, "%s\n", said.substr(line, said.find('\n', at) - line).c_str());
+  std::abort();
 }
 
 bool ServerProcess::is_running() {

@@ -48,6 +48,7 @@ class ServerProcess {
  private:
   ServerProcess() = default;
   Result<void> wait_until_ready();
+  void check_nothing_refused() const;
 
   pid_t pid_ = -1;
   bool reaped_ = false;

@@ -19,6 +19,8 @@ PROGRAM = os.environ.get("CATNAP_SERVER", os.path.join(ROOT, "build", "debug", "
 RPC_PY = os.path.join(ROOT, "scripts", "rpc.py")
 # Sanitizer builds start slowly on busy machines; the client tries again every 0.2 s for this many times.
 CONNECT_RETRIES = 150
+# A system call that catnapd's filter does not know is a mistake in the filter, also where the caller found another way.
+REFUSED = "was refused by catnapd's own filter"
 # SIGTERM promises an end within 2 s; the bound only keeps a broken server from holding the test up.
 END_TIMEOUT_S = 60
 
@@ -71,7 +73,10 @@ class ServerProcess:
 
     def wait(self):
         """Exit status; -N when signal N ended it."""
-        return self.process.wait(END_TIMEOUT_S)
+        status = self.process.wait(END_TIMEOUT_S)
+        refused = [line for line in self.log_text().splitlines() if REFUSED in line]
+        assert not refused, "\n".join(refused)
+        return status
 
     def stop(self):
         if self.client is not None:
