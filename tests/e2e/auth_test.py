@@ -11,8 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 
 import dhchap  # noqa: E402
-import guest_image  # noqa: E402
-from guest import HOST_ADDRESS, Guest  # noqa: E402
+from guest import HOST_ADDRESS, Guest, guest_image  # noqa: E402
 from harness import Cases, Catnapd, free_port, options, run_program, skip, wait_for  # noqa: E402
 from linux_host import FRIEND, FioRounds, present  # noqa: E402
 

@@ -45,7 +45,7 @@ def prime_bytes(group):
 class KeyPair:
   def __init__(self, group, private=None):
     self.group = group
-    self.private = private or int.from_bytes(os.urandom(64), "big")
+    self.private = private or int.from_bytes(os.urandom(40), "big")
     self.public = pow(2, self.private, prime(group)).to_bytes(prime_bytes(group), "big")
 
   def agree(self, peer):
