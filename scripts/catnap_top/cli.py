@@ -17,7 +17,7 @@ from .sample import Source, reason
 from .table import Choice
 
 EXIT_INCOMPLETE, EXIT_USAGE, EXIT_NOT_CONNECTED = 1, 2, 3
-DEFAULT_TIMEOUT_S = 5.0
+DEFAULT_TIMEOUT_S = 15.0
 
 
 def delay(words):
