@@ -307,7 +307,8 @@ def widths(rig):
     assert wide <= width, f"{width} pixels: the page is {wide} wide"
     assert not sticking_out, f"{width} pixels: {sticking_out[:5]} stick out"
   page.size(375, 900)
-  small = page.run("return [...document.querySelectorAll('button, select, input')].filter((one) => one.checkVisibility() && one.offsetHeight < 40).length")
+  small = page.run("return [...document.querySelectorAll('button, select, input')]"
+                   ".map((one) => one.type === 'checkbox' ? one.closest('label') : one).filter((one) => one.checkVisibility() && one.offsetHeight < 40).length")
   assert small == 0, "a control is too small for a finger"
 
 
