@@ -3,6 +3,7 @@
 #include "server/io_queue.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "reactor/base/check.h"
@@ -20,17 +21,16 @@ using transport::Request;
 
 namespace {
 
-IoClass io_class_of(std::uint8_t opcode) {
-  switch (static_cast<nvme::IoOpcode>(opcode)) {
-    case nvme::IoOpcode::read:
-      return IoClass::read;
-    case nvme::IoOpcode::write:
-    case nvme::IoOpcode::write_zeroes:
-      return IoClass::write;
-    default:
-      return IoClass::other;
-  }
-}
+constexpr auto io_classes_of_opcodes = [] {
+  std::array<IoClass, 256> classes{};
+  classes.fill(IoClass::other);
+  classes[static_cast<std::size_t>(nvme::IoOpcode::read)] = IoClass::read;
+  classes[static_cast<std::size_t>(nvme::IoOpcode::write)] = IoClass::write;
+  classes[static_cast<std::size_t>(nvme::IoOpcode::write_zeroes)] = IoClass::write;
+  return classes;
+}();
+
+IoClass io_class_of(std::uint8_t opcode) { return io_classes_of_opcodes[opcode]; }
 
 }  // namespace
 
@@ -98,13 +98,8 @@ IoCounts* IoQueue::counts_of(std::uint32_t nsid) const {
 }
 
 void IoQueue::count_finished(const Request& request) {
-  FinishedIo io;
-  io.connection = counts_.get();
-  io.name_space = counts_of(request.sqe.nsid);
-  io.began_ns = request.planned_ns;
-  io.io_class = io_class_of(request.sqe.opcode);
-  io.bytes = io.io_class == IoClass::other ? 0 : request.data_length;
-  group_.count_later(io);
+  const IoClass io_class = io_class_of(request.sqe.opcode);
+  group_.count_later(*counts_, counts_of(request.sqe.nsid), request.planned_ns, io_class == IoClass::other ? 0 : request.data_length, io_class);
 }
 
 PlanAction IoQueue::refuse(Request& request, CommandError error) {

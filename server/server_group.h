@@ -146,9 +146,15 @@ class ServerGroup final : public transport::CommandSink {
   void io_done(NamespaceSlot& slot);
   // An I/O command has been answered with success; counted at the end of the turn, for that is about when the answer goes out. `name_space`: null
   // when it is none.
-  void count_later(const FinishedIo& io) {
-    if (finished_count_ == finished_.size()) count_finished();
-    finished_[finished_count_++] = io;
+  void count_later(IoCounts& connection, IoCounts* name_space, std::uint64_t began_ns, std::uint32_t bytes, IoClass io_class) {
+    if (finished_count_ == finished_.size()) [[unlikely]]
+      count_finished();
+    FinishedIo& io = finished_[finished_count_++];
+    io.connection = &connection;
+    io.name_space = name_space;
+    io.began_ns = began_ns;
+    io.bytes = bytes;
+    io.io_class = io_class;
   }
   // Behind the sends that are queued for the end of the turn by now.
   void count_at_turn_end() {

@@ -178,11 +178,17 @@ class Page(unittest.TestCase):
         for op, ios in (("read", reads), ("write", writes)):
             by_namespace = self.page.value("catnap_namespace_commands_total", subsystem=NQN, nsid="1", bdev="memory", op=op)
             self.assertGreaterEqual(by_namespace, ios)  # the warm-up, and what was under way at its end
-            self.assertEqual(by_namespace, self.page.value("catnap_namespace_latency_seconds_count", subsystem=NQN, nsid="1", op=op))
-            self.assertEqual(self.page.value("catnap_namespace_bytes_total", subsystem=NQN, nsid="1", op=op), 4096 * by_namespace)
+            # Each count by itself, while a host goes on.
+            for same in (self.page.value("catnap_namespace_latency_seconds_count", subsystem=NQN, nsid="1", op=op),
+                         self.page.value("catnap_namespace_bytes_total", subsystem=NQN, nsid="1", op=op) / 4096):
+                self.assertLess(abs(same - by_namespace), 1000)
             by_hosts = sum(self.page.samples("catnap_host_commands_total", subsystem=NQN, op=op).values())
-            self.assertEqual(by_hosts, sum(self.page.samples("catnap_namespace_commands_total", subsystem=NQN, op=op).values()))
-            self.assertEqual(self.page.value("catnap_command_latency_seconds_count", op=op), by_hosts)
+            # One host goes on, and namespaces are read first.
+            in_all = sum(self.page.samples("catnap_namespace_commands_total", subsystem=NQN, op=op).values())
+            self.assertLessEqual(in_all, by_hosts)
+            self.assertLess(by_hosts, in_all + 1000)
+            self.assertGreaterEqual(self.page.value("catnap_command_latency_seconds_count", op=op), in_all)
+            self.assertLess(self.page.value("catnap_command_latency_seconds_count", op=op), in_all + 1000)
             # A null bdev of the array got nothing of this.
             self.assertGreaterEqual(self.page.value("catnap_bdev_ios_total", bdev="memory", op=op), by_namespace)
         stats = self.target.call("nvmf_get_io_stats")
@@ -195,7 +201,8 @@ class Page(unittest.TestCase):
         self.assertEqual(len(self.page.samples("catnap_host_commands_total", subsystem=NQN, op="read")), 2)
         connections = self.page.samples("catnap_connection_commands_total", op="read")
         self.assertEqual({dict(key)["host"] for key in connections}, {HOST})
-        self.assertEqual(sum(connections.values()), self.page.value("catnap_host_commands_total", host=HOST, op="read"))
+        # It goes on, and hosts are read before connections.
+        self.assertGreaterEqual(sum(connections.values()), self.page.value("catnap_host_commands_total", host=HOST, op="read"))
 
     def test_reactors_time_adds_up(self):
         before, after = self.target.metrics(), self.target.metrics()
