@@ -401,8 +401,8 @@ Task<Result<void>> DiscoveryServices::start(DiscoveryRequest request) {
   services_.push_back(service);
   auto started = co_await service->start();
   if (started) co_return started;
-  co_await service->stop();
-  std::erase(services_, service);
+  // Once: who has taken it out of the list meanwhile stops it.
+  if (std::erase(services_, service) > 0) co_await service->stop();
   co_return started;
 }
 

@@ -52,7 +52,7 @@ class TlsServer(ServerProcess):
         self.client.call("nvmf_create_transport", {"trtype": "TCP", **transport})
         self.client.call("bdev_malloc_create", {"name": "m0", "num_blocks": 4096, "block_size": 512})
         self.client.call("nvmf_create_subsystem", {"nqn": NQN})
-        self.client.call("nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": "m0"}})
+        self.client.call("nvmf_subsystem_add_ns", {"nqn": NQN, "namespace": {"bdev_name": "m0", "uuid": str(uuid.uuid4())}})
 
     def key(self, name, key, transform=1):
         text = interchange(key, transform)
@@ -153,6 +153,53 @@ class SClient(TlsTest):
             host.write(1, 0, data)
             self.assertEqual(host.read(1, 0, size), data)
         host.close()
+
+
+    def test_finished_and_icreq_in_one_segment(self):
+        raw = new_key()
+        self.secure(raw)
+        gatherer = Gatherer(self.server.address)
+        host = Controller(gatherer.address, NQN, host_id=self.host_id, dial=dialler(HostKey(raw, 1, self.hostnqn, NQN)), io_queues=0)
+        self.assertGreater(gatherer.held, 128)
+        host.close()
+        gatherer.close()
+
+
+class Gatherer(threading.Thread):
+    """Between a TLS client and the server: what the client sends behind its ClientHello goes on as one segment, Finished and ICReq together. `held`: how
+    long that was."""
+
+    def __init__(self, server):
+        super().__init__(daemon=True)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = self.listener.getsockname()
+        self.server = socket.create_connection(server)
+        self.server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.held = 0
+        self.start()
+
+    def run(self):
+        client, _ = self.listener.accept()
+        self.server.sendall(client.recv(65536))
+        threading.Thread(target=self.pump, args=(self.server, client), daemon=True).start()
+        together = b""
+        while len(together) < 128 + 22 + 58:  # the records of ICReq and Finished
+            together += client.recv(65536)
+        self.held = len(together)
+        self.server.sendall(together)
+        self.pump(client, self.server)
+
+    @staticmethod
+    def pump(source, sink):
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+        except OSError:
+            pass  # one of them was closed
+
+    def close(self):
+        self.listener.close()
+        self.server.close()
 
 
 class Refused(TlsTest):
@@ -280,7 +327,7 @@ class Refused(TlsTest):
 
 
 class HalfHandshakes(TlsTest):
-    transport = {"tls_handshake_timeout_ms": 3000, "max_tls_handshakes": 40}
+    transport = {"tls_handshake_timeout_ms": 1000, "max_tls_handshakes": 40}
 
     def test_a_crowd_is_bounded_and_others_go_on(self):
         raw = new_key()
@@ -338,7 +385,6 @@ class Initiator(TlsTest):
                 self.assertEqual((tls["suite"], tls["identity_version"], tls["key"]), (SUITES[hash_id], version, name))
                 qpairs = self.server.client.call("nvmf_subsystem_get_qpairs", {"nqn": NQN})
                 self.assertTrue(all(qpair["tls"]["key"] == name for qpair in qpairs), qpairs)
-                # nvmf_subsystem_add_ns opens an I/O queue there.
                 self.server.client.call("bdev_nvme_detach_controller", {"name": "n0"})
 
     def test_wrong_key_no_key_and_no_tls_there_say_so(self):
@@ -395,6 +441,46 @@ class Initiator(TlsTest):
         self.assertEqual(self.controller()["state"], "enabled", self.controller())
         done = rounds[0]
         eventually("rounds", lambda: rounds[0] > done + 3 or failures)
+        stop.set()
+        worker.join()
+        self.assertEqual(failures, [])
+        host.close()
+
+    def test_paths_fail_over_and_come_back_secured(self):
+        self.secure(new_key())
+        second, front = free_tcp_port(), free_tcp_port()
+        self.server.listen(port=second)
+        for port in (self.server.port, second):
+            self.attach(psk="k0", trsvcid=str(port), multipath="multipath", ctrlr_loss_timeout_sec=-1, reconnect_delay_sec=1)
+        client = self.server.client
+        client.call("nvmf_create_subsystem", {"nqn": OTHER_NQN, "allow_any_host": True})
+        client.call("nvmf_subsystem_add_ns", {"nqn": OTHER_NQN, "namespace": {"bdev_name": "n0n1"}})
+        self.server.listen(OTHER_NQN, secure=False, port=front)
+        host = Controller(("127.0.0.1", front), OTHER_NQN)
+        failures, rounds, stop = [], [0], threading.Event()
+
+        def work():
+            try:
+                while not stop.is_set():
+                    data = os.urandom(BLOCK)
+                    host.write(1, 0, data)
+                    assert host.read(1, 0, BLOCK) == data, "what was written is not what was read"
+                    rounds[0] += 1
+            except Exception as failure:  # pylint: disable=broad-except
+                failures.append(repr(failure))
+
+        def states():
+            return [(path["state"], path["tls"] is not None) for path in client.call("bdev_nvme_get_controllers", {"name": "n0"})[0]["ctrlrs"]]
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        for port in (self.server.port, second, self.server.port):
+            address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)}
+            client.call("nvmf_subsystem_remove_listener", {"nqn": NQN, "listen_address": address})
+            done = rounds[0]
+            eventually("rounds on the other path", lambda done=done: rounds[0] > done + 3 or failures)
+            self.server.listen(port=port)
+            eventually("both paths", lambda: states() == [("enabled", True)] * 2 or failures)
         stop.set()
         worker.join()
         self.assertEqual(failures, [])

@@ -289,7 +289,7 @@ class FullDisk(WithFolder):
         self.mount("size=192k")
         call = self.start()
         batch = [{"jsonrpc": "2.0", "id": number, "method": "bdev_null_create",
-                  "params": {"name": f"N{number}_" + "x" * 400, "num_blocks": 8, "block_size": 512}} for number in range(400)]
+                  "params": {"name": f"N{number}_" + "x" * 200, "num_blocks": 8, "block_size": 512}} for number in range(400)]
         with socket.socket(socket.AF_UNIX) as raw:
             raw.settimeout(120)
             raw.connect(self.server.path)
@@ -462,7 +462,7 @@ class Pending(WithFolder):
         call("bdev_uring_create", {"name": "Uring0", "filename": self.at("disk"), "block_size": 512})
         self.assertEqual(call("bdev_nvme_attach_controller", {"name": "Nvme0", "trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1",
                                                               "trsvcid": str(port), "subnqn": NQN}), ["Nvme0n1"])
-        call("bdev_raid_create", {"name": "Raid0", "raid_level": "raid1", "base_bdevs": ["Uring0", "Nvme0n1"], "superblock": True})
+        call("bdev_raid_create", {"name": "Raid0", "raid_level": "raid1", "base_bdevs": ["Uring0", "Nvme0n1"]})
         call("nvmf_create_subsystem", {"nqn": NQN + "2"})
         call("nvmf_subsystem_add_ns", {"nqn": NQN + "2", "namespace": {"bdev_name": "Raid0"}})
         before = whole(call)

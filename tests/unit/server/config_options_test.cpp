@@ -120,7 +120,8 @@ TEST(CommandLine, WrongOnesEndWith2AndSayWhich) {
       {{"--mode", "poll", "--interrupt-mode"}, "exclude"},
       {{"--demo", "-c", "x"}, "exclude"},
       {{"-r", ""}, "rpc-socket"},
-      {{"--rpcs-allowed", "x"}, "rpcs-allowed"},
+      {{"--rpcs-allowed", ""}, "rpcs-allowed"},
+      {{"--rpcs-allowed", " ,"}, "names no method"},
       {{"--max-connections", "0"}, "max-connections"},
       {{"--wait-for-rpc", "--no-rpc-server"}, "exclude"},
   };
@@ -130,6 +131,13 @@ TEST(CommandLine, WrongOnesEndWith2AndSayWhich) {
     EXPECT_EQ(refused.error().code, exit_usage) << text;
     EXPECT_THAT(refused.error().text, HasSubstr(text));
   }
+}
+
+TEST(CommandLine, TheMethodsAllowedAreAList) {
+  EXPECT_FALSE(parse({})->rpcs_allowed.has_value()) << "all";
+  const auto given = parse({"--rpcs-allowed", " bdev_get_* ,,spdk_get_version, x y\t"});
+  ASSERT_TRUE(given.has_value());
+  EXPECT_EQ(*given->rpcs_allowed, (std::vector<std::string>{"bdev_get_*", "spdk_get_version", "x y"}));
 }
 
 TEST(CommandLine, HelpAndVersionEndWell) {
