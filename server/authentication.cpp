@@ -1,7 +1,6 @@
 // See authentication.h.
 #include "server/authentication.h"
 
-#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstring>
@@ -71,10 +70,10 @@ Authentication::Authentication(ServedQueue& served, std::string called_subnqn, s
 
 Authentication::~Authentication() = default;
 
-void Authentication::require(transport::CommandQueue& queue, std::uint32_t kato_ms) {
+void Authentication::require(transport::CommandQueue& queue) {
   required_ = true;
   begin();
-  arm(kato_ms);
+  arm();
   queue.set_sink(*this);
 }
 
@@ -131,7 +130,7 @@ void Authentication::begin() {
   } else {
     exchange_->restart();
   }
-  if (!required_) arm(0);
+  if (!required_) arm();
   show();
 }
 
@@ -255,10 +254,7 @@ void Authentication::finish_and_end(Request& request, nvme::Status status) {
   finish(request, status);
 }
 
-void Authentication::arm(std::uint32_t kato_ms) {
-  const std::uint32_t within_ms = kato_ms == 0 ? limits().timeout_ms : std::min(kato_ms, limits().timeout_ms);
-  served_.group().thread().arm_in_us(deadline_, std::uint64_t{within_ms} * 1000);
-}
+void Authentication::arm() { served_.group().thread().arm_in_us(deadline_, std::uint64_t{limits().timeout_ms} * 1000); }
 
 void Authentication::too_late() {
   if (computing_) return served_.group().thread().arm_in_us(deadline_, look_again_us);

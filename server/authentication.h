@@ -37,8 +37,9 @@ class Authentication final : public transport::CommandSink {
   Authentication(ServedQueue& served, std::string called_subnqn, std::shared_ptr<AuthShown> shown);
   ~Authentication() override;
 
-  // From now on until it has authenticated itself, for at most the time that the rules and `kato_ms` (0: none) give, the queue does nothing else.
-  void require(transport::CommandQueue& queue, std::uint32_t kato_ms);
+  // From now on until it has authenticated itself, for at most AuthenticationRules::timeout_ms, the queue does nothing else. The keep-alive time has
+  // no say: hosts ask for 5 s, and one whose CPU is slow or emulated computes for longer with a large group.
+  void require(transport::CommandQueue& queue);
   // The queue is closed.
   void end() { deadline_.disarm(); }
 
@@ -68,7 +69,7 @@ class Authentication final : public transport::CommandSink {
   void finish(transport::Request& request, nvme::Status status);
   void finish_and_end(transport::Request& request, nvme::Status status);
   void too_late();
-  void arm(std::uint32_t kato_ms);
+  void arm();
   void show();
   const std::string& address() const;
 

@@ -148,7 +148,7 @@ bool ServerGroup::begin_authentication(ServedQueue& served, const Request& reque
   served.set_authentication(std::make_unique<Authentication>(served, std::string(data.subnqn.data()), asked.authentication));
   const HostKeys* keys = subsystem.keys_of(asked.host.hostnqn);
   if (keys == nullptr || keys->dhchap_key == nullptr) return false;
-  served.authentication()->require(*request.queue, asked.kato_ms);
+  served.authentication()->require(*request.queue);
   return true;
 }
 

@@ -75,8 +75,7 @@ struct HostKeys {
 struct AuthenticationRules {
   std::uint8_t dhchap_digests = 0b1110;     // a bit per hash identifier (transport/dhchap/names.h)
   std::uint8_t dhchap_dhgroups = 0b111111;  // a bit per group identifier
-  // A queue that has not authenticated itself so long after its Connect ends; a keep-alive time that is shorter counts instead. Hosts need a second
-  // or two for the largest group on a slow CPU.
+  // A queue that has not authenticated itself so long after its Connect ends. Hosts need a second or two for the largest group on a slow CPU.
   std::uint32_t timeout_ms = 20'000;
   // Of a host from an address; beyond it, transactions are refused before anything is computed for them. A host that tries again every 10 s with
   // the wrong key has 6 of them. 0: no limit.

@@ -19,6 +19,8 @@ NQN = "nqn.2026-11.io.catnap:auth"
 DISCOVERY = "nqn.2014-08.org.nvmexpress.discovery"
 MODULES = "nvme-tcp nvme-auth dh_generic hmac sha256_generic sha512_generic crc32c-intel crc32c_generic"
 
+EMULATED_MS = 120_000  # an emulated CPU on a busy machine takes its time
+
 cases = Cases("auth_test")
 case = cases.case
 
@@ -77,7 +79,7 @@ class Target:
   def __enter__(self):
     self.server.__enter__()
     rig, rpc = self.rig, self.server.rpc
-    rpc.call("nvmf_set_config", dhchap_failures_per_minute=0, **self.config)
+    rpc.call("nvmf_set_config", dhchap_failures_per_minute=0, dhchap_timeout_ms=EMULATED_MS, **self.config)
     rpc.call("framework_start_init")
     for name, secret in rig.secrets.items():
       path = rig.folder / f"{name}.key"
