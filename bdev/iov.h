@@ -20,8 +20,13 @@ class IovCursor {
     advance(length_bytes, [](std::byte*, std::size_t, std::size_t) { return true; });
   }
   void copy_out(std::byte* to, std::uint64_t length_bytes) {
-    advance(length_bytes, [to](std::byte* piece, std::size_t length, std::size_t at) {
-      std::memcpy(to + at, piece, length);
+    copy_out_by(to, length_bytes, [](std::byte* target, const std::byte* source, std::size_t length) { std::memcpy(target, source, length); });
+  }
+  // By a copy function of the caller's: (to, from, bytes).
+  template <typename Copy>
+  void copy_out_by(std::byte* to, std::uint64_t length_bytes, Copy copy) {
+    advance(length_bytes, [to, copy](std::byte* piece, std::size_t length, std::size_t at) {
+      copy(to + at, piece, length);
       return true;
     });
   }

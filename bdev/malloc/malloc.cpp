@@ -9,6 +9,7 @@
 
 #include "bdev/iov.h"
 #include "bdev/json_text.h"
+#include "bdev/malloc/stream_copy.h"
 #include "bdev/zero_area.h"
 #include "reactor/deferred.h"
 #include "reactor/numa_memory.h"
@@ -151,7 +152,11 @@ class MallocChannel final : public Channel {
         return;
       }
       memory_.mark_written(at, piece);
-      from.copy_out(memory_.base() + at, piece);
+      if (memory_.outgrows_caches()) {
+        from.copy_out_by(memory_.base() + at, piece, stream_copy);
+      } else {
+        from.copy_out(memory_.base() + at, piece);
+      }
       lock.unlock();
       done += piece;
     }

@@ -12,6 +12,7 @@
 #include <bit>
 #include <cstring>
 
+#include "bdev/malloc/stream_copy.h"
 #include "reactor/base/check.h"
 
 namespace catnap::bdev {
@@ -85,6 +86,8 @@ Result<std::unique_ptr<MallocMemory>> MallocMemory::create(std::uint64_t size_by
   if (base == nullptr) return failed("mmap");
   memory->base_ = static_cast<std::byte*>(base);
   memory->size_bytes_ = size_bytes;
+  static const std::size_t cache_bytes = last_level_cache_bytes();
+  memory->outgrows_caches_ = cache_bytes > 0 && size_bytes > cache_bytes;
 
   const std::uint64_t pages = (size_bytes + page_bytes - 1) / page_bytes;
   memory->written_words_ = (pages + 63) / 64;

@@ -47,6 +47,8 @@ class MallocMemory final : public transport::Lender {
   std::byte* base() const { return base_; }
   std::uint64_t size_bytes() const { return size_bytes_; }
   int memfd() const { return memfd_; }
+  // More than the CPU's caches hold, so that what is written will not be found there when it is read.
+  bool outgrows_caches() const { return outgrows_caches_; }
   // Of pages that were written and not cleared since. Any OS thread.
   std::uint64_t allocated_bytes() const;
   StripeLock& lock_of(std::uint64_t offset_bytes) { return locks_[(offset_bytes / stripe_bytes) % lock_count]; }
@@ -77,6 +79,7 @@ class MallocMemory final : public transport::Lender {
   int memfd_ = -1;
   std::byte* base_ = nullptr;
   std::uint64_t size_bytes_ = 0;
+  bool outgrows_caches_ = false;
   std::unique_ptr<StripeLock[]> locks_;
   std::uint64_t written_words_ = 0;
   std::atomic<std::uint64_t>* written_ = nullptr;  // one bit per page, in lazily taken memory of its own
