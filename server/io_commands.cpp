@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "reactor/base/check.h"
+#include "reactor/reactor.h"
 #include "server/command_tables.h"
 #include "server/controller.h"
 #include "server/io_context.h"
@@ -126,11 +127,15 @@ PlanAction IoQueue::plan_command(Request& request) {
 // The host has given this association up, or will any moment: nothing of it is carried out any more (keep_alive.h).
 bool IoQueue::keep_alive_is_over() { return shared_.keep_alive.over(group_.thread().now_ns()); }
 
+// By the clock of this moment and not of the turn: a process that is stopped within a turn reads, when it goes on, all that has come since.
+bool IoQueue::keep_alive_is_over_now() { return shared_.keep_alive.over(group_.thread().reactor()->clock().now_ns()); }
+
 void IoQueue::execute(Request& request) {
   if (request.sqe.fuse() != nvme::Fuse::normal) [[unlikely]]
     return execute_half(request);
-  // Its data, or memory for it, came late.
-  if (keep_alive_is_over()) [[unlikely]]
+  // Its data, or memory for it, came late. Reading late harms nobody.
+  const bool reads = request.sqe.opcode == static_cast<std::uint8_t>(nvme::IoOpcode::read);
+  if (reads ? keep_alive_is_over() : keep_alive_is_over_now()) [[unlikely]]
     return finish(request, nvme::Status(nvme::GenericStatus::aborted_sq_deletion));
   const IoCommands::Entry* command = IoCommands::find(request.sqe.opcode);
   CATNAP_DCHECK(command != nullptr);

@@ -137,7 +137,7 @@ void IoQueue::execute_half(Request& request) {
 // Time has passed since plan(): the namespace may have gone or shrunk.
 void IoQueue::submit_pair(Request& first, Request& second) {
   const CommandError too_late = nvme::Status(GenericStatus::aborted_sq_deletion);
-  if (keep_alive_is_over()) return finish_pair(first, second, too_late, too_late);
+  if (keep_alive_is_over_now()) return finish_pair(first, second, too_late, too_late);
   NamespaceSlot* slot = nullptr;
   CommandError error = resolve(first.sqe, slot);
   if (!error.ok()) return finish_pair(first, second, error, nvme::Status(GenericStatus::failed_fused));

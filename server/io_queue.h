@@ -77,6 +77,7 @@ class IoQueue final : public ServedQueue {
   CommandError resolve(const nvme::SubmissionEntry& sqe, NamespaceSlot*& slot);
 
   bool keep_alive_is_over();
+  bool keep_alive_is_over_now();
   transport::PlanAction plan_command(transport::Request& request);
   transport::PlanAction plan_read(transport::Request& request);
   transport::PlanAction plan_write(transport::Request& request);  // Compare as well

@@ -98,8 +98,11 @@ struct Session : std::enable_shared_from_this<Session> {
 // What the exporter's Identify data say; the bdev is there before they were read, and its I/O waits for the controller.
 NamespaceShape shape(std::uint64_t size_bytes) {
   NamespaceShape made;
-  made.oncs = nvme::oncs_compare | nvme::oncs_write_zeroes | nvme::oncs_dataset_management;
-  made.acwu_blocks = 256;
+  made.oncs = nvme::oncs_compare | nvme::oncs_write_zeroes | nvme::oncs_dataset_management | nvme::oncs_copy;
+  made.limits.compare_and_write_blocks = 256;
+  made.limits.copy_range_blocks = 64;  // less than the exporter takes: copies in many ranges and parts
+  made.limits.copy_blocks = 256;
+  made.info.native_copy = true;
   made.info.name = "Nvme0n1";
   made.info.product_name = "NVMe disk";
   made.info.num_blocks = size_bytes / 512;
@@ -124,7 +127,7 @@ std::shared_ptr<Bdev> make(const TestFile& file, bool digests, bool small, std::
   data.nsid = 1;
   data.data.nsze = file.size_bytes() / 512;
   data.data.lbaf[0].lbads = 9;
-  std::shared_ptr<NvmeBdev> bdev(new NvmeBdev(shape(file.size_bytes()), data), [session](NvmeBdev* gone) {
+  std::shared_ptr<NvmeBdev> bdev(new NvmeBdev(shape(file.size_bytes()), data, nqn), [session](NvmeBdev* gone) {
     delete gone;
     session->end();
   });

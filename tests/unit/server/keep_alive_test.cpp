@@ -114,6 +114,17 @@ TEST_F(StarvedTest, NorWhenItsDataCameLate) {
   EXPECT_EQ(block(3), std::byte{0});
 }
 
+// The turn had begun before the process was stopped.
+TEST_F(StarvedTest, NorWhenItWasStoppedWithinATurn) {
+  Command& stale = write(3, std::byte{0x5A});
+  bench_.on(*bench_.thread, [&] {
+    bench_.clock.advance_us(20'000'000);
+    pair_.io->start(stale);
+  });
+  EXPECT_FALSE(stale.status().is_success());
+  EXPECT_EQ(block(3), std::byte{0});
+}
+
 TEST_F(StarvedTest, NorAPair) {
   nvme::SubmissionEntry compare = io_sqe(nvme::IoOpcode::compare, 3, 1);
   nvme::SubmissionEntry swap = io_sqe(nvme::IoOpcode::write, 3, 1);
