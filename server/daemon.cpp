@@ -88,7 +88,7 @@ void Daemon::start() {
   limits.max_connections = connections_that_fit(options_.max_connections != 0 ? options_.max_connections : limits.max_connections);
   target_ = std::make_unique<Target>(app_thread, std::move(hooks), limits);
   nvme_ = std::make_unique<bdev::NvmeModule>(app_thread, machine());
-  bdev::set_raid_host(bdev::raid_host_of(bdev::this_machine_id(), options_.rpc_socket));
+  bdev::set_raid_host(bdev::raid_host_of(bdev::this_machine_id(), state_ ? state_->path() : options_.rpc_socket));
   register_all_methods(methods_, config_registry_, runtime_, lifecycle_, *controllers_, groups_);
 
   register_foreign_options(methods_);

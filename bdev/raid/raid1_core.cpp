@@ -204,6 +204,7 @@ void Core::write_superblocks(std::function<void()> done) {
   ++superblock_.events;
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     superblock_.slots[i].state = slots_[i].state;
+    if (slots_[i].port != nullptr) superblock_.slots[i].remote = slots_[i].remote;
     superblock_.slots[i].member_uuid = slots_[i].uuid;
     superblock_.slots[i].left_events = slots_[i].left_events;
     superblock_.slots[i].data_blocks = options_.num_blocks;

@@ -131,7 +131,7 @@ Task<void> RaidArrays::adopt(std::shared_ptr<Bdev> bdev, Superblock superblock) 
   if (array == nullptr) {
     // Who turned examination off names what is to be looked at.
     const bool asked_for = !Registry::instance().auto_examine() || std::ranges::find(taken_over_, uuid) != taken_over_.end();
-    if (!asked_for && !is_our_array(superblock)) {
+    if (!asked_for && !is_our_array(superblock, is_remote(*bdev))) {
       log_notice("raid: bdev '{}' is a member of array '{}' of another host ({}) and is left alone; bdev_raid_take_over brings the array here",
                  bdev->name(), superblock.name, uuid_text(superblock.host));
       co_return;

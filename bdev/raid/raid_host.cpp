@@ -51,9 +51,10 @@ std::string this_machine_id() {
   return {};
 }
 
-bool is_our_array(const Superblock& superblock) {
+bool is_our_array(const Superblock& superblock, bool remote_here) {
   const Uuid nobody{};
-  return raid_host() == nobody || superblock.host == nobody || superblock.host == raid_host();
+  if (raid_host() == nobody || superblock.host == nobody || superblock.host == raid_host()) return true;
+  return remote_here || superblock.this_slot >= superblock.slots.size() || !superblock.slots[superblock.this_slot].remote;
 }
 
 }  // namespace catnap::bdev

@@ -15,12 +15,13 @@ const Uuid& raid_host();
 void set_raid_host(const Uuid& host);
 
 // The same again after each restart, and another one for each machine and each server on it: made of the machine's id, and of what servers on one
-// machine cannot have in common (the path of their RPC socket).
+// machine cannot have in common (the path of their state file, or of their RPC socket).
 Uuid raid_host_of(std::string_view machine_id, std::string_view place);
 // /etc/machine-id, or where containers have none the board's UUID; empty: this machine has neither.
 std::string this_machine_id();
 
-// Whether an array of that host is ours to assemble when we find it.
-bool is_our_array(const Superblock& superblock);
+// Whether the array is ours to assemble when we find that superblock on a bdev: it is, unless another host has reached that disk over a connection,
+// and here it is not remote (`remote_here`): then we are the one who serves it.
+bool is_our_array(const Superblock& superblock, bool remote_here);
 
 }  // namespace catnap::bdev

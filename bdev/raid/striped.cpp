@@ -176,6 +176,7 @@ Task<Result<void>> StripedLevel::write_superblocks() {
     SuperblockSlot& slot = next.slots[member->slot];
     if (slot.state == SlotState::empty) slot.member_uuid = uuid_from_text(random_uuid());
     slot.state = SlotState::in_sync;
+    slot.remote = is_remote(member->bdev());
     slot.data_blocks = member->data_blocks;
     next.num_blocks += member->data_blocks;
   }

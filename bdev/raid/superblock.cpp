@@ -25,7 +25,8 @@ static_assert(sizeof(DiskFork) == 16);
 struct DiskSlot {
   std::uint8_t member_uuid[16];
   std::uint8_t state;
-  std::uint8_t reserved[7];
+  std::uint8_t remote;  // 0 or 1
+  std::uint8_t reserved[6];
   le64 left_events;
   le64 data_blocks;
 };
@@ -138,6 +139,7 @@ std::vector<std::byte> encode_superblock(const Superblock& superblock) {
     DiskSlot disk{};
     std::ranges::copy(slot.member_uuid, disk.member_uuid);
     disk.state = static_cast<std::uint8_t>(slot.state);
+    disk.remote = slot.remote ? 1 : 0;
     disk.left_events = slot.left_events;
     disk.data_blocks = slot.data_blocks;
     std::memcpy(bytes.data() + sizeof header + i * sizeof disk, &disk, sizeof disk);
@@ -187,6 +189,7 @@ Result<Superblock> decode_superblock(std::span<const std::byte> copy) {
     SuperblockSlot slot;
     std::ranges::copy(disk.member_uuid, slot.member_uuid.begin());
     slot.state = static_cast<SlotState>(disk.state);
+    slot.remote = disk.remote != 0;
     slot.left_events = disk.left_events;
     slot.data_blocks = disk.data_blocks;
     superblock.slots.push_back(slot);

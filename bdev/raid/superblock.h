@@ -42,6 +42,7 @@ struct SuperblockSlot {
   SuperblockSlot() = default;
   Uuid member_uuid{};                  // made up when it joined; all zeroes: empty
   SlotState state = SlotState::empty;  //
+  bool remote = false;                 // the host of the array reaches it over a connection
   std::uint64_t left_events = 0;       // failed, blank: the event count of the update that left it out
   std::uint64_t data_blocks = 0;       // raid0, concat: its share; raid1: as Superblock::num_blocks
   bool operator==(const SuperblockSlot&) const = default;

@@ -220,53 +220,67 @@ TEST_F(Raid1Start, AMemberThatIsLeftOutIsNotedBeforeAnythingIsAnswered) {
   EXPECT_FALSE(MemberNotes::instance().lacks_data(uuid_of_array, "B"));
 }
 
-TEST_F(Raid1Start, AnArrayOfAnotherHostIsLeftAloneUntilItIsTakenOver) {
+TEST_F(Raid1Start, AnArrayThatAnotherHostHasOfOurDisksIsLeftAloneUntilItIsTakenOver) {
   const Uuid here = raid_host_of("machine", "/run/one.sock"), there = raid_host_of("machine", "/run/other.sock");
   EXPECT_NE(here, there);
   EXPECT_EQ(here, raid_host_of("machine", "/run/one.sock"));
   EXPECT_NE(here, raid_host_of("another", "/run/one.sock"));
-  const auto find_again = [this] {
-    for (const char* name : {"A", "B"}) bench_.on_thread([name] { ASSERT_TRUE(Registry::instance().examine(name).has_value()); });
+  const auto find_again = [this](const std::vector<std::string>& names) {
+    for (const std::string& name : names) bench_.on_thread([&name] { ASSERT_TRUE(Registry::instance().examine(name).has_value()); });
     bench_.settle();
   };
   const auto take_over = [this](const std::string& name) { return wait_for([&name] { return RaidArrays::instance().take_over(name); }); };
+  const std::vector<std::string> remote = {"A", "B"}, local = {"A_there", "B_there"};
   for (const RaidKind kind : {RaidKind::raid1, RaidKind::raid0}) {
-    add_disk("A");
-    add_disk("B");
+    for (const std::string& name : remote) add_remote(name);
     add_disk("empty");
-    RaidOptions options = options_of(kind, "R", {"A", "B"});
+    RaidOptions options = options_of(kind, "R", remote);
     options.superblock = true;
     set_raid_host(there);
     ASSERT_TRUE(create_array(options).has_value());
     ASSERT_TRUE(remove_array("R").has_value());
-    find_again();
-    EXPECT_EQ(array("R")->state(), RaidState::online);
-    ASSERT_TRUE(remove_array("R").has_value());
+    // A host of another name, which reaches them as well: it was moved.
     set_raid_host(here);
-    find_again();
-    EXPECT_EQ(array("R"), nullptr);
-    EXPECT_EQ(Registry::instance().claimed_by(*Registry::instance().find("A")), "");
-    EXPECT_EQ(take_over("nobody").error().err, ENODEV);
-    EXPECT_EQ(take_over("empty").error().err, ENOENT);
-    EXPECT_TRUE(take_over("B").has_value());
-    until_state("R", RaidState::online);
-    EXPECT_EQ(take_over("B").error().err, EEXIST);
-    ASSERT_TRUE(remove_array("R").has_value());
-    // It belongs here now, and there no more.
-    find_again();
+    find_again(remote);
     EXPECT_EQ(array("R")->state(), RaidState::online);
     ASSERT_TRUE(remove_array("R").has_value());
     set_raid_host(there);
-    find_again();
+    // The one that has the disks.
+    for (const std::string& name : remote) remove(name);
+    find_again(local);
     EXPECT_EQ(array("R"), nullptr);
-    // Who names what is to be looked at means it.
-    Registry::instance().set_auto_examine(false);
-    find_again();
+    EXPECT_EQ(Registry::instance().claimed_by(*Registry::instance().find("A_there")), "");
+    EXPECT_EQ(take_over("nobody").error().err, ENODEV);
+    EXPECT_EQ(take_over("empty").error().err, ENOENT);
+    EXPECT_TRUE(take_over("B_there").has_value());
+    until_state("R", RaidState::online);
+    EXPECT_EQ(take_over("B_there").error().err, EEXIST);
+    ASSERT_TRUE(remove_array("R").has_value());
+    // It belongs here now: also under another name it is found, since its members are local ones.
+    find_again(local);
     EXPECT_EQ(array("R")->state(), RaidState::online);
-    Registry::instance().set_auto_examine(true);
+    ASSERT_TRUE(remove_array("R").has_value());
+    set_raid_host(here);
+    find_again(local);
+    EXPECT_EQ(array("R")->state(), RaidState::online);
     ASSERT_TRUE(remove_array("R", true).has_value());
-    for (const char* name : {"A", "B", "empty"}) remove(name);
+    for (const std::string& name : local) remove(name);
+    remove("empty");
   }
+}
+
+// Who turned examination off and names what is to be looked at means it.
+TEST_F(Raid1Start, WhoNamesABdevToBeExaminedGetsItsArrayWhoseverItIs) {
+  set_raid_host(raid_host_of("machine", "/run/one.sock"));
+  for (const char* name : {"A", "B"}) add_remote(name);
+  ASSERT_TRUE(create_array(mirror({"A", "B"}, true)).has_value());
+  ASSERT_TRUE(remove_array("R").has_value());
+  for (const char* name : {"A", "B"}) remove(name);
+  set_raid_host(raid_host_of("machine", "/run/other.sock"));
+  Registry::instance().set_auto_examine(false);
+  for (const char* name : {"A_there", "B_there"}) bench_.on_thread([name] { ASSERT_TRUE(Registry::instance().examine(name).has_value()); });
+  until_state("R", RaidState::online);
+  Registry::instance().set_auto_examine(true);
 }
 
 }  // namespace
