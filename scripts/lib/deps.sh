@@ -15,7 +15,7 @@ DEPS_TEST=(
 # The real Linux host in QEMU (tests/e2e). What runs inside the guest is downloaded and unpacked by tests/e2e/image, never installed.
 DEPS_E2E=(
   qemu-system-x86 e2fsprogs
-  debootstrap lintian dpkg-dev systemd
+  debootstrap lintian dpkg-dev systemd groff-base util-linux
   chromium chromium-driver python3-selenium
 )
 

@@ -111,9 +111,10 @@ def make_package(build, folder):
 
 
 class Context:
-  def __init__(self, root, package):
+  def __init__(self, root, package, build):
     self.root = root
     self.package = package
+    self.build = build
     self.before = None
     self.after = None
 
@@ -135,6 +136,18 @@ def lintian(context):
   passed_over = "initial-upload-closes-no-bugs,bogus-mail-host,bogus-mail-host-in-debian-changelog,unusual-interpreter"
   done = run("lintian", "--fail-on", "error,warning", "--suppress-tags", passed_over, str(context.package), check=False)
   assert done.returncode == 0, done.stdout + done.stderr
+
+
+@cases.case("cmake --install puts the same files beneath another prefix")
+def installs_elsewhere(context):
+  with tempfile.TemporaryDirectory(prefix="catnap-prefix-") as folder:
+    run("cmake", "--install", str(context.build), "--prefix", folder)
+    contents = run("dpkg-deb", "-c", str(context.package)).stdout
+    packaged = {line.split()[5].removeprefix("./usr/") for line in contents.splitlines() if line.split()[5].startswith("./usr/") and line[0] != "d"}
+    installed = {os.path.relpath(os.path.join(where, name), folder) for where, _, names in os.walk(folder) for name in names}
+    assert installed - packaged == {"lib/systemd/system/catnapd.service"}, installed ^ packaged
+    assert not packaged - installed, packaged - installed
+    assert "usage: catnap-rpc" in run(f"{folder}/bin/catnap-rpc", "--help").stdout
 
 
 @cases.case("installs with its dependencies")
@@ -283,7 +296,7 @@ def main():
   with tempfile.TemporaryDirectory(dir=cache, prefix="root-") as folder, tempfile.TemporaryDirectory(dir=cache, prefix="deb-") as packages:
     run("tar", "--numeric-owner", "-C", folder, "-xpf", str(base))
     os.chmod(folder, 0o755)
-    return cases.run(Context(Root(folder), make_package(args.build, packages)), args.only)
+    return cases.run(Context(Root(folder), make_package(args.build, packages), args.build), args.only)
 
 
 if __name__ == "__main__":
