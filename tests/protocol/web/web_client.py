@@ -11,6 +11,8 @@ import os
 import re
 import socket
 import sys
+import tempfile
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "rpc"))
 
@@ -42,14 +44,22 @@ class WebServer:
     def __init__(self, *options, address="127.0.0.1:0", credentials=None, wait=True):
         self.folder = None
         if credentials is not None:
-            import tempfile
             self.folder = tempfile.TemporaryDirectory(prefix="catnap_web_")
             path = os.path.join(self.folder.name, "credentials")
             with open(path, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
                 file.write(credentials)
             options = (*options, "--http-credentials", path)
         self.server = ServerProcess("--http", address, *options, wait=wait)
-        self.port = int(re.search(r"HTTPS? at \S+:(\d+)", self.server.log_text()).group(1))
+        self.port = self.wait_for_port()
+
+    def wait_for_port(self):
+        """The RPC socket may be there before the line."""
+        end = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < end and self.server.process.poll() is None:
+            if found := re.search(r"HTTPS? at \S+:(\d+)", self.server.log_text()):
+                return int(found.group(1))
+            time.sleep(0.01)
+        raise AssertionError(self.server.log_text())
 
     def connection(self):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
