@@ -37,13 +37,16 @@ def method(method_name, **params):
 def configuration(outside_port, ktls):
   """Of the catnapd in the guest."""
   keys = [method("keyring_file_add_key", name=f"k{size}", path=f"/run/k{size}.psk") for size in KEYS]
-  attach = method("bdev_nvme_attach_controller", name="out", trtype="TCP", traddr=HOST_ADDRESS, trsvcid=str(outside_port), subnqn=OUTSIDE, hostnqn=HOST, psk="k48")
+  # A guest in software emulation takes seconds for what takes milliseconds elsewhere.
+  patience = method("bdev_nvme_set_options", tcp_connect_timeout_ms=60000)
+  attach = method("bdev_nvme_attach_controller", name="out", trtype="TCP", traddr=HOST_ADDRESS, trsvcid=str(outside_port), subnqn=OUTSIDE, hostnqn=HOST, psk="k48",
+                  fabrics_connect_timeout_us=60_000_000)
   address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": ADDRESS_IN_GUEST, "trsvcid": str(PORT_IN_GUEST)}
-  nvmf = [method("nvmf_create_transport", trtype="TCP", enable_ktls=ktls), method("nvmf_create_subsystem", nqn=INSIDE),
+  nvmf = [method("nvmf_create_transport", trtype="TCP", enable_ktls=ktls, tls_handshake_timeout_ms=60000, icreq_timeout_ms=60000), method("nvmf_create_subsystem", nqn=INSIDE),
           method("nvmf_subsystem_add_host", nqn=INSIDE, host=HOST, psk="k32", further_psks=["k48"]),
           method("nvmf_subsystem_add_ns", nqn=INSIDE, namespace={"bdev_name": "outn1"}),
           method("nvmf_subsystem_add_listener", nqn=INSIDE, listen_address=address, secure_channel=True)]
-  return json.dumps({"subsystems": [{"subsystem": "keyring", "config": keys}, {"subsystem": "bdev", "config": [attach]},
+  return json.dumps({"subsystems": [{"subsystem": "keyring", "config": keys}, {"subsystem": "bdev", "config": [patience, attach]},
                                     {"subsystem": "nvmf", "config": nvmf}]})
 
 
@@ -57,7 +60,7 @@ class Rig:
       path.touch(mode=0o600)
       path.write_text(interchange(key, 1 if size == 32 else 2))
       rpc.call("keyring_file_add_key", name=f"k{size}", path=str(path))
-    rpc.call("nvmf_create_transport", trtype="TCP")
+    rpc.call("nvmf_create_transport", trtype="TCP", tls_handshake_timeout_ms=60000, icreq_timeout_ms=60000, connect_timeout_ms=60000)
     rpc.call("bdev_malloc_create", name="m0", num_blocks=4096, block_size=512)
     rpc.call("nvmf_create_subsystem", nqn=OUTSIDE)
     rpc.call("nvmf_subsystem_add_ns", nqn=OUTSIDE, namespace={"bdev_name": "m0"})

@@ -1,9 +1,11 @@
 // See handshake.h.
 #include "transport/tls/handshake.h"
 
+#include <fcntl.h>
 #include <fmt/core.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <utility>
@@ -116,7 +118,7 @@ void Handshake::stepped(Turn turn) {
 void Handshake::go_on() {
   if (!send_out()) return;
   if (out_at_ < out_.size()) return watch(EPOLLOUT);
-  if (step_ == Stream::Step::done) return finish(std::move(stream_));
+  if (step_ == Stream::Step::done) return stream_->wants_kernel() ? offload() : finish(std::move(stream_));
   watch(EPOLLIN);
 }
 
@@ -138,9 +140,23 @@ bool Handshake::send_out() {
 
 void Handshake::say(Bytes bytes) { (void)::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT); }
 
+// On a worker as well: the first time, the kernel loads ciphers and tests them. The owner may close the socket meanwhile, so the worker has a
+// descriptor of its own.
+void Handshake::offload() {
+  watch(0);
+  const int fd = fcntl(fd_, F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) return finish(std::move(stream_));
+  executor_([home = &thread_, self = self_, fd, stream = std::move(stream_)]() mutable {
+    stream->offload(fd);
+    ::close(fd);
+    home->send([self, stream = std::move(stream)]() mutable {
+      if (*self != nullptr) (*self)->finish(std::move(stream));
+    });
+  });
+}
+
 void Handshake::finish(std::unique_ptr<Stream> stream) {
   watch(0);
-  stream->offload(fd_);
   const auto done = std::move(user_.done);
   done(std::move(stream));
 }

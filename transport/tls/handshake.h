@@ -69,6 +69,7 @@ class Handshake {
   void stepped(Turn turn);
   void go_on();
   bool send_out();
+  void offload();
   void finish(std::unique_ptr<Stream> stream);
   void give_up(Error why);
 

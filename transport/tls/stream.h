@@ -53,6 +53,7 @@ class Stream {
   Step shake(Bytes records, std::vector<std::byte>& out);
   // After `done`: lets the kernel take over what it can. Nothing of the connection may have been read beyond the handshake's last record.
   void offload(int fd);
+  bool wants_kernel() const { return kernel_ != nullptr; }  // offload() may do something; it may take its time, when it is the first one
 
   // --- connection ---
   // As recvmsg(MSG_DONTWAIT): bytes moved; 0: the peer said that it ends, or hung up; -1 and errno (EAGAIN; EBADMSG: why() says what is wrong).
