@@ -272,6 +272,7 @@ def arrays(rig):
                "the bar of the rebuild")
     first = page.until("const bar = document.querySelector('#array-list progress'); return bar.value > 0 && bar.value < 1 && bar.value", "some progress")
     page.until("return document.querySelector('#array-list progress').value > arguments[0]", "more progress", 30, first)
+    assert "rebuild under way" in page.run("return document.querySelector('#findings').innerText")
     assert "rebuild of Disk2" in page.run("return document.querySelector('#array-list').innerText")
     assert page.run("return document.querySelector('#array-list progress').getAttribute('aria-label')") == "rebuild of Mirror0"
     call("bdev_raid_set_options", process_max_bandwidth_mb_sec=0)
@@ -453,6 +454,8 @@ def outage(rig):
     assert page.run("return document.getElementById(arguments[0]).textContent", figure) == "–", f"{figure} still stands there"
   stale = page.run("return [...document.querySelectorAll('#volumes-body td')].map((cell) => cell.textContent).filter((text) => text !== '–')")
   assert not stale, f"rates of a dead server: {stale}"
+  reactors_say = page.run("return [...document.querySelectorAll('.reactor .share, .reactor .why, #value-awake, #calm')].map((one) => one.textContent)")
+  assert set(reactors_say) == {"–", "Now: not known.", "Not known."}, reactors_say
   assert "no contact" in page.run("return document.title")
   rig.start()
   page.until("return document.querySelector('#main').dataset.live === 'true' && !document.querySelector('#banner').checkVisibility()", "a live page")

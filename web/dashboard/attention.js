@@ -17,6 +17,7 @@ function ofArrays(target) {
       found.push(finding("bad", `Array ${array.name}: member ${member.name ?? "of an empty slot"} is ${member.state}`,
         member.reason ?? "the array goes on without it, and its data are in fewer places"));
     }
+    if (array.process) found.push(finding("warn", `Array ${array.name}: ${array.process.type} under way`, "until it is over the data are in fewer places"));
     if (array.scrub?.blocks_different > 0 && !array.scrub.repair) {
       found.push(finding("bad", `Array ${array.name}: members differ`, `the scrub found ${plural(array.scrub.blocks_different, "block")} that differ`));
     }

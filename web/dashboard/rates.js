@@ -73,6 +73,7 @@ export function newErrors(before, now) {
 
 /** Why a reactor does not sleep at this moment, in words; the target's own ones where it has any. */
 export function whyAwake(reactor) {
+  if (reactor.unknown) return "not known";
   if (reactor.asleep) return reactor.mode === "poll" ? "asleep although in poll mode, while others need its CPU" : "asleep until something happens";
   switch (reactor.awake_because) {
     case "": case undefined: return reactor.control ? "answering this page, then asleep again" : "at work, and asleep again when it is done";

@@ -64,6 +64,7 @@ export class Target {
   async ask(interval) {
     if (this.methods === null) await this.#introduce();
     const calls = [["framework_get_reactors"], ["nvmf_get_stats"], ["notify_get_notifications", { id: this.nextEvent }], ...this.latency.questions(this)];
+    if (this.#arraysWork()) calls.push(["bdev_raid_get_bdevs", { category: "all" }]);
     if (this.wantWakers) calls.push(["reactor_get_wakeups", { limit: 16 }]);
     const now = performance.now();
     const [rates, configuration] = [this.#ratesDue(now, interval), this.#configurationDue(now)];
@@ -75,6 +76,11 @@ export class Target {
     if (rates) this.ratesAsked = now;
     if (configuration) [this.configurationAsked, this.changed] = [now, false];
     this.#conclude(interval, rates);
+  }
+
+  /** Does somebody wait to see a copy or a scrub go on? */
+  #arraysWork() {
+    return this.arrays().some((array) => array.process || array.scrub?.running);
   }
 
   /** How many entries an answer about all disks has. */
@@ -103,8 +109,9 @@ export class Target {
   }
 
   #configurationQuestions() {
-    const calls = [["nvmf_get_subsystems"], ["bdev_get_bdevs"], ["bdev_raid_get_bdevs", { category: "all" }], ["bdev_nvme_get_controllers"],
+    const calls = [["nvmf_get_subsystems"], ["bdev_get_bdevs"], ["bdev_nvme_get_controllers"],
       ["framework_get_pending"], ["framework_get_state"], ["iobuf_get_stats"]];
+    if (!this.#arraysWork()) calls.push(["bdev_raid_get_bdevs", { category: "all" }]);
     // These ask every thread that uses a path, so only where there are paths.
     if (this.answer("bdev_nvme_get_controllers")?.length > 0) calls.push(["bdev_nvme_get_io_paths"]);
     const known = (this.answer("nvmf_get_subsystems") ?? []).map((subsystem) => subsystem.nqn);
@@ -232,6 +239,7 @@ export class Target {
     this.ratesAsked = -Infinity;
     this.rates = null;
     this.wakers = null;
+    this.reactors = this.reactors.map((reactor) => ({ ...reactor, rates: null, unknown: true }));
   }
 
   /** What all hosts do together, as they see it; of a target that does not tell, what the devices behind namespaces do. Null if not known. */

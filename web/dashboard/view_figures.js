@@ -44,7 +44,7 @@ export class FiguresView {
     const awake = target.awake();
     const loops = target.reactors.filter((reactor) => !reactor.control);
     const asleep = loops.filter((reactor) => reactor.asleep).length;
-    this.awake.show(cpus(awake), loops.length ? `${asleep} of ${plural(loops.length, "reactor")} asleep now` : "", target.history);
+    this.awake.show(cpus(awake), loops.length && awake !== null ? `${asleep} of ${plural(loops.length, "reactor")} asleep now` : "", target.history);
   }
 
   #latency(target, total) {

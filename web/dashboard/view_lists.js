@@ -35,6 +35,7 @@ export class AttentionView {
     setAttribute(this.section, "data-calm", found.length === 0);
     setShown(this.list, found.length > 0);
     setShown(this.calm, found.length === 0);
+    setText(this.calm, target.reactors.some((reactor) => !reactor.unknown) ? "Nothing does." : "Not known.");
     keyed(this.list, found, (one) => one.key, () => h("li", {}, h("strong"), " ", h("span")), (item, one) => {
       setAttribute(item, "data-weight", one.weight);
       setText(item.firstElementChild, one.what);
@@ -88,6 +89,7 @@ export class ArraysView {
         setText(name, member.name ?? "empty slot");
         setText(state, (member.state ?? (member.is_configured ? "in use" : "missing")).replace("_", " "));
         setAttribute(state, "data-good", member.state === "in_sync");
+        setAttribute(state, "data-under-way", member.state === "rebuilding" || member.state === "waiting");
         setText(reason, member.reason ?? "");
       });
   }

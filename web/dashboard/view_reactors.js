@@ -29,7 +29,7 @@ function makeRow(reactor) {
 }
 
 function wakeupText(rates) {
-  if (!rates) return NOTHING;
+  if (!rates) return "";
   const sum = CAUSES.reduce((total, [cause]) => total + rates.wakeups[cause], 0);
   if (sum === 0) return "no wake-up";
   const parts = CAUSES.filter(([cause]) => rates.wakeups[cause] > 0).map(([cause, words]) => `${count(rates.wakeups[cause])} ${words}`);
@@ -55,7 +55,7 @@ export class ReactorsView {
 
   #row(parts, reactor, target, row) {
     const { rates } = reactor;
-    setAttribute(row, "data-asleep", reactor.asleep);
+    setAttribute(row, "data-asleep", reactor.asleep && !reactor.unknown);
     setText(parts.mode, reactor.mode);
     const others = reactor.lw_threads.map((thread) => thread.name).join(", ");
     setText(parts.threads, others);
