@@ -187,7 +187,8 @@ void QueuePair::flush() {
   }
   sent_in_window_ += sent.bytes;
   watch_writable(sent.outcome == SendQueue::Outcome::blocked);
-  if (state_ == State::disconnecting && executing_ == 0 && send_queue_.empty()) close(close_reason_, true);
+  const bool all_out = send_queue_.empty() && (tls_ == nullptr || !tls_->has_unsent());
+  if (state_ == State::disconnecting && executing_ == 0 && all_out) close(close_reason_, true);
 }
 
 }  // namespace catnap::tcp
