@@ -4,6 +4,7 @@
 
 #include <map>
 
+#include "rpc/json.h"
 #include "server/ana.h"
 #include "server/command_limits_rpc.h"
 #include "server/names.h"
@@ -89,6 +90,11 @@ void show_authentication(const AuthenticationRules& rules, Json::Value& config) 
 Reply set_config(const rpc::Params& params) {
   const rpc::Params passthru = params.object("admin_cmd_passthru");
   for (const std::string& name : passthru.all().getMemberNames()) {
+    if (!passthru.json(name).isBool()) {
+      return std::unexpected(rpc::RpcError(rpc::invalid_params, fmt::format("Invalid parameters: parameter 'admin_cmd_passthru.{}' is {}, it must be "
+                                                                            "true or false",
+                                                                            rpc::printable(name), rpc::json_excerpt(passthru.json(name)))));
+    }
     if (!passthru.boolean(name)) continue;
     return std::unexpected(rpc::RpcError(Error(ENOTSUP, fmt::format("admin_cmd_passthru.{} true is not supported: there are no NVMe bdevs", name))));
   }
