@@ -313,6 +313,55 @@ def widths(rig):
   assert small == 0, "a control is too small for a finger"
 
 
+def in_module(page, module, script, *arguments):
+  """What `script` returns with `it` being a module of the page."""
+  answer = page.page.execute_async_script(f"""
+    const done = arguments[arguments.length - 1], given = [...arguments].slice(0, -1);
+    import("./{module}").then((it) => done({{value: ((it, ...given) => {{ {script} }})(it, ...given)}})).catch((failure) => done({{failure: String(failure)}}));""",
+                                          *arguments)
+  assert "failure" not in answer, answer["failure"]
+  return answer["value"]
+
+
+@CASES.case("numbers have sane units, also at their borders")
+def numbers(rig):
+  page = rig.open()
+  for function, value, wanted in [
+      ("count", 0, "0"), ("count", 0.2, "<1"), ("count", 999, "999"), ("count", 999.6, "1.00 k"), ("count", 12345, "12.3 k"), ("count", 1e6, "1.00 M"),
+      ("count", None, "–"), ("throughput", 0, "0 B/s"), ("throughput", 4096000, "4.10 MB/s"), ("throughput", 999_999, "1.00 MB/s"), ("size", 64 << 20, "64 MiB"),
+      ("size", 3 << 29, "1.50 GiB"), ("latency", 400, "<1 µs"), ("latency", 84_200, "84.2 µs"), ("latency", 2_000_000, "2.00 ms"), ("latency", None, "–"),
+      ("percent", 0, "0 %"), ("percent", 0.0001, "<0.1 %"), ("percent", 0.0123, "1.2 %"), ("percent", 1, "100 %"), ("duration", 8, "8 s"),
+      ("duration", 180, "3 min"), ("duration", 7500, "2 h 5 min")]:
+    shown = in_module(page, "format.js", "return it[given[0]](given[1])", function, value)
+    assert shown.replace("\u00a0", " ") == wanted, f"{function}({value}) is {shown!r}, not {wanted!r}"
+  steps = [[10, 1], [20, 98], [30, 1]]
+  for part, wanted in ((0.5, 20), (0.99, 30), (1, 30), (0, 10)):
+    assert in_module(page, "latency.js", "return it.percentile(given[0], given[1])", steps, part) == wanted, part
+  assert in_module(page, "latency.js", "return it.percentile([], 0.5)") is None
+
+
+@CASES.case("what is wrong is found, worst first")
+def attention(rig):
+  page = rig.open()
+  found = in_module(page, "attention.js", """
+    const [answers, arrays] = given;
+    const target = {arrays: () => arrays, answer: (method) => answers[method], previous: new Map(), reactors: [], errorCounts: new Map([["Disk7", 2]])};
+    return it.findings(target).map((one) => `${one.weight}: ${one.what}`);""", {
+        "bdev_nvme_get_controllers": [{"name": "Rem0", "ctrlrs": [{"state": "failed", "trid": {"traddr": "192.0.2.1", "trsvcid": "4420"}, "last_error": "refused"},
+                                                                 {"state": "enabled", "trid": {"traddr": "192.0.2.2", "trsvcid": "4420"}, "last_error": ""}]}],
+        "framework_get_state": {"enabled": True, "fault": "No space left on device"},
+        "framework_get_pending": [{"method": "nvmf_subsystem_add_listener", "params": {"nqn": "nqn.a"}, "message": "Cannot assign requested address"}],
+        "iobuf_get_stats": [{"module": "reactor_0", "waiting": 3}]},
+                    [{"name": "R", "state": "online", "base_bdevs_list": [{"name": "A", "state": "in_sync"}, {"name": "B", "state": "failed", "reason": "I/O error"}]},
+                     {"name": "Q", "state": "offline", "base_bdevs_list": []}])
+  found = [one.replace("\u00a0", " ") for one in found]
+  for wanted in ("bad: Array R: member B is failed", "bad: Array Q is offline", "bad: Path Rem0 by 192.0.2.1:4420 is failed", "bad: Configuration changes cannot be kept",
+                 "warn: Waiting: nvmf_subsystem_add_listener nqn.a", "warn: reactor_0: 3 commands wait for a data buffer", "warn: Disk7: 2 I/O errors"):
+    assert wanted in found, f"no {wanted!r} in {found}"
+  assert len(found) == 7, found
+  assert [one.split(":")[0] for one in found] == ["bad"] * 4 + ["warn"] * 3, found
+
+
 @CASES.case("text stands out from its ground, light and dark, live and not")
 def contrast(rig):
   page = rig.open()
