@@ -243,7 +243,7 @@ class Target {
   bool refuse_if_full(int fd);
   void place(tcp::Incoming incoming);
   Result<void> check_security(const ListenAddress& address, bool secure_channel) const;
-  std::vector<tcp::SecureAcceptor::Candidate> keys_for(const tls::Identity& identity) const;
+  std::vector<keyring::KeyRef> keys_for(const tls::Identity& identity) const;
 
   Thread& app_thread_;
   Hooks hooks_;

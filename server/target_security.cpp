@@ -7,7 +7,6 @@
 #include "server/names.h"
 #include "server/target.h"
 #include "transport/tcp/address.h"
-#include "transport/tls/generated_keys.h"
 
 namespace catnap::server {
 namespace {
@@ -55,19 +54,14 @@ void Target::accepted(int fd) {
   acceptor_->take(fd);
 }
 
-std::vector<tcp::SecureAcceptor::Candidate> Target::keys_for(const tls::Identity& identity) const {
-  std::vector<tcp::SecureAcceptor::Candidate> keys;
+std::vector<keyring::KeyRef> Target::keys_for(const tls::Identity& identity) const {
   const SubsystemSnapshot* subsystem = current().find(identity.subnqn);
-  if (subsystem == nullptr || !subsystem->allows_host(identity.hostnqn)) return keys;
-  if (identity.generated) {
-    auto psk = tls::GeneratedKeys::instance().find(identity);
-    if (psk != nullptr) keys.emplace_back("generated", std::move(psk));
-    return keys;
-  }
+  if (subsystem == nullptr || !subsystem->allows_host(identity.hostnqn)) return {};
+  if (identity.generated) return {};  // would be of DH-HMAC-CHAP's secure channel concatenation, which is not there
   const HostKeys* of_host = subsystem->keys_of(identity.hostnqn);
-  if (of_host == nullptr || of_host->psk == nullptr) return keys;
-  keys.emplace_back(of_host->psk->name(), of_host->psk);
-  for (const auto& key : of_host->further_psks) keys.emplace_back(key->name(), key);
+  if (of_host == nullptr || of_host->psk == nullptr) return {};
+  std::vector<keyring::KeyRef> keys = {of_host->psk};
+  keys.insert(keys.end(), of_host->further_psks.begin(), of_host->further_psks.end());
   return keys;
 }
 

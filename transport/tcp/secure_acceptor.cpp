@@ -55,11 +55,11 @@ std::atomic<std::uint64_t> under_way_count{0};
 
 // An identity that was offered, and the keys that may be its own.
 struct Suspect {
-  Suspect(std::size_t offered_at, tls::Identity offered, std::vector<SecureAcceptor::Candidate> its_keys)
+  Suspect(std::size_t offered_at, tls::Identity offered, std::vector<keyring::KeyRef> its_keys)
       : offer(offered_at), identity(std::move(offered)), keys(std::move(its_keys)) {}
   std::size_t offer;
   tls::Identity identity;
-  std::vector<SecureAcceptor::Candidate> keys;
+  std::vector<keyring::KeyRef> keys;
 };
 
 }  // namespace
@@ -91,30 +91,18 @@ struct SecureAcceptor::Connection {
 
 namespace {
 
-// On a worker: the input PSK of a candidate, as this derivation has it.
-Result<keyring::SecretBytes> input_psk(const SecureAcceptor::Candidate& candidate, const tls::ConfiguredPsk* configured, const std::string& hostnqn,
-                                       tls::Derivation derivation) {
-  if (configured != nullptr) return tls::retained_psk(*configured, hostnqn, derivation);
-  return keyring::SecretBytes::copy_of(candidate.generated->bytes());
-}
-
-// On a worker: the TLS PSK with which the offer's binder was made, if this key is its origin.
-Result<keyring::SecretBytes> proven_psk(tls::Bytes message, const tls::ClientHello& hello, const Suspect& suspect,
-                                        const SecureAcceptor::Candidate& candidate) {
-  tls::ConfiguredPsk configured;
-  if (candidate.configured != nullptr) {
-    const auto text = candidate.configured->read();
-    if (!text) return std::unexpected(text.error());
-    auto parsed = tls::parse_interchange(text->text());
-    if (!parsed) return fail(parsed.error().err, fmt::format("key '{}': {}", candidate.name, parsed.error().message));
-    configured = std::move(*parsed);
-  }
+// On a worker: the TLS PSK with which the offer's binder was made, if this key is its origin; empty otherwise.
+Result<keyring::SecretBytes> proven_psk(tls::Bytes message, const tls::ClientHello& hello, const Suspect& suspect, const keyring::Key& key) {
+  const auto text = key.read();
+  if (!text) return std::unexpected(text.error());
+  const auto configured = tls::parse_interchange(text->text());
+  if (!configured) return fail(configured.error().err, fmt::format("key '{}': {}", key.name(), configured.error().message));
   const tls::Identity& identity = suspect.identity;
   for (const auto derivation : {tls::Derivation::specification, tls::Derivation::early_libnvme}) {
-    const auto input = input_psk(candidate, candidate.configured != nullptr ? &configured : nullptr, identity.hostnqn, derivation);
-    if (!input) return std::unexpected(input.error());
-    if (identity.version == 1 && tls::psk_digest(identity.hash, input->bytes(), identity.hostnqn, identity.subnqn) != identity.digest) continue;
-    auto psk = tls::tls_psk(identity, input->bytes(), derivation);
+    const auto retained = tls::retained_psk(*configured, identity.hostnqn, derivation);
+    if (!retained) return std::unexpected(retained.error());
+    if (identity.version == 1 && tls::psk_digest(identity.hash, retained->bytes(), identity.hostnqn, identity.subnqn) != identity.digest) continue;
+    auto psk = tls::tls_psk(identity, retained->bytes(), derivation);
     if (!psk) return psk;
     if (tls::binder_fits(message, hello, suspect.offer, identity.hash, psk->bytes())) return psk;
   }
@@ -238,14 +226,14 @@ void SecureAcceptor::judge(Connection& connection) {
     tls::Handshake::Turn turn;
     std::string unreadable;
     for (const Suspect& suspect : suspects) {
-      for (const Candidate& candidate : suspect.keys) {
-        auto psk = proven_psk(message, hello, suspect, candidate);
+      for (const keyring::KeyRef& key : suspect.keys) {
+        auto psk = proven_psk(message, hello, suspect, *key);
         if (!psk) {
           unreadable = psk.error().message;
           continue;
         }
         if (psk->empty()) continue;
-        verdict->key_name = candidate.name;
+        verdict->key_name = key->name();
         verdict->identity = suspect.identity;
         auto stream = tls::Stream::accept(hello.offers[suspect.offer].identity, suspect.identity.hash, std::move(*psk), options);
         if (stream) return tls::Handshake::step(std::move(*stream), records);

@@ -50,16 +50,8 @@ std::uint64_t handshakes_under_way();
 
 class SecureAcceptor {
  public:
-  // A key that may have made an identity's PSK: one of the keyring, or a generated PSK.
-  struct Candidate {
-    Candidate(std::string key_name, keyring::KeyRef key) : name(std::move(key_name)), configured(std::move(key)) {}
-    Candidate(std::string key_name, std::shared_ptr<const keyring::SecretBytes> psk) : name(std::move(key_name)), generated(std::move(psk)) {}
-    std::string name;
-    keyring::KeyRef configured;
-    std::shared_ptr<const keyring::SecretBytes> generated;
-  };
   // The keys that the host of an identity has for its subsystem now; none: no such host.
-  using FindKeys = std::function<std::vector<Candidate>(const tls::Identity& identity)>;
+  using FindKeys = std::function<std::vector<keyring::KeyRef>(const tls::Identity& identity)>;
   // The connection may go to a poll group.
   using Secured = std::function<void(Incoming connection)>;
 
