@@ -20,6 +20,8 @@ from server_process import ROOT, RpcFailure, ServerProcess, free_tcp_port
 from tls_keys import Crowd, HostKey, SUITES, client_hello, dialler, early_libnvme, hang_up_all, interchange, new_key, probe
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
+sys.path.insert(0, os.path.join(ROOT, "tests", "lib"))
+from dhchap import make_secret  # noqa: E402
 from nvme_client import Controller, Lost, QueuePair  # noqa: E402
 
 NQN = "nqn.2026-11.io.catnap:tls"
@@ -386,6 +388,20 @@ class Initiator(TlsTest):
                 qpairs = self.server.client.call("nvmf_subsystem_get_qpairs", {"nqn": NQN})
                 self.assertTrue(all(qpair["tls"]["key"] == name for qpair in qpairs), qpairs)
                 self.server.client.call("bdev_nvme_detach_controller", {"name": "n0"})
+
+    def test_hosts_authenticate_themselves_within_the_channel(self):
+        self.server.key("k0", new_key())
+        secret = make_secret(32, 1)
+        path = os.path.join(self.server.folder.name, "h.key")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
+            file.write(secret)
+        self.server.secrets.append(secret)
+        self.server.client.call("keyring_file_add_key", {"name": "h", "path": path})
+        self.server.add_host(self.host_id, psk="k0", dhchap_key="h")
+        self.server.listen()
+        self.attach(psk="k0", dhchap_key="h")
+        for qpair in self.server.client.call("nvmf_subsystem_get_qpairs", {"nqn": NQN}):
+            self.assertEqual((qpair["auth"]["state"], qpair["tls"]["key"]), ("completed", "k0"))
 
     def test_wrong_key_no_key_and_no_tls_there_say_so(self):
         self.secure(new_key())
