@@ -112,10 +112,15 @@ class Screen:
 
     def _draw_help(self):
         self.put(0, "Keys of catnap top", curses.A_BOLD)
+        height, width = self.window.getmaxyx()
+        room = max(1, height - 4)
+        columns = -(-len(HELP) // room) if len(HELP) > room else 1  # a low window has them side by side
+        step = width // columns
         for at, (key, does) in enumerate(HELP):
-            self.put(2 + at, text.pad(key, 27), curses.A_BOLD)
-            self.put(2 + at, does, 0, 28)
-        self.put(3 + len(HELP), "In namespaces LATENCY is the mean over all I/O since the last look; WHY AWAKE is of this moment.")
+            row, column = 2 + at % room, (at // room) * step
+            self.put(row, text.pad(key, 27 if columns == 1 else 12), curses.A_BOLD, column)
+            self.put(row, text.cut(does, step - 14), 0, column + (28 if columns == 1 else 13))
+        self.put(3 + min(len(HELP), room), "In namespaces LATENCY is the mean over all I/O since the last look; WHY AWAKE is of this moment.")
 
     def _draw_table(self):
         before, now, view, fault = self.sampler.latest()

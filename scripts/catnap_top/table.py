@@ -48,7 +48,7 @@ def widths_of(columns, rows, room):
     wanted = []
     for column in columns:
         longest = max((text.width(column.show(row.get(column.key))) for row in rows), default=0)
-        wanted.append(max(text.width(column.title), longest if column.share or not column.right else max(longest, min(column.width, 6))))
+        wanted.append(max(text.width(column.title), longest if column.share or not column.right else max(longest, min(column.width, 5))))
     excess = sum(wanted) + len(wanted) - 1 - room
     order = sorted((at for at in range(len(columns)) if not columns[at].right), key=lambda at: -wanted[at])
     while excess > 0 and order:
@@ -88,7 +88,7 @@ def summary(source, before, now):
     known = sums["known"]
     number = (lambda value: text.count(value)) if known else (lambda _: text.NOTHING)
     clock = datetime.datetime.now().strftime("%H:%M:%S")
-    lines = [f"catnap top - {clock}, {text.printable(source.version or 'version unknown')}, process {now.pid}, {text.printable(source.address)}"]
+    lines = [f"catnap top - {clock}, {text.printable(source.version.split(' (')[0] or 'version unknown')}, process {now.pid}, {text.printable(source.address)}"]
     awake = f"{sums['awake']:.2f} CPU awake ({sums['busy']:.2f} busy, {sums['spin']:.2f} looking)" if known else "- CPU awake"
     lines.append(f"Loops: {sums['reactors']} in all, {sums['asleep']} asleep at this moment; {awake}")
     megabytes = (lambda value: text.megabytes(value)) if known else (lambda _: text.NOTHING)
