@@ -84,8 +84,8 @@ namespace {
 // Steps that a sequence may still have before it ends: each of them may wait for another deadline.
 constexpr int max_passing_rounds = 64;
 
-// The process ends, and who still waits for a deadline would be waiting for ever, with all that it holds. So they pass now, in rounds, as those who are
-// told go on in messages and may arm others. `pass_all`: fires every timer and says how many there were.
+// The process ends, and who still waits for a deadline would be waiting for ever, with all that it holds. So they pass now, in rounds, as those who
+// are told go on in messages and may arm others. `pass_all`: fires every timer and says how many there were.
 void pass_deadlines(std::function<std::size_t()> pass_all, int rounds = max_passing_rounds) {
   if (rounds == 0 || pass_all() == 0) return;
   Thread::current()->send([pass_all = std::move(pass_all), rounds]() mutable { pass_deadlines(std::move(pass_all), rounds - 1); });

@@ -1,5 +1,5 @@
-// Who can say what configuration is in force: each subsystem tells its calls, framework_get_config and save_config show them, and the state file has them.
-// Owner: app_thread (adding at start, asking at any time). Left out: writing files (server/), loading.
+// Who can say what configuration is in force: each subsystem tells its calls, framework_get_config and save_config show them, and the state file has
+// them. Owner: app_thread (adding at start, asking at any time). Left out: writing files (server/), loading.
 #pragma once
 
 #include <json/json.h>

@@ -21,8 +21,8 @@ class PendingCalls;
 using StatePieces = std::vector<std::shared_ptr<const std::string>>;
 std::string joined(const StatePieces& pieces);
 
-// `calls`, an array of {method, params}, without those that the state file does not keep, and with other values where a declaration says so (rpc/method.h):
-// of those with a parameter "persist" the ones where it is true stay; calls that change nothing (waits) stay.
+// `calls`, an array of {method, params}, without those that the state file does not keep, and with other values where a declaration says so
+// (rpc/method.h): of those with a parameter "persist" the ones where it is true stay; calls that change nothing (waits) stay.
 Json::Value kept_calls(const rpc::MethodTable& methods, Json::Value calls);
 
 class StateText {

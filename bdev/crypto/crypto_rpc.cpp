@@ -113,19 +113,22 @@ RpcResult<Json::Value> create(const Params& params) {
 Task<RpcResult<Json::Value>> remove(Params params) { return delete_virtual(params.string("name"), CryptoBdev::product); }
 
 void register_key_methods(rpc::MethodTable& table) {
-  table.add(Method("accel_crypto_key_create", "Keeps a key under a name, for crypto bdevs; it is never shown")
-                .with({Param("name", ParamType::string, "Name of the key").required(),
-                       Param("cipher", ParamType::string, "Only AES_XTS").required().one_of({"AES_XTS", "AES_CBC"}),
-                       Param("key", ParamType::string, "First half, 32 or 64 hexadecimal digits; given so it is in no file, and has to be given again after a restart: see key_file").secret(),
-                       Param("key2", ParamType::string, "Second half, as long as the first and different").secret(),
-                       Param("key_file", ParamType::string,
-                             "File with both halves, a line each, that only its owner can read; also read when a "
-                             "saved configuration is loaded"),
-                       Param("tweak_mode", ParamType::string, "Only SIMPLE_LBA")
-                           .one_of({"SIMPLE_LBA", "JOIN_NEG_LBA_WITH_LBA", "INCR_512_FULL_LBA", "INCR_512_UPPER_LBA"})
-                           .or_default("SIMPLE_LBA")})
-                .mutates()
-                .coroutine(create_key));
+  table.add(
+      Method("accel_crypto_key_create", "Keeps a key under a name, for crypto bdevs; it is never shown")
+          .with({Param("name", ParamType::string, "Name of the key").required(),
+                 Param("cipher", ParamType::string, "Only AES_XTS").required().one_of({"AES_XTS", "AES_CBC"}),
+                 Param("key", ParamType::string,
+                       "First half, 32 or 64 hexadecimal digits; given so it is in no file, and has to be given again after a restart: see key_file")
+                     .secret(),
+                 Param("key2", ParamType::string, "Second half, as long as the first and different").secret(),
+                 Param("key_file", ParamType::string,
+                       "File with both halves, a line each, that only its owner can read; also read when a "
+                       "saved configuration is loaded"),
+                 Param("tweak_mode", ParamType::string, "Only SIMPLE_LBA")
+                     .one_of({"SIMPLE_LBA", "JOIN_NEG_LBA_WITH_LBA", "INCR_512_FULL_LBA", "INCR_512_UPPER_LBA"})
+                     .or_default("SIMPLE_LBA")})
+          .mutates()
+          .coroutine(create_key));
   table.add(Method("accel_crypto_key_destroy", "Forgets a key that no bdev uses")
                 .with({Param("key_name", ParamType::string, "Name of the key").required()})
                 .mutates()

@@ -269,8 +269,6 @@ class Facts(WrongCalls):
         yield listener, {"nqn": NQN, "listen_address": self.address(trsvcid="70000")}, -errno.EINVAL, ["trsvcid", "70000"]
         yield listener, {"nqn": NQN, "listen_address": self.address(trtype="RDMA")}, -errno.EOPNOTSUPP, ["trtype", "RDMA"]
         yield listener, {"nqn": NQN, "listen_address": self.address(adrfam="IB")}, -errno.EINVAL, ["adrfam", "IB"]
-        yield (listener, {"nqn": NQN, "listen_address": self.address(trsvcid=other_port), "secure_channel": True}, -errno.EOPNOTSUPP,
-               ["secure_channel"])
         yield ("nvmf_subsystem_remove_listener", {"nqn": NQN, "listen_address": self.address(trsvcid=other_port)}, -errno.ENODEV,
                [f"127.0.0.1:{other_port}", NQN])
 

@@ -26,7 +26,10 @@ std::string text_of(std::int64_t number) { return std::to_string(number) + "\n";
 // A store whose state is a number, and a disk below it.
 struct Bench {
   explicit Bench(FileSteps& files) : workers(2) {
-    app.on_thread([&] { store.emplace(*app.thread, workers, files, path, std::nullopt, [this] { return StatePieces{std::make_shared<const std::string>(text_of(number))}; }); });
+    app.on_thread([&] {
+      store.emplace(*app.thread, workers, files, path, std::nullopt,
+                    [this] { return StatePieces{std::make_shared<const std::string>(text_of(number))}; });
+    });
   }
   ~Bench() {
     app.on_thread([&] { store.reset(); });

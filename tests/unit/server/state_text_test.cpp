@@ -1,5 +1,5 @@
-// What the state file has: which calls are kept and with which values, that the text is what a start reads, and that only what changed is written anew.
-// Owner: the test's thread; app_thread is turned by hand.
+// What the state file has: which calls are kept and with which values, that the text is what a start reads, and that only what changed is written
+// anew. Owner: the test's thread; app_thread is turned by hand.
 #include "server/state_text.h"
 
 #include <gmock/gmock.h>
