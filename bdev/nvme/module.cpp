@@ -98,6 +98,7 @@ Task<Result<std::vector<std::string>>> NvmeModule::attach(AttachRequest request)
     subsystems_.push_back(subsystem);
   }
   join(subsystem, controller);
+  co_await subsystem->follow();  // so that the answer has all
   co_return subsystem->bdev_names();
 }
 

@@ -82,7 +82,7 @@ std::map<std::uint32_t, NamespaceData> NvmeSubsystem::namespaces() const {
 
 // A namespace that no controller knows any more goes; one of a controller that is not connected now may still be there. One that has another's place
 // is another bdev, which comes when the old one is gone.
-Task<void> NvmeSubsystem::follow() {
+Task<void> NvmeSubsystem::follow_once() {
   const auto keep = shared_from_this();
   if (dissolved_) co_return;
   const std::map<std::uint32_t, NamespaceData> wanted = namespaces();
@@ -111,6 +111,26 @@ Task<void> NvmeSubsystem::follow() {
     const bool done = co_await each;
     static_cast<void>(done);
   }
+}
+
+// One at a time, and once for all who asked meanwhile: with many namespaces, each of which may ask, one by one would take the square of their number.
+Task<void> NvmeSubsystem::follow() {
+  const auto keep = shared_from_this();
+  if (following_) {
+    const Promise<bool> done;
+    followers_.push_back(done);
+    const bool followed = co_await done;
+    static_cast<void>(followed);
+    co_return;
+  }
+  following_ = true;
+  co_await follow_once();
+  while (!followers_.empty()) {
+    const std::vector<Promise<bool>> followers = std::exchange(followers_, {});
+    co_await follow_once();
+    for (const Promise<bool>& each : followers) each.set(true);
+  }
+  following_ = false;
 }
 
 // First the paths: what waits on its channels must not go to whatever is there now. Kept when no channel has a path any more.

@@ -46,6 +46,7 @@ class NvmeSubsystem : public std::enable_shared_from_this<NvmeSubsystem> {
     std::weak_ptr<NvmeController> preferred;  // and not its controller id, which a reconnect changes
     std::optional<MultipathOptions> multipath;
   };
+  Task<void> follow_once();
   void make_bdev(const NamespaceData& data);
   std::map<std::uint32_t, NamespaceData> namespaces() const;
   Promise<bool> take_away(const std::shared_ptr<NvmeBdev>& bdev);
@@ -57,7 +58,9 @@ class NvmeSubsystem : public std::enable_shared_from_this<NvmeSubsystem> {
   std::vector<std::shared_ptr<NvmeController>> controllers_;
   std::map<std::uint32_t, std::shared_ptr<NvmeBdev>> bdevs_;
   std::map<std::uint32_t, Choice> choices_;  // by nsid
-  bool dissolved_ = false;                   // its bdevs are gone for good
+  bool following_ = false;
+  std::vector<Promise<bool>> followers_;  // who asked while it was following
+  bool dissolved_ = false;                // its bdevs are gone for good
 };
 
 }  // namespace catnap::bdev

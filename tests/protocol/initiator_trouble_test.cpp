@@ -331,7 +331,7 @@ TEST_F(InitiatorChain, AnotherVolumeAtTheSameAddressIsNotTheOldOne) {
 }
 
 TEST_F(InitiatorChain, ManyNamespacesComeAndGoTogether) {
-  constexpr int namespaces = 300;
+  constexpr int namespaces = 200;
   back_port_ = free_port();
   back("nvmf_create_transport", R"({"trtype": "TCP"})");
   back("nvmf_create_subsystem", std::string(R"({"nqn": ")") + back_nqn + R"(", "allow_any_host": true, "max_namespaces": 512})");
