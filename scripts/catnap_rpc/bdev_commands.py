@@ -1,7 +1,7 @@
 """Commands of block devices."""
 
 from .client import RpcFailure
-from .command import Arg, Command, flag, names, number
+from .command import Arg, Command, flag, names, number, on_or_off
 
 MIB = 1024 * 1024
 UUID = Arg("-u", "--uuid", help="UUID of the bdev; made up without it")
@@ -66,7 +66,7 @@ COMMANDS = [
     Command("bdev_aio_create", "Make a bdev upon a file or device through libaio",
             Arg("filename", help="path"), Arg("name", help="name of the bdev"),
             number("block_size", nargs="?", help="bytes per block; the device's without it"),
-            flag("-r", "--readonly", help="refuse writes"), flag("--fallocate", help="unmap and write zeroes by fallocate"), UUID,
+            flag("-r", "--readonly", help="refuse writes"), on_or_off("--fallocate", help="unmap and write zeroes by fallocate"), UUID,
             flag("--no-wait", to="nowait", help="RWF_NOWAIT"), shows=True),
     named("bdev_aio_rescan", "Take over the present size of the file", shows=True),
     named("bdev_aio_delete", "Remove an aio bdev; its file stays"),

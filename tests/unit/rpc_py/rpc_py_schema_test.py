@@ -65,6 +65,28 @@ class Declarations(unittest.TestCase):
                 self.assertIn(name, text)
 
 
+    # Given in another way: sizes in MiB, a name that SPDK's client spells otherwise, one option that says yes and no.
+    SPELLED_OTHERWISE = {("bdev_malloc_create", "num_blocks"), ("bdev_null_create", "num_blocks"), ("bdev_nvme_add_error_injection", "name"),
+                         ("bdev_nvme_remove_error_injection", "name"), ("bdev_nvme_send_cmd", "name"), ("nvmf_subsystem_allow_any_host", "disable")}
+
+    def test_help_tells_every_parameter_with_its_default_and_bounds(self):
+        parsers = cli.command_parsers(cli.make_parser())
+        commands = {command.method: command for table in cli.TABLES for command in table.COMMANDS}
+        for name, method in schema.load().items():
+            text = " ".join(parsers[name].format_help().split())
+            places = {schema.destination(arg): arg for arg in commands[name].args} if name in commands else None
+            for param in method["params"]:
+                if param.get("ignored") or (name, param["name"]) in self.SPELLED_OTHERWISE:
+                    continue
+                with self.subTest(f"{name} {param['name']}"):
+                    arg = places and next((arg for place, arg in places.items() if place.split(".")[0] == param["name"]), None)
+                    self.assertTrue(places is None or arg, "no way to give it")
+                    if arg and arg.options.get("action") == "store_const" and not param.get("default"):
+                        continue  # an option that is either given or not: its absence is the default
+                    for bound in schema.bounds_text({key: value for key, value in param.items() if key != "one_of"}).split(", "):
+                        self.assertIn(bound, text)
+
+
 class Shown(unittest.TestCase):
     def tearDown(self):
         output.Output.form = "json"
