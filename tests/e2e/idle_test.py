@@ -20,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "protocol" / "rpc"))
 
+from auth_host import AuthQueue, dhchap  # noqa: E402
 from harness import Cases, Catnapd, NotHere, free_port, options, wait_for  # noqa: E402
 from nvme_client import Controller  # noqa: E402
 from tls_keys import HostKey, dialler, interchange, new_key  # noqa: E402
@@ -455,6 +456,58 @@ def secure_channels(chosen):
       wait_for(lambda: server.rpc.call("nvmf_get_stats")["connections"]["tls_handshakes"]["timed_out"] == 1, 20, "the half handshake to be given up")
     settled(server)
     quiet(server, "TLS connected on both sides", quiet_s=INITIATOR_QUIET_S)
+    do_io(host, "nvme")
+    host.close()
+    server.terminate()
+    back.terminate()
+
+
+@cases.case("authentication: an attached controller's queues after new keys, and a queue that never finished")
+def authentication(chosen):
+  hostnqn = "nqn.2026-11.io.catnap:idle-host"
+  with tempfile.TemporaryDirectory(prefix="catnap-idle-") as folder, \
+       Catnapd(chosen.catnapd, ["--wait-for-rpc"], name="idle-auth-back", log_folder=chosen.logs) as back, \
+       Catnapd(chosen.catnapd, name="idle-auth", log_folder=chosen.logs) as server:
+    back.rpc.call("nvmf_set_config", dhchap_timeout_ms=1000)
+    back.rpc.call("framework_start_init")
+    secrets = {name: dhchap.make_secret() for name in ("one", "two")}
+    for name, secret in secrets.items():
+      key = Path(folder) / name
+      key.touch(mode=0o600)
+      key.write_text(secret)
+      for each in (back, server):
+        each.rpc.call("keyring_file_add_key", name=name, path=str(key))
+    port = free_port()
+    back.rpc.call("nvmf_create_transport", trtype="TCP")
+    back.rpc.call("bdev_malloc_create", name="M0", num_blocks=SIZE_BYTES // BLOCK_SIZE, block_size=BLOCK_SIZE)
+    back.rpc.call("nvmf_create_subsystem", nqn=NQN)
+    back.rpc.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "M0", "nsid": 1})
+    back.rpc.call("nvmf_subsystem_add_host", nqn=NQN, host=hostnqn, dhchap_key="one", dhchap_ctrlr_key="two")
+    back.rpc.call("nvmf_subsystem_add_listener", nqn=NQN,
+                  listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)})
+    server.rpc.call("bdev_nvme_attach_controller", name="Nvme0", trtype="TCP", adrfam="IPv4", traddr="127.0.0.1", trsvcid=str(port), subnqn=NQN,
+                    hostnqn=hostnqn, dhchap_key="one", dhchap_ctrlr_key="two")
+    front = free_port()
+    server.rpc.call("nvmf_create_transport", trtype="TCP")
+    export_disk(server.rpc, NQN + "-front", "Nvme0n1", [front])
+    host = Controller(("127.0.0.1", front), NQN + "-front")
+    do_io(host, "nvme")
+
+    def authenticated():
+      return [queue["auth"]["state"] for queue in back.rpc.call("nvmf_subsystem_get_qpairs", nqn=NQN)] == ["completed"] * 2
+
+    wait_for(authenticated, 20, "both queues to have authenticated")
+    back.rpc.call("nvmf_subsystem_set_keys", nqn=NQN, host=hostnqn, dhchap_key="two", dhchap_ctrlr_key="one")
+    server.rpc.call("bdev_nvme_set_keys", name="Nvme0", dhchap_key="two", dhchap_ctrlr_key="one")
+    before = len(back.rpc.call("nvmf_subsystem_get_qpairs", nqn=NQN))
+    half = AuthQueue(("127.0.0.1", port), NQN, hostnqn, secrets["two"])
+    half.negotiate()
+    half.challenge()
+    wait_for(lambda: len(back.rpc.call("nvmf_subsystem_get_qpairs", nqn=NQN)) == before, 20, "the half authentication to be given up")
+    for each, what in ((back, "hosts that have authenticated"), (server, "controllers that have authenticated")):
+      settled(each)
+      quiet(each, what, quiet_s=INITIATOR_QUIET_S)
+    half.close()
     do_io(host, "nvme")
     host.close()
     server.terminate()
