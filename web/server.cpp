@@ -305,6 +305,7 @@ void Server::admit(int fd, const Address& from) {
 
 void Server::go_on(Request& request) {
   suspended_.erase(&request);
+  request.peer().expect_within(options_.timeout_s);  // for the rest of its body, or the taking of its answer
   ::MHD_resume_connection(request.connection());
   thread_.make_ready(run_again_);
 }

@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import tempfile
 import unittest
+from random import Random
 
 from web_client import CREDENTIALS, PASSWORD, TIMEOUT_S, TOKEN, Reply, ServerProcess, WebServer, basic, responses, until_closed
 
@@ -201,6 +202,14 @@ class Credentials(Served):
         finally:
             self.assertEqual(web.close()[0], 0)
 
+    def test_half_a_body_behind_a_hashed_password_ends(self):
+        web = WebServer("--http-timeout-s", "1", credentials=CREDENTIALS)
+        try:
+            with web.raw(request_bytes(extra=f"Authorization: {basic('operator', PASSWORD)}\r\n")[:-5]) as client:
+                self.assertEqual(until_closed(client), b"")
+        finally:
+            self.assertEqual(web.close()[0], 0)
+
     def test_a_reader_may_only_look(self):
         for authorization in ("Bearer " + TOKEN, "bearer " + TOKEN, basic("viewer", TOKEN)):
             self.assertIn("result", self.web.call("bdev_get_bdevs", Authorization=authorization).json())
@@ -336,6 +345,45 @@ class Bounds(Served):
                 client.close()
         finally:
             self.assertEqual(web.close()[0], 0)
+
+
+class Mutations(Served):
+    """Requests with pieces left out, doubled, swapped and overwritten, by a seed that is printed when something is wrong."""
+    credentials = CREDENTIALS
+    options = ("--http-timeout-s", "1", "--http-max-failures", "100000", "--http-max-connections", "32")
+    ROUNDS = 20000 if os.environ.get("CATNAP_SOAK") == "1" else 300
+
+    def mutated(self, random):
+        seeds = [request_bytes(extra=f"Authorization: Bearer {TOKEN}\r\n"), request_bytes(extra=f"Authorization: {basic('operator', 'x')}\r\n"),
+                 b"GET /metrics HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n\r\n" % TOKEN.encode(), b"GET / HTTP/1.0\r\n\r\n",
+                 b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nAuthorization: Bearer %s\r\n\r\n5\r\n{\"id\"\r\n0\r\n\r\n" % TOKEN.encode()]
+        data = bytearray(random.choice(seeds) * random.randint(1, 3))
+        for _ in range(random.randint(0, 6)):
+            at, length = random.randrange(len(data) + 1), random.randint(0, 20)
+            kind = random.randrange(4)
+            if kind == 0:
+                del data[at:at + length]
+            elif kind == 1:
+                data[at:at] = data[at:at + length] * random.randint(1, 50)
+            elif kind == 2:
+                data[at:at + length] = random.randbytes(length)
+            else:
+                data[at:at] = random.choice([b"\r\n", b"\r\n\r\n", b"\0", b"Content-Length: 99999999999999999999\r\n", b"Transfer-Encoding: chunked\r\n", b":", b"%00"])
+        return bytes(data)
+
+    def test_nothing_makes_it_fall(self):
+        for seed in range(self.ROUNDS):
+            data = self.mutated(Random(seed))
+            try:
+                with self.web.raw() as client:
+                    client.sendall(data)
+                    client.shutdown(socket.SHUT_WR)
+                    client.recv(65536)  # the first of its answer, or its end
+            except OSError:
+                pass  # it hung up before all was sent
+            if self.web.server.process.poll() is not None:
+                self.fail(f"seed {seed}: the server has ended")
+        self.assertEqual(self.web.call("spdk_get_version", Authorization="Bearer " + TOKEN).status, 200)
 
 
 class Health(unittest.TestCase):
