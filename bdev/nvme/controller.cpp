@@ -301,13 +301,9 @@ Task<Result<void>> NvmeController::disable() {
   const auto keep = shared_from_this();
   if (state_ == State::detaching) co_return fail(EBUSY, fmt::format("controller {} at {} is being detached", name_, id().text()));
   if (state_ == State::disabled) co_return Result<void>();
-  const std::uint64_t epoch = ++epoch_;
-  const auto association = state_ == State::ready ? association_ : nullptr;
+  ++epoch_;
   outage_.connected();  // not an outage: nobody tries
   enter(State::disabled);
-  attempt_timer_.disarm();
-  if (association != nullptr) co_await association->shut_down();
-  if (epoch_ != epoch) co_return Result<void>();
   Error why(ECONNABORTED, "the controller is disabled");
   co_await drop_everything(why);
   co_return Result<void>();
