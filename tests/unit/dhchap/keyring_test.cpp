@@ -121,7 +121,9 @@ TEST(SecretBytes, AreLockedAndNotDumped) {
     if (std::sscanf(line.c_str(), "%lx-%lx ", &from, &to) == 2) here = from <= at && at < to;
     if (here && line.starts_with("VmFlags:")) flags = line;
   }
-  if (!mlock_is_intercepted) EXPECT_NE(flags.find(" lo"), std::string::npos) << flags;
+  if (!mlock_is_intercepted) {
+    EXPECT_NE(flags.find(" lo"), std::string::npos) << flags;
+  }
   EXPECT_NE(flags.find(" dd"), std::string::npos) << flags;
 }
 

@@ -69,7 +69,9 @@ TEST_P(HelloOfEachHash, EveryTruncationIsMalformed) {
     cut[2] = static_cast<std::byte>((i - 4) >> 8);
     cut[3] = static_cast<std::byte>(i - 4);
     const auto hello = parse_client_hello(cut);
-    if (hello) EXPECT_TRUE(hello->offers.empty()) << i;
+    if (hello) {
+      EXPECT_TRUE(hello->offers.empty()) << i;
+    }
   }
 }
 

@@ -65,7 +65,9 @@ TEST(LatencyHistogram, EachLatencyIsWithinItsStep) {
     if (bucket == 0) continue;
     const std::uint64_t begin = LatencyHistogram::end_of(bucket - 1);
     ASSERT_GE(ns, begin);
-    if (bucket + 1 < LatencyHistogram::buckets) ASSERT_LE(LatencyHistogram::end_of(bucket) - begin, begin / 32 + 1) << ns;
+    if (bucket + 1 < LatencyHistogram::buckets) {
+      ASSERT_LE(LatencyHistogram::end_of(bucket) - begin, begin / 32 + 1) << ns;
+    }
   }
 }
 
