@@ -44,6 +44,9 @@ Result<SecretBytes> decode_key(std::string_view base64) {
   const std::size_t padding = base64.ends_with("==") ? 2 : base64.ends_with('=') ? 1 : 0;
   if (length < 0) return fail(EINVAL, "Invalid argument: the key is not in base64");
   const std::size_t bytes = static_cast<std::size_t>(length) - padding;
+  // Bits of the last digit that belong to no byte: one key has one text.
+  if (std::ranges::any_of(secret->bytes().subspan(bytes, padding), [](std::byte each) { return each != std::byte{0}; }))
+    return fail(EINVAL, "Invalid argument: the key is not in base64");
   if (bytes <= crc_bytes || bytes > max_interchange_bytes) return fail(EINVAL, "Invalid argument: the key has a length that no key has");
   const auto key = secret->bytes().first(bytes - crc_bytes);
   const auto crc = crc_of(key);

@@ -73,6 +73,12 @@ TEST(Interchange, EveryFlippedCharacterIsRefusedAndNothingOfTheKeyIsShown) {
   EXPECT_FALSE(parse_interchange("NVMeTLSkey-1:01::").has_value());
 }
 
+// The last digit of a base64 text with padding has bits that belong to no byte; with others than zeroes there it would be a second text of one key.
+TEST(Interchange, AKeyHasOneText) {
+  EXPECT_TRUE(parse_interchange("NVMeTLSkey-1:00:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4vcSEgBQ==:").has_value());
+  EXPECT_FALSE(parse_interchange("NVMeTLSkey-1:00:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8gISIjJCUmJygpKissLS4vcSEgBS==:").has_value());
+}
+
 TEST(IdentityOfVersion1, LibnvmesPublishedValues) {
   const struct {
     const char* key;
