@@ -74,7 +74,9 @@ FakeController::~FakeController() {
 
 void FakeController::accept_loop() {
   while (true) {
-    const int fd = ::accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    sockaddr_in peer{};
+    socklen_t peer_bytes = sizeof peer;
+    const int fd = ::accept4(listener_, reinterpret_cast<sockaddr*>(&peer), &peer_bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0 && errno == EINTR) continue;
     if (fd < 0) return;
     const int on = 1;
@@ -91,7 +93,22 @@ void FakeController::accept_loop() {
     auto connection = std::make_shared<FakeConnection>(*this, Socket(fd));
     if (stopping_) return;
     running_.push_back({connection, std::thread([connection] { connection->run(); })});
+    last_accepted_port_ = ntohs(peer.sin_port);
+    accepted_.notify_all();
   }
+}
+
+void FakeController::accept_waiting() {
+  const Socket probe(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  socklen_t bytes = sizeof address;
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(port_);
+  if (::connect(probe.fd(), reinterpret_cast<const sockaddr*>(&address), bytes) != 0) return;
+  ::getsockname(probe.fd(), reinterpret_cast<sockaddr*>(&address), &bytes);
+  std::unique_lock lock(mutex_);
+  accepted_.wait_for(lock, patience, [&] { return last_accepted_port_ == ntohs(address.sin_port); });
 }
 
 void FakeController::misbehave(const std::string& step, unsigned occurrence, Deed deed) {

@@ -116,6 +116,8 @@ class FakeController {
   // Completes an Asynchronous Event Request with `dw0` on some live admin connection, as soon as one waits. False: none did.
   bool raise_event(std::uint32_t dw0, Milliseconds limit = patience);
   unsigned live_connections() const;
+  // Returns when every connection that was begun before this call is accepted: one of its own comes behind them in the listener's queue.
+  void accept_waiting();
   // Ends all connections (FIN), and goes on listening.
   void drop_connections();
   // The namespace's bytes.
@@ -145,6 +147,8 @@ class FakeController {
   std::list<Running> running_;
   std::condition_variable event_request_came_;
   bool stopping_ = false;
+  std::uint16_t last_accepted_port_ = 0;  // the peer's
+  std::condition_variable accepted_;
   std::thread acceptor_;
 };
 

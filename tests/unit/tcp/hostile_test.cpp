@@ -385,12 +385,16 @@ TEST_F(HostileTest, EveryQueueSizeHoldsWhatItSaysAndNoMore) {
 
 class NoFdsTest : public testing::Test {
  protected:
+  static constexpr int first_port = 20000, end_port = 30000;
+  Result<std::unique_ptr<Listener>> open_at(int port) {
+    return Listener::open("127.0.0.1", std::to_string(port), "IPv4", [this](int fd) { accepted_.push_back(fd); });
+  }
   void SetUp() override {
     ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before_), 0);
     hand_.on_thread([this] {
-      auto opened = Listener::open("127.0.0.1", "0", "IPv4", [this](int fd) { accepted_.push_back(fd); });
-      if (!opened)
-        opened = Listener::open("127.0.0.1", std::to_string(20000 + getpid() % 20000), "IPv4", [this](int fd) { accepted_.push_back(fd); });
+      // Port 0 is refused, and any other may be somebody's: the first that is free below those that the system gives to clients.
+      auto opened = open_at(first_port);
+      for (int port = first_port + 1; !opened && port < end_port; ++port) opened = open_at(port);
       ASSERT_TRUE(opened.has_value()) << opened.error().message;
       listener_ = std::move(*opened);
     });
