@@ -54,8 +54,8 @@ class SpinTuner {
   // A sleep that ends this soon ended because the sender got the CPU (a cross-CPU wake-up alone takes 25 µs or more).
   static constexpr std::uint64_t soon_ns = 20'000;
   static constexpr int peer_shares_cpu_limit = 3;
-  // Looking must pay now and then, whatever the gaps are: a sender on this CPU that works on a batch for longer than `soon_ns` never gets to send while
-  // this thread looks, and the gaps are as long as the looking makes them. A find is worth this many looks in vain.
+  // Looking must pay now and then, whatever the gaps are: a sender on this CPU that works on a batch for longer than `soon_ns` never gets to send
+  // while this thread looks, and the gaps are as long as the looking makes them. A find is worth this many looks in vain.
   static constexpr int vain_limit = 16;
   static constexpr int worth_of_a_find = 4;
   // The CPU was gone for so long: others run there for whole time slices, or a cgroup quota is used up, which costs the rest of its period. Finding

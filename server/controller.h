@@ -29,8 +29,8 @@ inline constexpr std::uint32_t discovery_activity_timeout_ms = 120'000;
 // A controller that is not enabled (never, reset, or shut down) ends after this: its host is gone or has forgotten it. Linux connects again within 10
 // s.
 inline constexpr std::uint32_t association_timeout_ms = 120'000;
-// Command Quiesce Time (Base 2.1 section 9.6): after the keep-alive time, or the end of a connection, nothing new of an association begins; what waits
-// here is taken back within half a second (the grid of a connection's deadlines), and what a healthy medium has is over long before the rest.
+// Command Quiesce Time (Base 2.1 section 9.6): after the keep-alive time, or the end of a connection, nothing new of an association begins; what
+// waits here is taken back within half a second (the grid of a connection's deadlines), and what a healthy medium has is over long before the rest.
 inline constexpr std::uint16_t command_quiesce_ms = 1000;
 inline constexpr std::size_t max_async_event_requests = 4;  // AERL + 1
 inline constexpr std::size_t max_abort_commands = 4;        // ACL + 1; more than one is unusual, and each may wait for a block device
