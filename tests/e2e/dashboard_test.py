@@ -135,7 +135,10 @@ def sample_of(recorded):
   for reply in json.loads(recorded["reply"]):
     method = requests[reply["id"]]["method"]
     if "result" in reply and method == "nvmf_get_io_stats":
-      made.answers.setdefault(method, {}).update(reply["result"])  # asked for by kinds
+      # Asked for by kinds, in two calls that are a moment apart: rates are those of the totals, and so is the time that counts.
+      result = reply["result"]
+      merged = made.answers.setdefault(method, {})
+      merged.update(result if "total" in result or "total" not in merged else {key: result[key] for key in result if key != "ticks"})
     elif "result" in reply:
       made.answers[method] = reply["result"]
   return made
