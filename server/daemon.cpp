@@ -386,6 +386,7 @@ Task<void> Daemon::keep_clean_stop(Daemon* self) {
 
 void Daemon::finish() {
   drain_timer_.disarm();
+  watchdog_.stop();
   static_cast<void>(runtime_.app_thread().fds().remove(signal_fd_));
   rpc_server_.reset();
   http_.reset();

@@ -17,6 +17,8 @@ class Watchdog {
   // that hangs is so found out after half to one and a half of that time, and the manager acts as long after the last feed as it was told to.
   Watchdog(Runtime& runtime, const Notifier& notifier);
   void start();
+  // The threads are about to end, and so is what it looks at.
+  void stop() { timer_.disarm(); }
 
  private:
   void look();

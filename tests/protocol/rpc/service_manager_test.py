@@ -143,6 +143,14 @@ class Watched(WithManager):
         self.start(watchdog_us=WATCHDOG_US)
         self.feeds(5)
 
+    def test_the_end_is_no_reason_for_complaint(self):
+        for _ in range(5):
+            server = self.start(watchdog_us=WATCHDOG_US)
+            self.feeds(1)
+            self.assertEqual(server.stop(), 0)
+            self.assertNotIn("not told that catnapd is alive", server.log_text())
+            self.assertNotIn("timers armed", server.log_text())
+
     def switches(self, server):
         """{name of the OS thread: how often it has slept and been woken up}; without those of a sanitizer, which are called like the first one."""
         counts = {}
