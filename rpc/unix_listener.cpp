@@ -117,7 +117,6 @@ Result<void> UnixListener::bind_and_listen(const SocketAccess& access) {
 
 // Before listen(), so that nobody is connected who may not be. The owner first: a mode set before would be the old owner's.
 Result<void> UnixListener::give_access(const SocketAccess& access) const {
-  const std::string lock_path = lock_path_of(path_);
   if (access.owner || access.group) {
     const uid_t owner = access.owner.value_or(static_cast<uid_t>(-1));  // -1: leave it
     const gid_t group = access.group.value_or(static_cast<gid_t>(-1));

@@ -7,7 +7,6 @@
 
 namespace catnap::server {
 
-using web::Labels;
 using web::MetricsPage;
 using Type = web::MetricsPage::Type;
 
