@@ -191,6 +191,13 @@ class Core final : public std::enable_shared_from_this<Core> {
     std::function<bool()> apply;  // false: there is nothing to change after all
     std::function<void()> done;
   };
+  // What a member was when it was decided how it is taken in; if that has changed, it has to be decided anew.
+  struct Judged {
+    explicit Judged(const CoreSlot& member) : association(member.association), left_events(member.left_events), uuid(member.uuid) {}
+    std::uint64_t association;
+    std::uint64_t left_events;
+    Uuid uuid;
+  };
   void change(std::function<bool()> apply, std::function<void()> done);
   void next_change();
   void make_durable(std::function<void()> done, std::function<void()> next);
@@ -211,6 +218,8 @@ class Core final : public std::enable_shared_from_this<Core> {
   void go_online(const Done& done);
   void take_back_all();
   void join(std::uint32_t slot, std::function<void()> done);
+  void become_new(std::uint32_t slot, Done done);
+  void mark_and_rebuild(std::uint32_t slot, bool full, Judged judged, Done done);
   void thaw();
   void thaw_over();
 

@@ -228,29 +228,57 @@ void Core::bring_in(std::uint32_t slot, bool full, bool joins, Done done) {
     if (done) done(fail(EINVAL, "it is not a member that was left out"));
     return;
   }
-  if (joins || member.uuid == Uuid{}) member.uuid = random_member_uuid(options_.random);
-  const std::uint64_t association = member.association;
-  const std::uint64_t left = member.left_events;
-  const auto marked = [this, slot, full, association, left, done = std::move(done)] {
-    marks_->copy_to(slot, [this, slot, full, association, left, done](bool copied) {
+  if (joins) return become_new(slot, std::move(done));
+  if (member.uuid == Uuid{}) member.uuid = random_member_uuid(options_.random);
+  mark_and_rebuild(slot, full, Judged(member), std::move(done));
+}
+
+// Its new identity is recorded, as of one that holds nothing, before it is written to it: a crash in between finds neither a member in sync that is
+// not there any more, nor a disk that counts as what another one was when it was left out.
+void Core::become_new(std::uint32_t slot, Done done) {
+  change(
+      [this, slot] {
+        CoreSlot& coming = slots_[slot];
+        if (coming.active() || coming.port == nullptr || !online_) return false;
+        coming.uuid = random_member_uuid(options_.random);
+        coming.state = SlotState::blank;
+        coming.takes_marks = false;
+        return true;
+      },
+      [this, slot, done = std::move(done)] {
+        const CoreSlot& coming = slots_[slot];
+        if (coming.state != SlotState::blank || coming.port == nullptr || !online_) {
+          if (done) done(fail(EINVAL, "it is not a member that was left out"));
+          return;
+        }
+        const Judged judged(coming);
+        if (options_.record != Record::members) return mark_and_rebuild(slot, true, judged, done);
+        join(slot, [this, slot, judged, done] { mark_and_rebuild(slot, true, judged, done); });
+      });
+}
+
+// `full`: all is marked first.
+void Core::mark_and_rebuild(std::uint32_t slot, bool full, Judged judged, Done done) {
+  const auto marked = [this, slot, full, judged, done = std::move(done)] {
+    marks_->copy_to(slot, [this, slot, full, judged, done](bool copied) {
       if (!copied) {
         if (done) done(fail(EIO, "its bitmap cannot be written"));
         return;
       }
       change(
-          [this, slot, association, left] {
+          [this, slot, judged] {
             CoreSlot& coming = slots_[slot];
             if (coming.active() || coming.port == nullptr || !online_) {
               coming.takes_marks = coming.active();
               return false;
             }
             // It was in and left out again, or became another one, since its superblock was judged: that has to be done anew.
-            if (coming.left_events != left || !same_association(slot, association)) {
+            if (coming.left_events != judged.left_events || coming.uuid != judged.uuid || !same_association(slot, judged.association)) {
               coming.takes_marks = false;
               take_back_later_.push_back(slot);
               return false;
             }
-            coming.association = association;
+            coming.association = judged.association;
             set_state(slot, SlotState::rebuilding, "");
             sync_->add_marked(false);
             return true;
@@ -262,12 +290,8 @@ void Core::bring_in(std::uint32_t slot, bool full, bool joins, Done done) {
           });
     });
   };
-  const auto prepared = [this, full, marked] {
-    if (full) return marks_->mark_all(marked);
-    marked();
-  };
-  if (!joins || options_.record != Record::members) return prepared();
-  join(slot, prepared);
+  if (full) return marks_->mark_all(marked);
+  marked();
 }
 
 void Core::grow(std::uint64_t num_blocks, Done done) {

@@ -47,7 +47,7 @@ LaneOp& Lane::take(BdevIo& io) {
   op.user = &io;
   op.pending = op.reports = 0;
   op.error = Status::ok;
-  op.answered = false;
+  op.answered = op.asked_again = false;
   std::ranges::fill(op.outcome, Part::none);
   return op;
 }

@@ -61,6 +61,7 @@ struct LaneOp {
   std::uint32_t reports = 0;    // failures that the core has not dealt with yet
   Status error = Status::ok;    // the first one
   bool answered = false;        // a read found its data
+  bool asked_again = false;     // members with bad blocks, since the blocks are held
   std::uint32_t last_slot = 0;  // whose part ended last
   std::vector<BdevIo> parts;    // by slot
   std::vector<Part> outcome;
@@ -132,6 +133,8 @@ class Lane final : public std::enable_shared_from_this<Lane>, public OverlapWait
   void read_on(LaneOp& op, void (Lane::*step)(LaneOp&));
   void read_ended(LaneOp& op);
   void repair_locked(LaneOp& op);
+  void repair_on(LaneOp& op);
+  static void forget_bad_blocks(LaneOp& op);
   void repair_read_ended(LaneOp& op);
   void read_through_locked(LaneOp& op);
   void through_read_ended(LaneOp& op);

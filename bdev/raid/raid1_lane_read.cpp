@@ -1,5 +1,6 @@
 // Reads of a lane: balancing, repair from another member, and the one source of regions that may differ. See raid1_lane.h.
 #include <algorithm>
+#include <utility>
 
 #include "bdev/raid/raid1_core.h"
 #include "bdev/raid/raid1_lane.h"
@@ -83,16 +84,32 @@ void Lane::read_again(LaneOp& op) {
   for (std::uint32_t slot = 0; slot < op.outcome.size(); ++slot) {
     if (op.outcome[slot] == Part::stale) op.outcome[slot] = Part::none;
   }
+  forget_bad_blocks(op);
   if (reads_suspect(*op.user) && steps_.single_source) return lock_then(op, &Lane::read_through_locked);
   read_on(op, &Lane::read_ended);
 }
 
 // With the blocks held, so that no write comes between the read and the rewrite.
-void Lane::repair_locked(LaneOp& op) { read_on(op, &Lane::repair_read_ended); }
+void Lane::repair_locked(LaneOp& op) {
+  op.asked_again = false;
+  repair_on(op);
+}
+
+void Lane::repair_on(LaneOp& op) {
+  if (choose_reader(op) == nobody && !std::exchange(op.asked_again, true)) forget_bad_blocks(op);
+  read_on(op, &Lane::repair_read_ended);
+}
+
+// What could not be read while the blocks were not held may have been written since, and be the only copy now.
+void Lane::forget_bad_blocks(LaneOp& op) {
+  for (std::uint32_t slot = 0; slot < op.outcome.size(); ++slot) {
+    if (op.outcome[slot] == Part::failed && of_the_medium(op.parts[slot].status)) op.outcome[slot] = Part::none;
+  }
+}
 
 void Lane::repair_read_ended(LaneOp& op) {
   if (is_away(op)) return read_elsewhere(op);
-  if (op.outcome[op.last_slot] != Part::done) return repair_locked(op);
+  if (op.outcome[op.last_slot] != Part::done) return repair_on(op);
   core_->count_repaired_read();
   op.answered = true;
   op.next_step = &Lane::rewritten;

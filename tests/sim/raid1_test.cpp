@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <utility>
+#include <vector>
 
 #include "reactor/base/log.h"
 #include "tests/sim/raid1_world.h"
@@ -60,12 +62,21 @@ class LongRuns : public Raid1Sim {
 
 TEST_F(LongRuns, CrashesAnywhereAndMembersThatFailAndReturn) { run("long runs", bdev::raid1::Record::members, 150, 35'000); }
 
-// What longer runs have found and was mended: members that came back alone and served, or counted as in sync, though they had been left out.
+// What longer runs have found and was mended: members that came back alone and served, or counted as in sync, though they had been left out; a new
+// member that was known before the loss of the old one was; a read that failed though its block had been written meanwhile, and was well. (With the
+// bitmap on another device it was the world that was wrong: a lane that has not heard yet that writes go on still gives errors.)
 TEST_F(LongRuns, SeedsThatOnceFoundSomething) {
-  for (const std::uint64_t seed : {1023, 1130, 1861, 5466, 6899, 16379}) {
-    Raid1Options options;
-    options.seed = seed;
-    EXPECT_EQ(Raid1World(options).run().failure, "") << "seed " << seed;
+  using bdev::raid1::Record;
+  const std::pair<Record, std::vector<std::uint64_t>> found[] = {
+      {Record::members, {1023, 1130, 1861, 5466, 6899, 8059, 16379}}, {Record::external, {126}}, {Record::memory, {1230}}};
+  for (const auto& [record, seeds] : found) {
+    for (const std::uint64_t seed : seeds) {
+      Raid1Options options;
+      options.seed = seed;
+      options.record = record;
+      if (record == Record::memory) options.lives = 1;
+      EXPECT_EQ(Raid1World(options).run().failure, "") << "record " << static_cast<int>(record) << ", seed " << seed;
+    }
   }
 }
 

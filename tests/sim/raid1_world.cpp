@@ -259,6 +259,7 @@ void Raid1World::crash() {
 bool Raid1World::step() {
   ++outcome_.steps;
   ++now_;
+  if (marks_trouble_) look_whether_recorded();
   std::uint32_t messages = 0;
   for (const auto& thread : threads_) messages += thread->messages.empty() ? 0 : 1;
   const bool due = !deadlines_.empty();

@@ -81,6 +81,7 @@ class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreL
   void complete_io(bdev::BdevIo& io, bdev::Status status) override;
   void fault();
   void marks_fault();
+  void look_whether_recorded();
   void revive(std::uint32_t slot);
   std::uint64_t oldest_read_began() const;
   bool may_fail(std::uint32_t slot) const;
@@ -125,7 +126,6 @@ class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreL
   std::vector<std::unique_ptr<SimDisk>> disks_;
   SimDisk marks_disk_;          // with Record::external: superblock and bitmap
   bool marks_trouble_ = false;  // it fails, or the array has not got over that yet
-  std::uint64_t marks_well_since_ = 0;
   std::vector<bool> absent_;
   std::vector<bool> erred_;  // it has answered with an error that the core has not dealt with yet
   BlockHistory history_;

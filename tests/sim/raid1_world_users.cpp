@@ -78,7 +78,6 @@ void Raid1World::complete_io(BdevIo& io, Status status) {
   note(fmt::format("done {} {}+{} {}", bdev::op_name(io.op), io.offset_blocks, io.num_blocks, bdev::status_name(status)));
   // One member that is well is always left, so nothing may fail, but for what must be recorded where nothing can be.
   const bool unrecorded = marks_trouble_ && io.op != Op::read && status == Status::write_error;
-  if (status == Status::ok && io.op != Op::read && !marks_disk_.dead() && user.began > marks_well_since_) marks_trouble_ = false;
   if (status != Status::ok && status != Status::aborted && !unrecorded)
     fail(fmt::format("{} of {}+{} ends with {}", bdev::op_name(io.op), io.offset_blocks, io.num_blocks, bdev::status_name(status)));
   if (io.op == Op::flush && status == Status::ok) history_.flushed(user.began);
@@ -122,7 +121,15 @@ void Raid1World::marks_fault() {
   note(well ? "the bitmap's device is well again" : "the bitmap's device fails");
   marks_disk_.set_dead(!well);
   marks_trouble_ = true;
-  if (well) marks_well_since_ = now_;
+}
+
+// Its device is well, nothing that it has refused is under way to the core, the core has recorded all, and every lane has heard of it: one that has
+// not yet still gives errors, by right.
+void Raid1World::look_whether_recorded() {
+  if (marks_disk_.dead() || core_ == nullptr || core_->frozen()) return;
+  if (std::ranges::any_of(threads_, [](const auto& thread) { return !thread->messages.empty(); })) return;
+  if (std::ranges::any_of(in_flight_, [this](const InFlight& io) { return &io.port->disk == &marks_disk_; })) return;
+  marks_trouble_ = false;
 }
 
 void Raid1World::fault() {

@@ -74,6 +74,69 @@ TEST_F(Raid1Trouble, AMemberThatRefusesItsMetadataIsLeftOutAndWritesGoOn) {
   forget(ErrorBdev::product, "EE_B");
 }
 
+// Each member in turn cannot read a block; what the first one said before the blocks were held need not be so any more.
+TEST_F(Raid1Trouble, ABlockThatNobodyCouldReadIsAskedForOnceMoreBeforeThatIsSaid) {
+  const std::shared_ptr<ErrorBdev> disks[] = {add_faulty("A"), add_faulty("B")};
+  RaidOptions options = mirror({"EE_A", "EE_B"});
+  options.assume_clean = true;
+  ASSERT_TRUE(create_array(options).has_value());
+  open_top("R");
+  ASSERT_EQ(run(Op::write, 40, 4, 7), Status::ok);
+  struct Row {
+    std::uint32_t bad_reads_of_a, bad_reads_of_b;
+    Status outcome;
+  };
+  constexpr std::uint32_t always = ~std::uint32_t{0};
+  constexpr Row rows[] = {{1, 0, Status::ok},      {0, 1, Status::ok},      {1, 1, Status::ok},
+                          {1, always, Status::ok}, {always, 1, Status::ok}, {always, always, Status::media_error},
+                          {always, 0, Status::ok}};
+  for (const Row& row : rows) {
+    const std::uint32_t counts[] = {row.bad_reads_of_a, row.bad_reads_of_b};
+    for (std::size_t i = 0; i < 2; ++i) {
+      Injection injection;
+      injection.count = counts[i];
+      injection.status = Status::media_error;
+      disks[i]->injections().set(Op::read, injection);
+    }
+    EXPECT_EQ(run(Op::read, 41, 1), row.outcome) << row.bad_reads_of_a << " of A, " << row.bad_reads_of_b << " of B";
+    EXPECT_EQ(state_of(0), MemberState::in_sync);
+    EXPECT_EQ(state_of(1), MemberState::in_sync);
+  }
+  for (const auto& disk : disks) disk->injections().clear();
+  EXPECT_EQ(value_of(41), 7);
+  close_top();
+  ASSERT_TRUE(remove_array("R").has_value());
+  forget(ErrorBdev::product, "EE_A");
+  forget(ErrorBdev::product, "EE_B");
+}
+
+TEST_F(Raid1Trouble, ANewMemberIsRecordedAsHoldingNothingBeforeAnythingIsWrittenToIt) {
+  add_disk("A");
+  add_disk("B");
+  const auto faulty = add_faulty("C");
+  ASSERT_TRUE(create_array(mirror({"A", "B"}, true)).has_value());
+  until_whole();
+  const auto recorded = [this] {
+    open_top("A");
+    TestIo area(Op::read, 0, superblock_area_bytes / 512);
+    EXPECT_EQ(run(area), Status::ok);
+    close_top();
+    const auto found = newest_superblock(area.bytes);
+    EXPECT_TRUE(found.has_value());
+    return found ? found->superblock.slots[1] : SuperblockSlot();
+  };
+  const SuperblockSlot before = recorded();
+  EXPECT_EQ(before.state, SlotState::in_sync);
+  remove("B");
+  bench_.until([] { return state_of(1) == MemberState::missing; });
+  refuse_metadata(*faulty);
+  EXPECT_FALSE(wait_for([] { return array("R")->add_member("EE_C"); }).has_value());
+  EXPECT_EQ(recorded().state, SlotState::blank);  // and not as B was left
+  EXPECT_NE(recorded().member_uuid, before.member_uuid);
+  ASSERT_TRUE(remove_array("R").has_value());
+  forget(ErrorBdev::product, "EE_C");
+}
+
 TEST_F(Raid1Trouble, TheLastMemberThatRefusesItsMetadataGivesErrorsUntilItTakesThemAgain) {
   add_disk("A");
   const auto faulty = add_faulty("B");
