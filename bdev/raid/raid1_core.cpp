@@ -103,6 +103,8 @@ void Core::publish(std::function<void()> adopted) {
   auto roles = std::make_shared<Roles>();
   roles->acks_held = acks_held_;
   roles->frozen = frozen_;
+  roles->loss_unrecorded =
+      frozen_ && std::ranges::any_of(slots_, [](const CoreSlot& slot) { return slot.stands_in_sync && slot.state != SlotState::in_sync; });
   roles->thaws_tried = thaws_tried_;
   roles->source = source();
   roles->source_settled = sync_ != nullptr && sync_->first_source() == roles->source;
@@ -291,7 +293,7 @@ void Core::superblocks_written(std::function<void()> done) {
     publish([this, done = std::move(done)] { write_superblocks(done); });
     return;
   }
-  for (CoreSlot& slot : slots_) slot.recorded_in_sync = slot.state == SlotState::in_sync;
+  for (CoreSlot& slot : slots_) slot.recorded_in_sync = slot.stands_in_sync = slot.state == SlotState::in_sync;
   done();
 }
 

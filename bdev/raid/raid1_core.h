@@ -86,6 +86,7 @@ struct CoreSlot {
   bool takes_marks = false;           // its bitmap is complete, commits go there
   std::uint32_t superblock_copy = 0;  // the newest one; the next goes to the other
   bool recorded_in_sync = false;      // by the last superblocks that were written everywhere
+  bool stands_in_sync = false;        // the same, and nothing else while the array is frozen
   bool active() const { return state == SlotState::in_sync || state == SlotState::rebuilding; }
 };
 

@@ -100,6 +100,7 @@ void Core::load(StartPlan plan, std::vector<std::uint32_t> copies, Done done) {
     slot.state = plan.states[i];
     if (slot.active() && slot.port == nullptr) slot.state = SlotState::failed;
     slot.recorded_in_sync = slot.state == SlotState::in_sync;
+    slot.stands_in_sync = recorded.state == SlotState::in_sync;
     slot.takes_marks = slot.active();
     const bool was_active = recorded.state == SlotState::in_sync || recorded.state == SlotState::rebuilding;
     if (!slot.active() && was_active) slot.left_events = superblock_.events + 1;

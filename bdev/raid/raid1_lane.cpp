@@ -239,7 +239,7 @@ void Lane::adopt(std::shared_ptr<const Roles> roles) {
   if (roles_->acks_held) return;
   std::vector<LaneOp*> held;
   held.swap(held_);
-  for (LaneOp* op : held) settle(*op);
+  for (LaneOp* op : held) op->answered ? read_settled(*op) : settle(*op);
 }
 
 void Lane::thaw_tried() {

@@ -35,6 +35,8 @@ struct Roles {
   bool acks_held = false;  // a change is being made durable: writes and flushes end when it is
   bool frozen = false;     // changes cannot be made durable: writes wait for another attempt, and fail with it
   std::uint64_t thaws_tried = 0;
+  // Frozen, and a member without which the array goes on is still recorded as in sync: after a crash its word would count as much as any.
+  bool loss_unrecorded = false;
   std::uint32_t source = 0;  // whose word counts where members may differ
   // It was the source from the beginning, so nobody copied to it: what it says is durable there.
   bool source_settled = false;
@@ -129,6 +131,8 @@ class Lane final : public std::enable_shared_from_this<Lane>, public OverlapWait
   void reset_ended(LaneOp& op);
   void start_read(BdevIo& io);
   bool reads_suspect(const BdevIo& io) const;
+  bool reads_marked(const BdevIo& io) const;
+  void refuse_read(LaneOp& op);
   std::uint32_t choose_reader(const LaneOp& op);
   void read_on(LaneOp& op, void (Lane::*step)(LaneOp&));
   void read_ended(LaneOp& op);

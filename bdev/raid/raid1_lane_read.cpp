@@ -33,8 +33,24 @@ bool Lane::reads_suspect(const BdevIo& io) const {
   return false;
 }
 
+bool Lane::reads_marked(const BdevIo& io) const {
+  const std::uint64_t last = maps_.region_of(io.offset_blocks + io.num_blocks - 1);
+  for (std::uint64_t region = maps_.region_of(io.offset_blocks); region <= last; ++region) {
+    if (maps_.marked.test(region)) return true;
+  }
+  return false;
+}
+
+// What those who are there say where members may differ, the lost one may contradict after a crash. Nobody is told it, and it is tried to record.
+void Lane::refuse_read(LaneOp& op) {
+  core_->ask_thaw();
+  complete(op, Status::read_error);
+}
+
 void Lane::start_read(BdevIo& io) {
   LaneOp& op = take(io);
+  if (roles_->loss_unrecorded && reads_marked(io)) [[unlikely]]
+    return refuse_read(op);
   if (reads_suspect(io) && steps_.single_source) [[unlikely]]
     return lock_then(op, &Lane::read_through_locked);
   read_on(op, &Lane::read_ended);
@@ -155,6 +171,10 @@ void Lane::rewritten(LaneOp& op) {
 }
 
 // Not before the loss of an earlier source is durable: after a crash that one would speak again.
-void Lane::read_settled(LaneOp& op) { settle(op); }
+void Lane::read_settled(LaneOp& op) {
+  if (!roles_->acks_held && roles_->loss_unrecorded) [[unlikely]]
+    return refuse_read(op);
+  settle(op);
+}
 
 }  // namespace catnap::bdev::raid1

@@ -77,7 +77,7 @@ void Raid1World::complete_io(BdevIo& io, Status status) {
   ++now_;
   note(fmt::format("done {} {}+{} {}", bdev::op_name(io.op), io.offset_blocks, io.num_blocks, bdev::status_name(status)));
   // One member that is well is always left, so nothing may fail, but for what must be recorded where nothing can be.
-  const bool unrecorded = marks_trouble_ && io.op != Op::read && status == Status::write_error;
+  const bool unrecorded = marks_trouble_ && status == (io.op == Op::read ? Status::read_error : Status::write_error);
   if (status != Status::ok && status != Status::aborted && !unrecorded)
     fail(fmt::format("{} of {}+{} ends with {}", bdev::op_name(io.op), io.offset_blocks, io.num_blocks, bdev::status_name(status)));
   if (io.op == Op::flush && status == Status::ok) history_.flushed(user.began);

@@ -195,6 +195,37 @@ TEST_F(Raid1Trouble, ABitmapThatIsRemovedStopsWritesUntilItIsBack) {
   EXPECT_FALSE(info("R").isMember("frozen"));
 }
 
+// It is still recorded as in sync: after a crash it could say something else where members may differ.
+TEST_F(Raid1Trouble, WhileTheLossOfAMemberCannotBeRecordedNobodyIsToldWhatItMayContradict) {
+  add_disk("A");
+  add_disk("B");
+  const auto marks = add_faulty("M");
+  RaidOptions options = mirror({"A", "B"});
+  options.bitmap_bdev = "EE_M";
+  options.bitmap_region_kib = 64;
+  options.assume_clean = true;
+  ASSERT_TRUE(create_array(options).has_value());
+  open_top("R");
+  EXPECT_EQ(run(Op::write, 0, 8, 1), Status::ok);
+  Injection injection;
+  injection.count = ~std::uint32_t{0};
+  marks->injections().set(Op::write, injection);
+  remove("B");
+  bench_.until([] { return state_of(1) == MemberState::missing; });
+  EXPECT_EQ(info("R")["frozen"], true);
+  EXPECT_EQ(run(Op::read, 0, 8), Status::read_error);     // marked
+  EXPECT_EQ(run(Op::read, 4000, 8), Status::ok);          // the same on both
+  EXPECT_EQ(run(Op::read, 120, 16), Status::read_error);  // partly
+  marks->injections().clear();
+  bench_.until([this] { return run(Op::read, 0, 8) == Status::ok; });  // a read has it tried again as well
+  EXPECT_EQ(value_of(0), 1);
+  EXPECT_EQ(run(Op::write, 4000, 8, 2), Status::ok);
+  EXPECT_FALSE(info("R").isMember("frozen"));
+  close_top();
+  ASSERT_TRUE(remove_array("R").has_value());
+  forget(ErrorBdev::product, "EE_M");
+}
+
 TEST_F(Raid1Trouble, AResyncOverMembersThatAnswerAtOnceLetsOthersHaveTheirTurn) {
   add_disk("A", 64 * 512);
   add_disk("B", 64 * 512);
