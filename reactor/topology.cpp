@@ -90,7 +90,8 @@ Result<Topology> read_topology(const CpuMask& reactors, const std::string& root)
   auto distances = read_distances(folder, nodes);
   if (!distances) return std::unexpected(distances.error());
   std::vector<Topology::Cpu> cpus;
-  for (const unsigned cpu : CpuMask::of_process().cpus()) {
+  const std::vector<unsigned> allowed = CpuMask::of_process().cpus();
+  for (const unsigned cpu : allowed) {
     const auto found = node_of->find(cpu);
     // In a container that hides /sys a CPU may have no node: all such are taken to be together.
     cpus.push_back({cpu, found == node_of->end() ? 0 : found->second, reactors.has(cpu)});

@@ -212,7 +212,8 @@ Task<RpcResult<Json::Value>> get_path_iostat(Params params) {
   static_cast<void>(done);
   // In the order of the published paths; what a path that went has counted goes with it.
   Json::Value stats(Json::arrayValue);
-  for (const PathEntry& path : (*bdev)->paths()->paths) {
+  const auto published = (*bdev)->paths();
+  for (const PathEntry& path : published->paths) {
     PathStats sum;
     for (const ChannelPaths& channel : collected->channels) {
       for (const PathReport& report : channel.paths) {

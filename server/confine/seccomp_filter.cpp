@@ -173,8 +173,9 @@ Result<void> add_rules(scmp_filter_ctx context, const SeccompOptions& options) {
   for (const CallGroup& group : call_groups()) {
     for (const char* name : group.names) rules.allow(name);
   }
-  for (const char* name : sanitizer_calls().names) rules.allow(name);
-  for (const char* name : io_uring_calls().names) {
+  const CallGroup of_sanitizers = sanitizer_calls(), of_io_uring = io_uring_calls();
+  for (const char* name : of_sanitizers.names) rules.allow(name);
+  for (const char* name : of_io_uring.names) {
     if (options.io_uring) {
       rules.allow(name);
     } else {

@@ -33,10 +33,11 @@ Result<void> add_disk(const std::string& name) {
 std::shared_ptr<RaidArray> mirror() { return RaidArrays::instance().find("R"); }
 
 bool is_whole() {
-  for (const auto& member : mirror()->members()) {
+  const auto array = mirror();
+  for (const auto& member : array->members()) {
     if (member->state != MemberState::in_sync) return false;
   }
-  return !mirror()->level().progress().has_value();
+  return !array->level().progress().has_value();
 }
 
 // What goes on on app_thread meanwhile.

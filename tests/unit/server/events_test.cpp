@@ -25,7 +25,8 @@ void touch_namespace(ControllerBench& bench, std::uint32_t nsid) {
 
 std::vector<std::uint32_t> changed_list(ControllerBench& bench, FakeQueue& admin, bool retain = false) {
   std::vector<std::uint32_t> nsids;
-  for (const std::uint32_t nsid : bench.log_page(admin, 0x04, 4096, retain).page<nvme::ChangedNamespaces>().nsid) {
+  const auto changed = bench.log_page(admin, 0x04, 4096, retain).page<nvme::ChangedNamespaces>();
+  for (const std::uint32_t nsid : changed.nsid) {
     if (nsid != 0) nsids.push_back(nsid);
   }
   return nsids;
