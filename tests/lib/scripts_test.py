@@ -6,6 +6,7 @@
 import os
 import pathlib
 import shutil
+import socket
 import stat
 import subprocess
 import tempfile
@@ -92,6 +93,17 @@ class CommandLines(Fakes):
                 done = self.bash(f"{script} --help")
                 self.assertEqual((done.returncode, done.stderr), (0, ""))
                 self.assertIn("usage: " + script, done.stdout)
+
+    def test_a_port_that_is_taken_is_named_before_anything_is_built(self):
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            for option in (f"--http 127.0.0.1:{port}", f"--http=127.0.0.1:{port}"):
+                with self.subTest(option):
+                    done = self.bash(f"scripts/quickstart {option}")
+                    self.assertEqual((done.returncode, done.stdout), (1, ""))
+                    self.assertIn(f"port {port} of 127.0.0.1 is taken, where the dashboard would listen", done.stderr)
+                    self.assertIn("--http 127.0.0.1:PORT", done.stderr)
+        self.assertEqual(self.calls.read_text(), "")
 
     def test_scripts_are_executable(self):
         for script in ("scripts/test", "scripts/quickstart", "scripts/rpc.py", ".ci/run"):
