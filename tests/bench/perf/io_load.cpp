@@ -16,24 +16,35 @@ struct IoLoad::Io {
   IoLoad* load = nullptr;
   tcp::HostRequest request;
   iovec iov{};
-  std::vector<std::uint64_t> data;
+  std::vector<std::uint64_t> own;  // when its contents matter
   std::uint64_t place = 0;
   std::uint64_t since_ns = 0;
   bool is_read = false;
-  std::span<std::uint64_t> words() { return data; }
+  std::span<std::uint64_t> words() { return own; }
 };
+
+namespace {
+
+// Without --verify; any value will do.
+constexpr std::uint64_t fill = 0x5A5A'5A5A'5A5A'5A5AULL;
+
+}  // namespace
 
 IoLoad::IoLoad(Thread& thread, const Options& options, tcp::HostQueueOptions queue, Share share, std::uint64_t seed)
     : options_(options),
       share_(share),
       places_(share.first_place, share.places, options.is_random(), options.verify, seed),
       ios_(std::make_unique<Io[]>(options.depth)) {
+  if (!options.verify) {
+    to_write_.assign(options.size / sizeof(std::uint64_t), fill);
+    read_.resize(to_write_.size());
+  }
   tcp::HostQueueUser& user = *this;
   queue_ = std::make_unique<tcp::HostQueue>(thread, std::move(queue), user);
   for (std::uint32_t i = 0; i < options.depth; ++i) {
     Io& io = ios_[i];
-    io.data.assign(options.size / sizeof(std::uint64_t), 0x5A5A'5A5A'5A5A'5A5AULL);
-    io.iov = {io.data.data(), options.size};
+    if (options.verify) io.own.assign(options.size / sizeof(std::uint64_t), fill);
+    io.iov = {io.own.data(), options.size};
     io.request.iov = &io.iov;
     io.request.iov_count = 1;
     io.request.data_bytes = options.size;
@@ -69,7 +80,11 @@ void IoLoad::submit(Io& io, std::uint64_t since_ns) {
   io.place = places_.take();
   io.is_read = places_.percent(options_.reads_of_100());
   io.since_ns = since_ns;
-  if (!io.is_read && options_.verify) places_.fill(io.place, io.words());
+  if (!options_.verify) {
+    io.iov.iov_base = io.is_read ? read_.data() : to_write_.data();
+  } else if (!io.is_read) {
+    places_.fill(io.place, io.words());
+  }
   io.request.sqe.opcode = static_cast<std::uint8_t>(io.is_read ? nvme::IoOpcode::read : nvme::IoOpcode::write);
   io.request.sqe.set_slba(places_.absolute(io.place) * (options_.size / share_.block_size));
   io.request.direction = io.is_read ? transport::DataDirection::controller_to_host : transport::DataDirection::host_to_controller;

@@ -68,6 +68,9 @@ class IoLoad final : private tcp::HostQueueUser {
   Places places_;
   std::unique_ptr<tcp::HostQueue> queue_;
   std::unique_ptr<Io[]> ios_;
+  // Without --verify all I/Os of a queue share these: the target is to be measured, and not how the caches of the load's CPU take its data.
+  std::vector<std::uint64_t> to_write_;
+  std::vector<std::uint64_t> read_;
   std::vector<Io*> free_;
   std::deque<std::uint64_t> due_;
   Counts* counts_ = nullptr;
