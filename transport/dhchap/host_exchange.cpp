@@ -16,27 +16,43 @@ struct ToAnswer {
   HostCredentials credentials;
   Challenge challenge;
   std::string hostnqn, subnqn;
+  AuthConcatenation concatenation;
 };
 
 // What a worker makes of it.
 struct Computed {
   Reply reply;
   std::optional<Digest> expected;
+  std::optional<GeneratedPsk> psk;
 };
 
-// The host's own challenge, and what the controller must answer to it.
+// The host's own challenge.
+Result<void> make_challenge(const ResponseInput& input, Computed& made) {
+  made.reply.challenges = true;
+  made.reply.challenge.size = hash_bytes(input.hash);
+  if (!fill_random(made.reply.challenge.bytes())) return fail(EIO, "OpenSSL has no randomness");
+  return {};
+}
+
+// What the controller must answer to it.
 Result<void> challenge_controller(const ToAnswer& given, std::span<const std::byte> dh_secret, ResponseInput input, Computed& made) {
   const auto key = read_secret(*given.credentials.ctrlr_key, given.subnqn);
   if (!key) return std::unexpected(key.error());
-  made.reply.challenges = true;
   made.reply.seqnum = next_seqnum();
-  made.reply.challenge.size = hash_bytes(input.hash);
-  if (!fill_random(made.reply.challenge.bytes())) return fail(EIO, "OpenSSL has no randomness");
   input.of_controller = true;
   input.seqnum = made.reply.seqnum;
   const auto expected = respond(input, key->bytes(), dh_secret, made.reply.challenge);
   if (!expected) return std::unexpected(expected.error());
   made.expected = *expected;
+  return {};
+}
+
+Result<void> leave_psk(const ToAnswer& given, std::span<const std::byte> dh_secret, Computed& made) {
+  auto psk = generate_psk(given.challenge.hash, dh_secret, given.challenge.value, made.reply.challenge);
+  if (!psk) return std::unexpected(psk.error());
+  made.psk.emplace();
+  made.psk->hash = given.challenge.hash;
+  made.psk->psk = std::move(*psk);
   return {};
 }
 
@@ -57,6 +73,7 @@ Result<Computed> compute(const ToAnswer& given) {
   input.hash = given.challenge.hash;
   input.seqnum = given.challenge.seqnum;
   input.t_id = given.challenge.t_id;
+  input.sc_c = static_cast<std::uint8_t>(given.concatenation);
   input.hostnqn = given.hostnqn;
   input.subnqn = given.subnqn;
   const auto key = read_secret(*given.credentials.key, given.hostnqn);
@@ -64,6 +81,13 @@ Result<Computed> compute(const ToAnswer& given) {
   const auto response = respond(input, key->bytes(), dh_secret.bytes(), given.challenge.value);
   if (!response) return std::unexpected(response.error());
   made.reply.response = *response;
+  const bool concatenates = given.concatenation != AuthConcatenation::none;
+  if (given.credentials.ctrlr_key != nullptr || concatenates) {
+    if (auto challenge = make_challenge(input, made); !challenge) return std::unexpected(challenge.error());
+  }
+  if (concatenates) {
+    if (auto left = leave_psk(given, dh_secret.bytes(), made); !left) return std::unexpected(left.error());
+  }
   if (given.credentials.ctrlr_key == nullptr) return made;
   if (auto challenged = challenge_controller(given, dh_secret.bytes(), input, made); !challenged) return std::unexpected(challenged.error());
   return made;
@@ -71,21 +95,28 @@ Result<Computed> compute(const ToAnswer& given) {
 
 }  // namespace
 
-HostExchange::HostExchange(HostCredentials credentials, std::string hostnqn, std::string subnqn)
+HostExchange::HostExchange(HostCredentials credentials, std::string hostnqn, std::string subnqn, AuthConcatenation concatenation)
     : credentials_(std::move(credentials)),
       hostnqn_(std::move(hostnqn)),
       subnqn_(std::move(subnqn)),
+      concatenation_(concatenation),
       t_id_(static_cast<std::uint16_t>(next_seqnum())),
       outcome_(fail(EINPROGRESS, "not finished")) {
   Negotiate message;
   message.t_id = t_id_;
+  message.concatenation = concatenation_;
   for (const AuthHash hash : hashes_by_strength) {
-    if (credentials_.allowed.has(hash)) message.hashes.push_back(hash);
+    if (allows(hash)) message.hashes.push_back(hash);
   }
   for (const AuthGroup group : groups_by_strength) {
-    if (credentials_.allowed.has(group)) message.groups.push_back(group);
+    if (allows(group)) message.groups.push_back(group);
   }
   outgoing_ = write(message);
+}
+
+std::optional<GeneratedPsk> HostExchange::take_psk() {
+  if (state_ != State::finished || !outcome_) return std::nullopt;
+  return std::exchange(psk_, std::nullopt);
 }
 
 HostExchange::Next HostExchange::next() const {
@@ -147,22 +178,23 @@ std::optional<Work> HostExchange::take_challenge(std::span<const std::byte> mess
     return std::nullopt;
   }
   // A controller, or somebody in between, may not choose what was not offered.
-  if (!credentials_.allowed.has(challenge->hash)) {
+  if (!allows(challenge->hash)) {
     refuse(AuthExplanation::hash_not_usable, EACCES,
-           fmt::format("the controller chose {}, which dhchap_digests does not allow", name_of(challenge->hash)));
+           fmt::format("the controller chose {}, which dhchap_digests does not allow{}", name_of(challenge->hash), for_concatenation()));
     return std::nullopt;
   }
-  if (!credentials_.allowed.has(challenge->group)) {
+  if (!allows(challenge->group)) {
     refuse(AuthExplanation::group_not_usable, EACCES,
-           fmt::format("the controller chose {}, which dhchap_dhgroups does not allow", name_of(challenge->group)));
+           fmt::format("the controller chose {}, which dhchap_dhgroups does not allow{}", name_of(challenge->group), for_concatenation()));
     return std::nullopt;
   }
   hash_ = challenge->hash;
-  auto given = std::make_unique<ToAnswer>(ToAnswer{credentials_, std::move(*challenge), hostnqn_, subnqn_});
+  auto given = std::make_unique<ToAnswer>(ToAnswer{credentials_, std::move(*challenge), hostnqn_, subnqn_, concatenation_});
   return Work([this, given = std::move(given)]() -> Apply {
     return [this, made = compute(*given)]() mutable {
       if (!made) return refuse(AuthExplanation::authentication_failed, made.error().err, made.error().message);
       expected_ = made->expected;
+      psk_ = std::move(made->psk);
       send(State::reply, write(made->reply));
     };
   });

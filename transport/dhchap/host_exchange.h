@@ -26,7 +26,8 @@ class HostExchange {
  public:
   enum class Next : std::uint8_t { send, receive, finished };
 
-  HostExchange(HostCredentials credentials, std::string hostnqn, std::string subnqn);
+  // With `concatenation`, a PSK for TLS comes out of it.
+  HostExchange(HostCredentials credentials, std::string hostnqn, std::string subnqn, AuthConcatenation concatenation = AuthConcatenation::none);
 
   // What is to be done, unless work is out.
   Next next() const;
@@ -37,10 +38,16 @@ class HostExchange {
   std::optional<Work> received(std::span<const std::byte> message);
   // When finished. Errors: EACCES (either side refused the other), EPROTO (a message that cannot be), what reading a key says.
   const Result<void>& outcome() const { return outcome_; }
+  // When finished well, and with concatenation; once.
+  std::optional<GeneratedPsk> take_psk();
 
  private:
   enum class State : std::uint8_t { negotiate, challenge, reply, success1, last, finished };
 
+  bool allows(AuthHash hash) const { return credentials_.allowed.has(hash) && (!concatenating() || can_concatenate(hash)); }
+  bool allows(AuthGroup group) const { return credentials_.allowed.has(group) && (!concatenating() || can_concatenate(group)); }
+  bool concatenating() const { return concatenation_ != AuthConcatenation::none; }
+  const char* for_concatenation() const { return concatenating() ? ", or no secure channel can be made of" : ""; }
   void refuse(AuthExplanation explanation, int err, std::string why);
   void send(State state, Bytes message);
   std::optional<Work> take_challenge(std::span<const std::byte> message);
@@ -48,11 +55,13 @@ class HostExchange {
 
   const HostCredentials credentials_;
   const std::string hostnqn_, subnqn_;
+  const AuthConcatenation concatenation_;
   const std::uint16_t t_id_;
   State state_ = State::negotiate;
   Bytes outgoing_;
   AuthHash hash_{};
   std::optional<Digest> expected_;  // of the controller
+  std::optional<GeneratedPsk> psk_;
   Result<void> outcome_;
 };
 

@@ -125,7 +125,7 @@ Bytes write(const Challenge& message) {
 
 // --- reply ---
 
-Read<Reply> read_reply(std::span<const std::byte> message, AuthHash hash, AuthGroup group) {
+Read<Reply> read_reply(std::span<const std::byte> message, AuthHash hash, AuthGroup group, bool concatenating) {
   const auto head = head_of<nvme::AuthReply>(message);
   if (!head) return bad_payload();
   const std::size_t hash_length = hash_bytes(hash);
@@ -136,7 +136,7 @@ Read<Reply> read_reply(std::span<const std::byte> message, AuthHash hash, AuthGr
   reply.t_id = head->header.t_id;
   reply.challenges = head->cvalid == 1;
   reply.seqnum = head->seqnum;
-  if (reply.challenges && reply.seqnum == 0) return bad_payload();
+  if (concatenating ? !reply.challenges : reply.challenges && reply.seqnum == 0) return bad_payload();
   reply.response = digest_of(message.subspan(sizeof(*head), hash_length));
   reply.challenge = digest_of(message.subspan(sizeof(*head) + hash_length, hash_length));
   const auto value = message.subspan(sizeof(*head) + 2 * hash_length);

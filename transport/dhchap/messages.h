@@ -62,13 +62,16 @@ Bytes write(const Challenge& message);
 struct Reply {
   std::uint16_t t_id = 0;
   Digest response;
-  bool challenges = false;  // cvalid: the controller shall authenticate too
+  bool challenges = false;  // cvalid: there is a challenge
   std::uint32_t seqnum = 0;
   Digest challenge;
   Bytes public_value;
+  // The controller shall authenticate too.
+  bool bidirectional() const { return challenges && seqnum != 0; }
 };
-// `hash` and `group` are those of the challenge.
-Read<Reply> read_reply(std::span<const std::byte> message, AuthHash hash, AuthGroup group);
+// `hash` and `group` are those of the challenge. `concatenating`: a PSK for TLS is to come out of the authentication, and with SEQNUM 0 the host's
+// challenge serves that alone: the controller need not answer it.
+Read<Reply> read_reply(std::span<const std::byte> message, AuthHash hash, AuthGroup group, bool concatenating = false);
 Bytes write(const Reply& message);
 
 struct Success1 {

@@ -21,6 +21,7 @@ bool contains(const std::vector<T>& offered, T wanted) {
 struct Verdict {
   bool right = false;
   std::optional<Digest> response;
+  std::optional<GeneratedPsk> psk;
   AuthExplanation explanation = AuthExplanation::authentication_failed;
   std::string why;
 };
@@ -31,6 +32,7 @@ struct ReplyToJudge {
   std::shared_ptr<const DhPair> pair;
   TargetRules rules;
   std::string hostnqn, subnqn;
+  AuthConcatenation concatenation;
 };
 
 Verdict refused(std::string why) {
@@ -51,6 +53,7 @@ Verdict judge(const ReplyToJudge& given) {
   input.hash = given.challenge.hash;
   input.seqnum = given.challenge.seqnum;
   input.t_id = given.challenge.t_id;
+  input.sc_c = static_cast<std::uint8_t>(given.concatenation);
   input.hostnqn = given.hostnqn;
   input.subnqn = given.subnqn;
   const auto key = read_secret(*given.rules.key, given.hostnqn);
@@ -60,7 +63,14 @@ Verdict judge(const ReplyToJudge& given) {
   if (!equal(expected->bytes(), given.reply.response.bytes())) return refused("the host's response is wrong: another key, or none");
   Verdict verdict;
   verdict.right = true;
-  if (!given.reply.challenges) return verdict;
+  if (given.concatenation != AuthConcatenation::none) {
+    auto psk = generate_psk(input.hash, dh_secret.bytes(), given.challenge.value, given.reply.challenge);
+    if (!psk) return refused(psk.error().message);
+    verdict.psk.emplace();
+    verdict.psk->hash = input.hash;
+    verdict.psk->psk = std::move(*psk);
+  }
+  if (!given.reply.bidirectional()) return verdict;
   input.of_controller = true;
   input.seqnum = given.reply.seqnum;
   const auto own = read_secret(*given.rules.ctrlr_key, given.subnqn);
@@ -69,6 +79,19 @@ Verdict judge(const ReplyToJudge& given) {
   if (!response) return refused(response.error().message);
   verdict.response = *response;
   return verdict;
+}
+
+// Null: the queue may ask for this.
+const char* mismatch_of(AuthConcatenation asked, const TargetRules& rules) {
+  switch (asked) {
+    case AuthConcatenation::none:
+      return rules.must_concatenate ? "the host does not ask for secure channel concatenation, which the listener requires" : nullptr;
+    case AuthConcatenation::new_tls_psk:
+      return rules.may_generate_psk ? nullptr : "the host asks for secure channel concatenation, which is not for this queue";
+    case AuthConcatenation::replace_tls_psk:
+      return rules.may_replace_psk ? nullptr : "the host wants to replace a generated key, and this queue is not protected by one";
+  }
+  return "the host asks for a secure channel concatenation of an unknown kind";
 }
 
 }  // namespace
@@ -109,9 +132,11 @@ void TargetExchange::restart() {
   state_ = State::negotiate;
   t_id_ = 0;
   bidirectional_ = false;
+  concatenation_ = AuthConcatenation::none;
   challenge_.reset();
   pair_.reset();
   response_.reset();
+  psk_.reset();
   why_.clear();
 }
 
@@ -121,6 +146,12 @@ void TargetExchange::fail(AuthExplanation explanation, std::string why) {
   why_ = std::move(why);
   pair_.reset();
   response_.reset();
+  psk_.reset();
+}
+
+std::optional<GeneratedPsk> TargetExchange::take_psk() {
+  if (state_ != State::completed) return std::nullopt;
+  return std::exchange(psk_, std::nullopt);
 }
 
 // --- messages of the host ---
@@ -160,12 +191,17 @@ std::optional<Work> TargetExchange::take(std::span<const std::byte> message, con
 
 // The strongest that both know; a host that offers less than the target demands is refused, so an attacker in between cannot make it less than that.
 bool TargetExchange::select(const Negotiate& offer, const Allowed& allowed) {
-  const auto hash = std::ranges::find_if(hashes_by_strength, [&](AuthHash each) { return allowed.has(each) && contains(offer.hashes, each); });
+  const auto hash = std::ranges::find_if(hashes_by_strength, [&](AuthHash each) {
+    return allowed.has(each) && contains(offer.hashes, each) && (!concatenating() || can_concatenate(each));
+  });
   if (hash == hashes_by_strength.end()) {
-    fail(AuthExplanation::hash_not_usable, "no hash that the host offers is allowed (dhchap_digests)");
+    fail(AuthExplanation::hash_not_usable, concatenating() ? "no hash that the host offers is allowed (dhchap_digests) and has TLS identities"
+                                                           : "no hash that the host offers is allowed (dhchap_digests)");
     return false;
   }
-  const auto group = std::ranges::find_if(groups_by_strength, [&](AuthGroup each) { return allowed.has(each) && contains(offer.groups, each); });
+  const auto group = std::ranges::find_if(groups_by_strength, [&](AuthGroup each) {
+    return allowed.has(each) && contains(offer.groups, each) && (!concatenating() || can_concatenate(each));
+  });
   if (group == groups_by_strength.end()) {
     fail(AuthExplanation::group_not_usable, "no group that the host offers is allowed (dhchap_dhgroups)");
     return false;
@@ -179,10 +215,8 @@ void TargetExchange::take_negotiate(std::span<const std::byte> message, const Ta
   const auto offer = read_negotiate(message);
   t_id_ = kind_of(message)->t_id;
   if (!offer) return fail(offer.error(), "a negotiate message that is malformed");
-  if (offer->concatenation != AuthConcatenation::none) {
-    return fail(AuthExplanation::concatenation_mismatch,
-                fmt::format("the host asks for secure channel concatenation ({})", static_cast<unsigned>(offer->concatenation)));
-  }
+  concatenation_ = offer->concatenation;
+  if (const char* mismatch = mismatch_of(concatenation_, rules); mismatch != nullptr) return fail(AuthExplanation::concatenation_mismatch, mismatch);
   if (rules.key == nullptr) return fail(AuthExplanation::authentication_failed, "the host has no dhchap_key here");
   if (!offer->offers_dhchap) return fail(AuthExplanation::protocol_not_usable, "the host does not offer DH-HMAC-CHAP");
   if (!select(*offer, rules.allowed)) return;
@@ -196,7 +230,7 @@ void TargetExchange::take_negotiate(std::span<const std::byte> message, const Ta
 }
 
 std::optional<Work> TargetExchange::take_reply(std::span<const std::byte> message, const TargetRules& rules) {
-  auto reply = read_reply(message, *hash_, *group_);
+  auto reply = read_reply(message, *hash_, *group_, concatenating());
   if (!reply) {
     fail(reply.error(), "a reply that is malformed");
     return std::nullopt;
@@ -209,13 +243,13 @@ std::optional<Work> TargetExchange::take_reply(std::span<const std::byte> messag
     fail(AuthExplanation::authentication_failed, "the host has no dhchap_key any more");
     return std::nullopt;
   }
-  if (reply->challenges && rules.ctrlr_key == nullptr) {
+  if (reply->bidirectional() && rules.ctrlr_key == nullptr) {
     fail(AuthExplanation::authentication_failed, "the host wants the controller authenticated, which has no dhchap_ctrlr_key for it");
     return std::nullopt;
   }
-  bidirectional_ = reply->challenges;
+  bidirectional_ = reply->bidirectional();
   auto given = std::make_unique<ReplyToJudge>(
-      ReplyToJudge{std::move(*reply), std::move(*challenge_), std::exchange(pair_, nullptr), rules, hostnqn_, subnqn_});
+      ReplyToJudge{std::move(*reply), std::move(*challenge_), std::exchange(pair_, nullptr), rules, hostnqn_, subnqn_, concatenation_});
   challenge_.reset();  // answered once, rightly or not
   computing_ = true;
   return Work([this, given = std::move(given)]() mutable -> Apply {
@@ -224,6 +258,7 @@ std::optional<Work> TargetExchange::take_reply(std::span<const std::byte> messag
       if (state_ != State::reply) return;  // has failed, or was given up meanwhile
       if (!verdict.right) return fail(verdict.explanation, std::move(verdict.why));
       response_ = verdict.response;
+      psk_ = std::move(verdict.psk);
       state_ = State::success1;
     };
   });

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "keyring/keyring.h"
+#include "transport/dhchap/generated_psk.h"
 #include "transport/dhchap/messages.h"
 
 namespace catnap::dhchap {
@@ -25,6 +26,10 @@ struct TargetRules {
   keyring::KeyRef key;
   keyring::KeyRef ctrlr_key;
   Allowed allowed;
+  // Secure channel concatenation: which values of SC_C are taken on this queue besides 0, and whether 0 is.
+  bool may_generate_psk = false;  // 1: a PSK for TLS
+  bool may_replace_psk = false;   // 2: another one than the one that protects this queue
+  bool must_concatenate = false;
 };
 
 class TargetExchange {
@@ -41,10 +46,14 @@ class TargetExchange {
   std::optional<AuthHash> hash() const { return hash_; }
   std::optional<AuthGroup> group() const { return group_; }
   bool bidirectional() const { return bidirectional_; }
+  // Of the transaction at hand, or the last one.
+  AuthConcatenation concatenation() const { return concatenation_; }
+  // What a completed transaction with concatenation leaves behind; once.
+  std::optional<GeneratedPsk> take_psk();
   // Begins anew, on a queue that was authenticated.
   void restart();
   // Forgets a transaction that the host has not finished: back to completed.
-  void give_up() { state_ = State::completed, pair_.reset(); }
+  void give_up() { state_ = State::completed, pair_.reset(), psk_.reset(); }
   // Instead of take(): fails the transaction that the message begins, without looking at it further.
   void refuse(std::span<const std::byte> message);
 
@@ -64,6 +73,7 @@ class TargetExchange {
   std::optional<Work> take_reply(std::span<const std::byte> message, const TargetRules& rules);
   void take_end(const Kind& kind, std::span<const std::byte> message);
   bool select(const Negotiate& offer, const Allowed& allowed);
+  bool concatenating() const { return concatenation_ != AuthConcatenation::none; }
 
   const std::string hostnqn_, subnqn_;
   State state_ = State::negotiate;
@@ -71,6 +81,8 @@ class TargetExchange {
   std::optional<AuthHash> hash_;
   std::optional<AuthGroup> group_;
   bool bidirectional_ = false;
+  AuthConcatenation concatenation_ = AuthConcatenation::none;
+  std::optional<GeneratedPsk> psk_;
   bool computing_ = false;  // work is out: no message may come
   std::optional<Challenge> challenge_;
   std::shared_ptr<const DhPair> pair_;  // shared with the work that derives from it

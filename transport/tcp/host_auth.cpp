@@ -22,13 +22,14 @@ constexpr std::size_t receive_bytes = 4096;
 }  // namespace
 
 std::shared_ptr<HostAuth> HostAuth::create(Thread& thread, const dhchap::HostCredentials& credentials, const nvme::ConnectData& connect,
-                                           Submit submit, Done done) {
-  return std::shared_ptr<HostAuth>(new HostAuth(thread, credentials, connect, std::move(submit), std::move(done)));
+                                           Submit submit, Done done, dhchap::AuthConcatenation concatenation) {
+  return std::shared_ptr<HostAuth>(new HostAuth(thread, credentials, connect, std::move(submit), std::move(done), concatenation));
 }
 
-HostAuth::HostAuth(Thread& thread, const dhchap::HostCredentials& credentials, const nvme::ConnectData& connect, Submit submit, Done done)
+HostAuth::HostAuth(Thread& thread, const dhchap::HostCredentials& credentials, const nvme::ConnectData& connect, Submit submit, Done done,
+                   dhchap::AuthConcatenation concatenation)
     : thread_(thread),
-      exchange_(credentials, std::string(connect.hostnqn.data()), std::string(connect.subnqn.data())),
+      exchange_(credentials, std::string(connect.hostnqn.data()), std::string(connect.subnqn.data()), concatenation),
       submit_(std::move(submit)),
       done_(std::move(done)),
       deadline_(

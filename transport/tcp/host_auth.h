@@ -26,13 +26,16 @@ class HostAuth final : public std::enable_shared_from_this<HostAuth> {
 
   // `submit` brings a command to the queue; `done` is told once, unless stop() comes first.
   static std::shared_ptr<HostAuth> create(Thread& thread, const dhchap::HostCredentials& credentials, const nvme::ConnectData& connect, Submit submit,
-                                          Done done);
+                                          Done done, dhchap::AuthConcatenation concatenation = dhchap::AuthConcatenation::none);
   void start();
+  // What an authentication with concatenation has left behind, from `done` on; once.
+  std::optional<dhchap::GeneratedPsk> take_psk() { return exchange_.take_psk(); }
   // Nobody wants to know any more. The request, if one is outstanding, is the queue's to give back.
   void stop();
 
  private:
-  HostAuth(Thread& thread, const dhchap::HostCredentials& credentials, const nvme::ConnectData& connect, Submit submit, Done done);
+  HostAuth(Thread& thread, const dhchap::HostCredentials& credentials, const nvme::ConnectData& connect, Submit submit, Done done,
+           dhchap::AuthConcatenation concatenation);
   void step();
   void command(nvme::FabricsType type, transport::DataDirection direction);
   static void answered(HostRequest& request);

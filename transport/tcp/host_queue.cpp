@@ -116,6 +116,7 @@ void HostQueue::connected() {
   if (getsockopt(fd_, SOL_SOCKET, SO_ERROR, &err, &length) != 0) err = errno;
   if (err != 0) return close(Error(err, fmt::format("connecting: {}", errno_text(err))));
   local_ = local_address_of(fd_);
+  if (options_.generated_psk != nullptr) return secure(1);
   if (options_.psk != nullptr) return secure(options_.psk_identity_version.value_or(1));
   state_ = State::initializing;
   update_interest();
@@ -167,14 +168,34 @@ void HostQueue::connect_answered(HostRequest& request) {
   auto& queue = *static_cast<HostQueue*>(request.context);
   if (request.outcome != HostRequest::Outcome::answered) return;
   if (!request.status().is_success()) return queue.close(Error(ECONNREFUSED, connect_refusal(request.cqe)));
+  if (queue.lacks_secure_channel()) {
+    return queue.close(Error(EACCES, "the controller demands a secure channel made by authentication (secure_concatenation)"));
+  }
   if (queue.must_authenticate()) return queue.begin_authentication();
   queue.become_ready();
+}
+
+bool HostQueue::lacks_secure_channel() const {
+  const bool demanded = (std::uint32_t{connect_request_.cqe.dw0} & nvme::connect_authreq_ascr) != 0;
+  return demanded && tls_ == nullptr && !options_.concatenate;
 }
 
 // Also unasked: a controller that is to prove itself might otherwise be one that asks nothing.
 bool HostQueue::must_authenticate() const {
   const std::uint32_t demanded = std::uint32_t{connect_request_.cqe.dw0} & (nvme::connect_authreq_atr | nvme::connect_authreq_ascr);
-  return demanded != 0 || (options_.credentials != nullptr && options_.credentials->ctrlr_key != nullptr);
+  if (demanded != 0 || options_.concatenate) return true;
+  if (options_.generated_psk != nullptr) return false;  // has been one of the two that made the key
+  return options_.credentials != nullptr && options_.credentials->ctrlr_key != nullptr;
+}
+
+// An authentication that was to leave a key behind has ended well.
+void HostQueue::keep_generated_psk() {
+  auto made = auth_->take_psk();
+  if (!made) return;
+  auto psk = std::make_shared<tls::GeneratedPsk>();
+  psk->hash = made->hash == dhchap::AuthHash::sha256 ? tls::Hash::sha256 : tls::Hash::sha384;
+  psk->psk = std::move(made->psk);
+  options_.generated_psk = std::move(psk);
 }
 
 // Behind Connect, before the queue is ready for anything else.
@@ -187,10 +208,12 @@ void HostQueue::begin_authentication() {
   auth_ = HostAuth::create(
       thread_, *options_.credentials, options_.connect, [this](HostRequest& request) { start(request); },
       [this](const Result<void>& outcome) {
+        keep_generated_psk();
         auth_.reset();
         if (!outcome) return close(outcome.error());
         become_ready();
-      });
+      },
+      options_.concatenate ? dhchap::AuthConcatenation::new_tls_psk : dhchap::AuthConcatenation::none);
   auth_->start();
 }
 
@@ -202,10 +225,12 @@ void HostQueue::authenticate(std::shared_ptr<const dhchap::HostCredentials> cred
   auth_ = HostAuth::create(
       thread_, *options_.credentials, options_.connect, [this](HostRequest& request) { submit(request); },
       [this](const Result<void>& outcome) {
+        keep_generated_psk();
         auth_.reset();
         if (!outcome) close(outcome.error());
         if (auth_done_) std::exchange(auth_done_, nullptr)(outcome);
-      });
+      },
+      options_.generated_psk != nullptr && options_.qid == 0 ? dhchap::AuthConcatenation::replace_tls_psk : dhchap::AuthConcatenation::none);
   auth_->start();
 }
 

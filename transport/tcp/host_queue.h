@@ -33,6 +33,7 @@
 #include "transport/tcp/framing.h"
 #include "transport/tcp/send_queue.h"
 #include "transport/tls/handshake.h"
+#include "transport/tls/psk.h"
 #include "transport/tls/stream.h"
 
 namespace catnap::tcp {
@@ -96,6 +97,10 @@ struct HostQueueOptions {
   keyring::KeyRef psk;
   // 0 or 1; none: 1, and 0 where the controller refuses that (SPDK knows no other).
   std::optional<std::uint8_t> psk_identity_version;
+  // TLS with a key that an authentication has left behind; null: see psk.
+  std::shared_ptr<const tls::GeneratedPsk> generated_psk;
+  // Of an admin queue in cleartext: authenticates, asked or not, and leaves generated_psk in options() when it is ready.
+  bool concatenate = false;
   // Authenticates with these when the controller demands it, or when the controller is to authenticate itself; null: cannot.
   std::shared_ptr<const dhchap::HostCredentials> credentials;
   tls::StreamOptions tls;
@@ -191,7 +196,9 @@ class HostQueue {
   static void connect_answered(HostRequest& request);
   void become_ready();
   bool must_authenticate() const;
+  bool lacks_secure_channel() const;
   void begin_authentication();
+  void keep_generated_psk();
   void on_deadline();
   void watch_deadlines();
   void report_late(std::uint64_t now_ns);

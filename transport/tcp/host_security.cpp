@@ -11,6 +11,9 @@
 namespace catnap::tcp {
 namespace {
 
+// Of a key that has no name of the keyring.
+const std::string generated_name = "generated";
+
 template <std::size_t size>
 std::string text_of(const std::array<char, size>& field) {
   return {field.data(), strnlen(field.data(), size)};
@@ -21,19 +24,34 @@ std::string text_of(const std::array<char, size>& field) {
 // What the handshake is made with; shared with the worker, which fills in what it found out.
 struct HostQueue::Offer {
   keyring::KeyRef psk;
+  std::shared_ptr<const tls::GeneratedPsk> generated;  // instead
   std::string hostnqn;
   std::string subnqn;
   std::uint8_t identity_version = 1;
   tls::StreamOptions options;
   tls::Hash hash = tls::Hash::sha256;
   int local_err = 0;  // why there is nothing to offer: errno
+
+  const std::string& key_name() const { return generated != nullptr ? generated_name : psk->name(); }
+  // Blocks.
+  Result<tls::TlsKey> key() const;
 };
+
+Result<tls::TlsKey> HostQueue::Offer::key() const {
+  if (generated != nullptr) return tls::generated_key(generated->hash, generated->psk.bytes(), hostnqn, subnqn);
+  const auto text = psk->read();
+  if (!text) return std::unexpected(text.error());
+  const auto configured = tls::parse_interchange(text->text());
+  if (!configured) return std::unexpected(configured.error());
+  return tls::host_key(*configured, hostnqn, subnqn, identity_version);
+}
 
 void HostQueue::secure(std::uint8_t identity_version) {
   state_ = State::securing;
   if (std::exchange(in_fd_group_, false)) (void)thread_.fds().remove(fd_);
   offer_ = std::make_shared<Offer>();
   offer_->psk = options_.psk;
+  offer_->generated = options_.generated_psk;
   offer_->hostnqn = text_of(options_.connect.hostnqn);
   offer_->subnqn = text_of(options_.connect.subnqn);
   offer_->identity_version = identity_version;
@@ -49,17 +67,7 @@ void HostQueue::secure(std::uint8_t identity_version) {
       offer->local_err = why.err;
       turn.why = why.message;
     };
-    const auto text = offer->psk->read();
-    if (!text) {
-      failed(text.error());
-      return turn;
-    }
-    const auto configured = tls::parse_interchange(text->text());
-    if (!configured) {
-      failed(configured.error());
-      return turn;
-    }
-    auto key = tls::host_key(*configured, offer->hostnqn, offer->subnqn, offer->identity_version);
+    auto key = offer->key();
     if (!key) {
       failed(key.error());
       return turn;
@@ -79,7 +87,8 @@ void HostQueue::secured(std::unique_ptr<tls::Stream> stream) {
   channel_.hostnqn = offer_->hostnqn;
   channel_.subnqn = offer_->subnqn;
   channel_.suite = tls::suite_name(offer_->hash);
-  channel_.key_name = offer_->psk->name();
+  channel_.key_name = offer_->key_name();
+  channel_.generated = offer_->generated != nullptr;
   channel_.identity_version = offer_->identity_version;
   channel_.kernel_sends = tls_->kernel_sends();
   channel_.kernel_receives = tls_->kernel_receives();
@@ -90,7 +99,8 @@ void HostQueue::secured(std::unique_ptr<tls::Stream> stream) {
 
 // The controller may not know identities of version 1: then it is asked again with version 0, on a new connection within the same time.
 void HostQueue::not_secured(const Error& why) {
-  const bool may_be_version = offer_->local_err == 0 && offer_->identity_version == 1 && !options_.psk_identity_version;
+  const bool may_be_version =
+      offer_->generated == nullptr && offer_->local_err == 0 && offer_->identity_version == 1 && !options_.psk_identity_version;
   if (may_be_version) {
     handshake_->stop();
     ::close(std::exchange(fd_, -1));
@@ -100,7 +110,7 @@ void HostQueue::not_secured(const Error& why) {
     return;
   }
   const int err = offer_->local_err != 0 ? offer_->local_err : EACCES;
-  close(Error(err, fmt::format("TLS with key '{}' (identity version {}) failed: {}", options_.psk->name(), offer_->identity_version, why.message)));
+  close(Error(err, fmt::format("TLS with key '{}' (identity version {}) failed: {}", offer_->key_name(), offer_->identity_version, why.message)));
 }
 
 // What epoll does not tell of: bytes that the library holds, in either direction.

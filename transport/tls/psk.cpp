@@ -39,7 +39,9 @@ void derive(Hash hash, Bytes input, std::string_view label, Bytes context, Deriv
   const auto prk = secret.first(hash_bytes(hash));
   hkdf_extract(hash, input, prk);
   if (derivation == Derivation::specification) return hkdf_expand_label(hash, prk, label, context, out);
-  const std::array<std::byte, 2> length = {static_cast<std::byte>(out.size()), static_cast<std::byte>(out.size() >> 8)};
+  const auto low = static_cast<std::byte>(out.size()), high = static_cast<std::byte>(out.size() >> 8);
+  const bool network_order = derivation == Derivation::early_linux;
+  const std::array<std::byte, 2> length = {network_order ? high : low, network_order ? low : high};
   hkdf_expand(hash, prk, {length, bytes_of("tls13 "), bytes_of(label), context}, out);
 }
 
@@ -152,6 +154,27 @@ Result<TlsKey> host_key(const ConfiguredPsk& configured, std::string_view hostnq
   if (!retained) return std::unexpected(retained.error());
   if (version == 1) key.identity.digest = psk_digest(key.identity.hash, retained->bytes(), hostnqn, subnqn);
   auto psk = tls_psk(key.identity, retained->bytes(), derivation);
+  if (!psk) return std::unexpected(psk.error());
+  key.psk = std::move(*psk);
+  return key;
+}
+
+// --- generated PSK ---
+
+Identity generated_identity(Hash hash, Bytes generated_psk, std::string_view hostnqn, std::string_view subnqn) {
+  Identity identity;
+  identity.generated = true;
+  identity.hash = hash;
+  identity.hostnqn = hostnqn;
+  identity.subnqn = subnqn;
+  identity.digest = psk_digest(hash, generated_psk, hostnqn, subnqn);
+  return identity;
+}
+
+Result<TlsKey> generated_key(Hash hash, Bytes generated_psk, std::string_view hostnqn, std::string_view subnqn) {
+  TlsKey key;
+  key.identity = generated_identity(hash, generated_psk, hostnqn, subnqn);
+  auto psk = tls_psk(key.identity, generated_psk, Derivation::specification);
   if (!psk) return std::unexpected(psk.error());
   key.psk = std::move(*psk);
   return key;

@@ -31,8 +31,9 @@ Result<ConfiguredPsk> parse_interchange(std::string_view text);
 Result<SecretBytes> format_interchange(const ConfiguredPsk& psk);
 
 // How HKDF-Expand-Label is computed. libnvme before 1.15 left the length bytes of label and context out, and wrote the length in the byte order of
-// the machine; hosts with it can only be served by doing the same.
-enum class Derivation : std::uint8_t { specification, early_libnvme };
+// the machine; hosts with it can only be served by doing the same. Linux before 6.18 left the length bytes of label and context of generated PSKs
+// out.
+enum class Derivation : std::uint8_t { specification, early_libnvme, early_linux };
 
 // A TLS identity: "NVMe0R01 HOSTNQN SUBNQN", or "NVMe1R01 HOSTNQN SUBNQN DIGEST".
 struct Identity {
@@ -64,5 +65,16 @@ struct TlsKey {
 // What a host offers with this key: the suite is that of the key's length. Errors: as tls_psk().
 Result<TlsKey> host_key(const ConfiguredPsk& configured, std::string_view hostnqn, std::string_view subnqn, std::uint8_t version,
                         Derivation derivation = Derivation::specification);
+
+// A PSK that DH-HMAC-CHAP generated.
+struct GeneratedPsk {
+  GeneratedPsk() = default;
+  Hash hash = Hash::sha256;
+  SecretBytes psk;  // as long as the hash
+};
+// Of one, as long as `hash` (transport/dhchap/generated_psk.h): always of version 1.
+Identity generated_identity(Hash hash, Bytes generated_psk, std::string_view hostnqn, std::string_view subnqn);
+// Errors: ENOMEM.
+Result<TlsKey> generated_key(Hash hash, Bytes generated_psk, std::string_view hostnqn, std::string_view subnqn);
 
 }  // namespace catnap::tls

@@ -17,7 +17,7 @@ class RecordReader {
     record,  // one more is whole; take() has it
     more,    // the socket has no more now
     closed,  // the peer hung up (or the socket failed: errno)
-    no_tls,  // the first bytes are no record of TLS 1.x
+    no_tls,  // the first bytes are no record of TLS 1.x; a first byte of a connection that is none stays in the socket
   };
   Got read(int fd);
   // The record that is whole.
@@ -26,8 +26,11 @@ class RecordReader {
   Bytes bytes() const { return Bytes(bytes_).first(have_); }
 
  private:
+  bool first_is_no_tls(int fd);
+
   std::vector<std::byte> bytes_;
   std::size_t have_ = 0;
+  bool begun_ = false;  // the first byte was looked at
 };
 
 }  // namespace catnap::tls

@@ -2,13 +2,17 @@
 #include "keyring/keyring.h"
 
 #include <gtest/gtest.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <fstream>
+#include <memory>
 #include <string>
 #include <tuple>
+#include <utility>
 
 namespace catnap::keyring {
 namespace {
@@ -125,6 +129,28 @@ TEST(SecretBytes, AreLockedAndNotDumped) {
     EXPECT_NE(flags.find(" lo"), std::string::npos) << flags;
   }
   EXPECT_NE(flags.find(" dd"), std::string::npos) << flags;
+}
+
+// X25519 of TLS handshakes, and the groups of DH-HMAC-CHAP.
+TEST(SecretBytes, PrivateHalvesInsideOpenSslAreLockedAndFew) {
+  if (CRYPTO_secure_malloc_initialized() == 0) {
+    static_cast<void>(lock_library_keys());
+  }
+  for (const auto& [type, group] : {std::pair{"X25519", ""}, std::pair{"EC", "P-384"}, std::pair{"DH", "ffdhe2048"}, std::pair{"DH", "ffdhe8192"}}) {
+    const std::size_t before = CRYPTO_secure_used();
+    const std::unique_ptr<EVP_PKEY_CTX, void (*)(EVP_PKEY_CTX*)> maker(EVP_PKEY_CTX_new_from_name(nullptr, type, nullptr), EVP_PKEY_CTX_free);
+    ASSERT_EQ(EVP_PKEY_keygen_init(maker.get()), 1);
+    if (*group != '\0') {
+      ASSERT_EQ(EVP_PKEY_CTX_set_group_name(maker.get(), group), 1);
+    }
+    EVP_PKEY* made = nullptr;
+    ASSERT_EQ(EVP_PKEY_generate(maker.get(), &made), 1) << type;
+    const std::size_t taken = CRYPTO_secure_used() - before;
+    EXPECT_GE(taken, 32U) << type << group;
+    EXPECT_LE(taken, 64U) << type << group;
+    EVP_PKEY_free(made);
+    EXPECT_EQ(CRYPTO_secure_used(), before) << type << group;
+  }
 }
 
 TEST(SecretBytes, ShrinkWipesWhatIsCutOff) {

@@ -127,6 +127,14 @@ TEST(TlsPsk, TheKernelsPublishedValues) {
     std::string expected = each.psk;
     std::erase(expected, ' ');
     EXPECT_EQ(hex_of(psk->bytes()), expected);
+    const auto key = generated_key(each.hash, input, identity.hostnqn, identity.subnqn);
+    ASSERT_TRUE(key.has_value());
+    EXPECT_EQ(key->identity.text(), std::string("NVMe1G") + (each.hash == Hash::sha256 ? "01" : "02") + " hostnqn subsysnqn " + each.digest);
+    EXPECT_EQ(hex_of(key->psk.bytes()), expected);
+    const auto read = parse_identity(key->identity.text());
+    ASSERT_TRUE(read.has_value());
+    EXPECT_TRUE(read->generated);
+    EXPECT_EQ(read->text(), key->identity.text());
   }
 }
 
@@ -146,6 +154,16 @@ std::string expand_label(const EVP_MD* md, const std::string& input, const std::
 }
 
 std::string text_of(Bytes bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+
+// drivers/nvme/common/auth.c of Linux 6.15: the length in two bytes, most significant first, then label and context without theirs.
+TEST(TlsPsk, EarlyLinuxLeavesLengthsOut) {
+  const auto input = from_hex("1733c59fa7f48fcf37f5f26fc4ff0268ad4f78e030f4f3b0bfd1d47e7bb1447a");
+  const Identity identity = generated_identity(Hash::sha256, input, "hostnqn", "subsysnqn");
+  const auto psk = tls_psk(identity, input, Derivation::early_linux);
+  ASSERT_TRUE(psk.has_value());
+  // By Python: hmac.digest(hmac.digest(bytes(32), input, "sha256"), b"\0\x20tls13 nvme-tls-psk01 " + digest + b"\1", "sha256").
+  EXPECT_EQ(hex_of(psk->bytes()), "bfc8def3bb5120bf5c99d6c8d54d61b3efcf3ebece1f00b93a1324c75d749364");
+}
 
 TEST(TlsPsk, Version0IsWhatTheRfcsSay) {
   for (const auto& [text, md] : {std::pair{key_32, EVP_sha256()}, std::pair{key_48, EVP_sha384()}}) {
