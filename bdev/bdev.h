@@ -327,6 +327,10 @@ class Bdev : public std::enable_shared_from_this<Bdev> {
   const std::string& name() const { return info_.name; }
   const BdevInfo& info() const { return info_; }
   std::uint32_t block_size() const { return info_.block_size; }
+  // Being removed without anybody having asked for it. On app_thread.
+  bool is_lost() const;
+  // Its UUID was not made up when it was added: the same medium has it again. On app_thread.
+  bool has_lasting_uuid() const;
   std::uint64_t num_blocks() const { return num_blocks_.load(std::memory_order_relaxed); }  // any OS thread
   virtual bool supports(Op op) const = 0;
   // Whether a user may reuse the bytes of writes when submit() returns (BdevIo::borrowed) without a copy being made as a rule. Any OS thread.
@@ -440,6 +444,12 @@ class Descriptor {
   std::shared_ptr<std::function<void(Event)>> on_event_;  // events travel as messages, which hold it weakly
 };
 
+// Why a bdev is removed.
+enum class Removal : std::uint8_t {
+  wanted,  // somebody asked for it
+  lost,    // what it stands on has gone (another target, a bdev below, members of an array): it comes back with that, and its users wait for it
+};
+
 // All bdevs of the process. Everything on app_thread.
 class Registry {
  public:
@@ -460,7 +470,7 @@ class Registry {
   Result<std::unique_ptr<Descriptor>> open(std::string_view name, std::string opener, Claim claim, std::function<void(Event)> on_event);
   // Marks it removed (no new opens or channels, find() no longer sees it), tells openers, waits until they are gone (I/O on their channels is served
   // until then), destroys it, then done on app_thread. Errors: ENODEV.
-  void remove(std::string_view name, std::move_only_function<void(Result<void>)> done);
+  void remove(std::string_view name, std::move_only_function<void(Result<void>)> done, Removal why = Removal::wanted);
   // What a removal still waits for, as a phrase ("opener NVMe-oF Target, 2 channels"); empty when no bdev of that name is being removed.
   std::string removal_waits_for(std::string_view name) const;
   // The name of who claims the bdev for writing; empty when nobody does.
@@ -481,6 +491,8 @@ class Registry {
   // Told on app_thread about every bdev that came ("bdev_register"), went ("bdev_unregister") or changed size ("bdev_resize"), by name. One
   // listener: the notifications.
   void set_change_listener(std::function<void(std::string_view type, const std::string& name)> listener);
+  // Told of each bdev that is being removed as lost, while all that was set on it can still be read. One listener: what keeps the configuration.
+  void set_loss_listener(std::function<void(const Bdev& bdev)> listener);
 
  private:
   friend class Descriptor;

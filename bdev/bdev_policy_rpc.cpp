@@ -128,11 +128,13 @@ void register_bdev_policy_methods(rpc::MethodTable& table) {
   table.add(Method("bdev_set_qos_limit", "Limits a bdev's rates, over all connections; limits that are not named stay as they are")
                 .with(std::move(params))
                 .mutates()
+                .supersedes_waiting({"bdev_set_qos_limit"}, {{"name", "name"}})
                 .coroutine(set_qos_limit));
   table.add(Method("bdev_set_timeout", "Has I/Os reported in the log, and counted, that are not answered in time; they are left alone")
                 .with({Param("name", ParamType::string, "Name, alias or UUID").required(),
                        Param("timeout_us", ParamType::integer, "Microseconds; 0: no time-out").required().range(0, max_timeout_us)})
                 .mutates()
+                .supersedes_waiting({"bdev_set_timeout"}, {{"name", "name"}})
                 .coroutine(set_timeout));
   table.add(Method("bdev_get_timeouts", "Shows time-outs of bdevs, and how many I/Os were not answered in time")
                 .with({Param("name", ParamType::string, "Name, alias or UUID; all bdevs without it")})

@@ -171,6 +171,8 @@ struct Bdev::State {
   std::uint32_t claims = 0;
   bool claimed_exclusively = false;
   bool destroying = false;
+  bool lost = false;  // Removal::lost
+  bool uuid_made_up = false;
   std::move_only_function<void(Result<void>)> removal_done;
 };
 

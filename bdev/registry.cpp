@@ -42,6 +42,7 @@ struct Registry::Impl {
   bool auto_examine = true;
   std::vector<std::string> to_examine;  // names asked for by examine() while auto_examine is off
   std::function<void(std::string_view, const std::string&)> change_listener;
+  std::function<void(const Bdev&)> loss_listener;
 };
 
 // Never destroyed: channels and descriptors of other static objects may outlive any order of destruction.
@@ -73,6 +74,7 @@ Result<void> check_geometry(const BdevInfo& info, std::uint64_t max_size_bytes) 
 Result<void> Registry::add(std::shared_ptr<Bdev> bdev) {
   BdevInfo& info = bdev->info_;
   if (auto fits = check_geometry(info, ~std::uint64_t{0}); !fits) return fits;
+  bdev->state_->uuid_made_up = info.uuid.empty();
   if (info.uuid.empty()) info.uuid = random_uuid();
   auto uuid = parse_uuid(info.uuid);
   if (!uuid) return std::unexpected(uuid.error());
@@ -121,6 +123,11 @@ void Registry::changed(std::string_view type, const Bdev& bdev) {
 void Registry::set_change_listener(std::function<void(std::string_view type, const std::string& name)> listener) {
   impl_->change_listener = std::move(listener);
 }
+
+void Registry::set_loss_listener(std::function<void(const Bdev& bdev)> listener) { impl_->loss_listener = std::move(listener); }
+
+bool Bdev::is_lost() const { return state_->lost; }
+bool Bdev::has_lasting_uuid() const { return !state_->uuid_made_up; }
 
 void Registry::add_examiner(std::string module, Examiner examiner) { impl_->examiners.push_back({std::move(module), std::move(examiner)}); }
 
@@ -182,12 +189,14 @@ Result<std::unique_ptr<Descriptor>> Registry::open(std::string_view name, std::s
   return std::unique_ptr<Descriptor>(new Descriptor(std::move(bdev), std::move(opener), claim, std::move(on_event)));
 }
 
-void Registry::remove(std::string_view name, std::move_only_function<void(Result<void>)> done) {
+void Registry::remove(std::string_view name, std::move_only_function<void(Result<void>)> done, Removal why) {
   auto bdev = find(name);
   if (bdev == nullptr) {
     done(fail(ENODEV, fmt::format("No such device: there is no bdev '{}'", name)));
     return;
   }
+  bdev->state_->lost = why == Removal::lost;
+  if (bdev->state_->lost && impl_->loss_listener) impl_->loss_listener(*bdev);
   changed("bdev_unregister", *bdev);
   std::erase_if(impl_->ids, [&bdev](const auto& entry) { return entry.second == bdev; });
   std::erase(impl_->bdevs, bdev);

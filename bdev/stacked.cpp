@@ -114,7 +114,7 @@ void StackedBdev::base_event(Event event) {
   if (event == Event::resized) {
     base_resized(base().num_blocks());
   } else if (Registry::instance().find(name()).get() == this) {
-    Registry::instance().remove(name(), [](Result<void>) {});
+    Registry::instance().remove(name(), [](Result<void>) {}, Removal::lost);
   }
 }
 

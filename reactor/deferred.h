@@ -48,6 +48,8 @@ class DeferredList {
   DeferredList& operator=(const DeferredList&) = delete;
 
   bool empty() const { return head_.next_ == &head_; }
+  // Nothing is queued behind it.
+  bool ends_with(const Deferred& entry) const { return head_.previous_ == &entry; }
   void push(Deferred& entry) {
     if (entry.queued()) return;
     entry.previous_ = head_.previous_;

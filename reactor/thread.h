@@ -147,6 +147,12 @@ class Thread {
   void make_ready(Deferred& entry) { ready_.push(entry); }
   // Runs at the end of the turn, after everything else of this thread ("one gathered send per connection and turn").
   void at_turn_end(Deferred& entry) { turn_end_.push(entry); }
+  // The same behind all that are queued by now, also when it is queued already.
+  void last_at_turn_end(Deferred& entry) {
+    if (turn_end_.ends_with(entry)) return;
+    entry.cancel();
+    turn_end_.push(entry);
+  }
 
   FdGroup& fds() { return fds_; }
 

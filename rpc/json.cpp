@@ -3,8 +3,12 @@
 // Owner: none. Left out: values of single numbers and literals at the top level (JSON-RPC has only arrays and objects there).
 #include "rpc/json.h"
 
+#include <algorithm>
+#include <charconv>
+#include <iterator>
 #include <memory>
 #include <optional>
+#include <utility>
 
 namespace catnap::rpc {
 namespace {
@@ -132,7 +136,9 @@ std::expected<Json::Value, JsonError> parse_json(std::string_view text, Duplicat
   }
 }
 
-std::string json_to_text(const Json::Value& value) {
+namespace {
+
+std::string text_by_jsoncpp(const Json::Value& value) {
   static const Json::StreamWriterBuilder builder = [] {
     Json::StreamWriterBuilder compact;
     compact["indentation"] = "";
@@ -144,6 +150,81 @@ std::string json_to_text(const Json::Value& value) {
   } catch (const Json::Exception&) {
     return "null";  // only for settings jsoncpp does not know; there are none
   }
+}
+
+void append_string(std::string& text, const char* begin, const char* end) {
+  const auto plain = [](char c) { return static_cast<unsigned char>(c) >= 0x20 && static_cast<unsigned char>(c) < 0x7F && c != '"' && c != '\\'; };
+  if (std::all_of(begin, end, plain)) {
+    text += '"';
+    text.append(begin, end);
+    text += '"';
+  } else {
+    text += text_by_jsoncpp(Json::Value(begin, end));
+  }
+}
+
+template <typename Number>
+void append_number(std::string& text, Number number) {
+  char digits[24];
+  const auto [end, error] = std::to_chars(std::begin(digits), std::end(digits), number);
+  text.append(digits, end);
+}
+
+// What jsoncpp writes, without its stream: lists of a thousand objects are asked for each second.
+void append_json(std::string& text, const Json::Value& value) {
+  switch (value.type()) {
+    case Json::nullValue:
+      text += "null";
+      return;
+    case Json::booleanValue:
+      text += value.asBool() ? "true" : "false";
+      return;
+    case Json::intValue:
+      return append_number(text, value.asInt64());
+    case Json::uintValue:
+      return append_number(text, value.asUInt64());
+    case Json::realValue:
+      text += text_by_jsoncpp(value);
+      return;
+    case Json::stringValue: {
+      const char *begin = nullptr, *end = nullptr;
+      value.getString(&begin, &end);
+      return append_string(text, begin, end);
+    }
+    case Json::arrayValue: {
+      text += '[';
+      Json::ArrayIndex next = 0;  // jsoncpp's arrays are maps: places that nobody has set are not in them
+      for (auto element = value.begin(); element != value.end(); ++element, ++next) {
+        for (; next < element.index(); ++next) text += next > 0 ? ",null" : "null";
+        if (next > 0) text += ',';
+        append_json(text, *element);
+      }
+      text += ']';
+      return;
+    }
+    case Json::objectValue: {
+      text += '{';
+      bool first = true;
+      for (auto member = value.begin(); member != value.end(); ++member) {
+        if (!std::exchange(first, false)) text += ',';
+        const char* end = nullptr;
+        const char* begin = member.memberName(&end);
+        append_string(text, begin, end);
+        text += ':';
+        append_json(text, *member);
+      }
+      text += '}';
+      return;
+    }
+  }
+}
+
+}  // namespace
+
+std::string json_to_text(const Json::Value& value) {
+  std::string text;
+  append_json(text, value);
+  return text;
 }
 
 std::string json_to_page(const Json::Value& value) {

@@ -285,7 +285,9 @@ namespace {
 // bdev_X_delete takes back what waits under that name, if it declares nothing else.
 void add_usual_take_back(Method& method) {
   if (!method.takes_back.empty() || !method.name.starts_with("bdev_") || !method.name.ends_with("_delete")) return;
-  method.takes_back.emplace_back(std::vector<std::string>{"bdev_*"}, std::vector<std::pair<std::string, std::string>>{{"name", "name"}});
+  using Same = std::vector<std::pair<std::string, std::string>>;
+  method.takes_back.emplace_back(std::vector<std::string>{"bdev_*"}, Same{{"name", "name"}});
+  method.takes_back.emplace_back(std::vector<std::string>{"nvmf_subsystem_add_ns"}, Same{{"name", "namespace.bdev_name"}});
 }
 
 }  // namespace

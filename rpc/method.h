@@ -127,13 +127,18 @@ enum class Phase : std::uint8_t { startup_only, runtime_only, always };
 
 // Which calls that still wait for what they need (server/pending_calls.h) a call takes back: deleting what is not there yet must mean that it does
 // not come later. `methods`: their names, or beginnings of names followed by "*". `same`: pairs of parameters, of this call and of the waiting one
-// ("namespace.nsid" goes into objects), that must agree, all of them; texts do so without regard to case. A method bdev_…_delete that declares none
-// takes back every waiting bdev_… call of the same "name".
+// ("namespace.nsid" goes into objects), that must agree, all of them; texts do so without regard to case. A first one that begins with "?" agrees
+// with anything when the call does not give it. A method bdev_…_delete that declares none takes back every waiting bdev_… call of the same "name",
+// and the namespaces that wait for that bdev.
 struct TakeBack {
   TakeBack(std::vector<std::string> waiting_methods, std::vector<std::pair<std::string, std::string>> same_params)
       : methods(std::move(waiting_methods)), same(std::move(same_params)) {}
   std::vector<std::string> methods;
   std::vector<std::pair<std::string, std::string>> same;
+  // What pairs cannot say; null: nothing. `own`, `waiting`: the parameters of both calls.
+  std::function<bool(const Json::Value& own, const Json::Value& waiting)> also;
+  // Only by a call that has succeeded: it has made, or set, what the other waits for.
+  bool only_when_made = false;
 };
 
 // A method that has this parameter is kept in a state file only when it was called with true.
@@ -161,6 +166,7 @@ struct Method {
   bool does_something = false;  // changes no configuration, but does more than answer: a reset, a signal
   bool is_allowed = true;       // false: --rpcs-allowed does not list it (MethodTable::allow_only)
   std::vector<TakeBack> takes_back;
+  std::vector<TakeBack> go_with_it;  // waiting calls that a waiting call of this method has with it when it is taken back
   SyncHandler sync;
   TaskHandler task;
 
@@ -204,6 +210,23 @@ struct Method {
   }
   Method&& takes_back_waiting(std::vector<std::string> waiting_methods, std::vector<std::pair<std::string, std::string>> same_params) && {
     takes_back.emplace_back(std::move(waiting_methods), std::move(same_params));
+    return std::move(*this);
+  }
+  // The same for pairs and something more.
+  Method&& takes_back_waiting_if(std::vector<std::string> waiting_methods, std::function<bool(const Json::Value&, const Json::Value&)> also) && {
+    takes_back.emplace_back(std::move(waiting_methods), std::vector<std::pair<std::string, std::string>>());
+    takes_back.back().also = std::move(also);
+    return std::move(*this);
+  }
+  // What a client makes or sets takes the place of what waits.
+  Method&& supersedes_waiting(std::vector<std::string> waiting_methods, std::vector<std::pair<std::string, std::string>> same_params) && {
+    takes_back.emplace_back(std::move(waiting_methods), std::move(same_params));
+    takes_back.back().only_when_made = true;
+    return std::move(*this);
+  }
+  // Taken back together: `same_params` has parameters of this method first.
+  Method&& waits_with(std::vector<std::string> waiting_methods, std::vector<std::pair<std::string, std::string>> same_params) && {
+    go_with_it.emplace_back(std::move(waiting_methods), std::move(same_params));
     return std::move(*this);
   }
   // Answers before it returns.

@@ -1,7 +1,11 @@
 // See notifications.h.
 #include "rpc/notifications.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <chrono>
+#include <ctime>
 #include <utility>
 
 #include "reactor/thread.h"
@@ -19,9 +23,24 @@ void Notifications::add_type(std::string type) {
   if (std::ranges::find(types_, type) == types_.end()) types_.push_back(std::move(type));
 }
 
-void Notifications::add(std::string_view type, std::string context) {
-  events_.emplace_back(next_id_++, std::string(type), std::move(context));
-  if (events_.size() > max_kept) events_.pop_front();
+void Notifications::add(std::string_view type, std::string context, Json::Value details, Cause cause) {
+  using std::chrono::milliseconds;
+  Event& event = events_.emplace_back(next_id_++, std::string(type), std::move(context));
+  event.details = std::move(details);
+  event.cause = cause;
+  event.time_ms = static_cast<std::uint64_t>(std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count());
+  if (cause == Cause::host) ++of_hosts_;
+  const auto of_host = [](const Event& each) { return each.cause == Cause::host; };
+  auto goes = events_.end();
+  if (of_hosts_ > max_kept_of_hosts) {
+    goes = std::ranges::find_if(events_, of_host);
+  } else if (events_.size() > max_kept) {
+    goes = events_.begin();
+  }
+  if (goes != events_.end()) {
+    if (of_host(*goes)) --of_hosts_;
+    events_.erase(goes);
+  }
   wake();
 }
 
@@ -57,6 +76,15 @@ namespace {
 // An hour: a client that wants to wait longer asks again.
 constexpr std::uint64_t max_wait_ms = 3'600'000;
 
+// RFC 3339, in UTC, with milliseconds.
+std::string time_text(std::uint64_t time_ms) {
+  const auto seconds = static_cast<std::time_t>(time_ms / 1000);
+  std::tm parts{};
+  ::gmtime_r(&seconds, &parts);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min,
+                     parts.tm_sec, time_ms % 1000);
+}
+
 Json::Value to_json(const std::vector<Notifications::Event>& events) {
   Json::Value list(Json::arrayValue);
   for (const auto& event : events) {
@@ -64,6 +92,8 @@ Json::Value to_json(const std::vector<Notifications::Event>& events) {
     entry["type"] = event.type;
     entry["ctx"] = event.context;
     entry["id"] = Json::Value(static_cast<Json::UInt64>(event.id));
+    entry["time"] = time_text(event.time_ms);
+    if (!event.details.empty()) entry["details"] = event.details;
     list.append(std::move(entry));
   }
   return list;
@@ -99,7 +129,7 @@ void register_notify_methods(MethodTable& table) {
           .with({Param("id", ParamType::integer, "Number of the first event wanted").range(0, ~std::uint64_t{0}).or_default(0),
                  Param("max", ParamType::integer, "Most events wanted; all without it").range(0, ~std::uint64_t{0}),
                  Param("wait_ms", ParamType::integer, "When there is none yet: milliseconds to wait for one").range(0, max_wait_ms).or_default(0)})
-          .result("array of {type, ctx, id}")
+          .result("array of {type, ctx, id, time, details}; `time` in UTC, `details` (ours) only where there is more to say")
           .coroutine(get_notifications));
 }
 

@@ -1,6 +1,7 @@
 // See authentication.h.
 #include "server/authentication.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstring>
@@ -11,10 +12,14 @@
 #include "reactor/limited_work.h"
 #include "reactor/runtime.h"
 #include "server/auth_failures.h"
+#include "server/controller.h"
+#include "server/happenings.h"
 #include "server/server_group.h"
 #include "server/server_log.h"
 #include "transport/nvme/auth.h"
 #include "transport/nvme/fabrics.h"
+#include "transport/nvme/identify.h"
+#include "transport/nvme/log_page.h"
 
 namespace catnap::server {
 
@@ -56,6 +61,31 @@ EventCounter& counter_of(dhchap::AuthExplanation explanation) {
 
 nvme::AuthenticationCommand command_of(const Request& request) { return nvme::view_as<nvme::AuthenticationCommand>(request.sqe); }
 
+// What a host may do over cleartext once it has made a key for TLS: Linux enables and identifies the controller before it comes back. These tell of
+// the controller and of no data, and change it alone.
+constexpr std::array identified_before_tls = {nvme::Cns::controller, nvme::Cns::csi_controller, nvme::Cns::io_command_sets};
+constexpr std::array logs_before_tls = {nvme::LogPage::supported_pages, nvme::LogPage::effects, nvme::LogPage::ana};
+bool passes_before_tls(const nvme::SubmissionEntry& sqe) {
+  if (sqe.opcode == static_cast<std::uint8_t>(nvme::AdminOpcode::fabrics)) {
+    return sqe.fctype() == static_cast<std::uint8_t>(nvme::FabricsType::property_get) ||
+           sqe.fctype() == static_cast<std::uint8_t>(nvme::FabricsType::property_set);
+  }
+  const auto what = static_cast<std::uint8_t>(std::uint32_t{sqe.cdw10});  // CNS, log page identifier
+  switch (static_cast<nvme::AdminOpcode>(sqe.opcode)) {
+    case nvme::AdminOpcode::identify:
+      return std::ranges::find(identified_before_tls, static_cast<nvme::Cns>(what)) != identified_before_tls.end();
+    case nvme::AdminOpcode::get_log_page:
+      return std::ranges::find(logs_before_tls, static_cast<nvme::LogPage>(what)) != logs_before_tls.end();
+    case nvme::AdminOpcode::set_features:
+    case nvme::AdminOpcode::get_features:
+      return sqe.nsid == 0 || sqe.nsid == nvme::broadcast_nsid;
+    case nvme::AdminOpcode::keep_alive:
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool is_send(const Request& request) { return request.sqe.fctype() == static_cast<std::uint8_t>(nvme::FabricsType::authentication_send); }
 
 PlanAction answer(Request& request, nvme::Status status) {
@@ -65,8 +95,10 @@ PlanAction answer(Request& request, nvme::Status status) {
 
 }  // namespace
 
-Authentication::Authentication(ServedQueue& served, std::string called_subnqn, std::shared_ptr<AuthShown> shown)
-    : served_(served), called_subnqn_(std::move(called_subnqn)), shown_(std::move(shown)), deadline_([this] { too_late(); }) {}
+Authentication::Authentication(ServedQueue& served, std::string called_subnqn, std::shared_ptr<AuthShown> shown, Concatenation concatenation)
+    : served_(served), called_subnqn_(std::move(called_subnqn)), shown_(std::move(shown)), concatenation_(concatenation), deadline_([this] {
+        too_late();
+      }) {}
 
 Authentication::~Authentication() = default;
 
@@ -81,8 +113,18 @@ void Authentication::require(transport::CommandQueue& queue) {
 
 PlanAction Authentication::plan(Request& request) {
   request.cqe = {};
-  if (!is_command(request)) return answer(request, nvme::Status(nvme::FabricsStatus::authentication_required).with_dnr());
-  return plan_command(request);
+  if (is_command(request)) return plan_command(request);
+  if (!leaving_) return answer(request, nvme::Status(nvme::FabricsStatus::authentication_required).with_dnr());
+  if (!passes_before_tls(request.sqe)) return answer(request, nvme::Status(nvme::GenericStatus::operation_denied).with_dnr());
+  return served_.plan(request);
+}
+
+void Authentication::abandon(Request& request) {
+  if (!is_command(request)) served_.abandon(request);
+}
+
+void Authentication::unwanted(Request& request) {
+  if (!is_command(request)) served_.unwanted(request);
 }
 
 void Authentication::queue_closed(transport::CommandQueue& queue) {
@@ -114,6 +156,7 @@ PlanAction Authentication::plan_command(Request& request) {
 
 // One command at a time: the protocol has the host wait for each answer.
 void Authentication::execute(Request& request) {
+  if (!is_command(request)) return served_.execute(request);
   if (computing_) return finish(request, nvme::Status(nvme::GenericStatus::command_sequence_error).with_dnr());
   if (exchange_ == nullptr || exchange_->state() == Exchange::State::completed) begin();
   if (is_send(request)) {
@@ -134,17 +177,31 @@ void Authentication::begin() {
   show();
 }
 
-dhchap::TargetRules Authentication::rules() const {
+// As they are now.
+dhchap::TargetRules Authentication::current_rules() const {
   dhchap::TargetRules rules;
   const AuthenticationRules now = limits();
   rules.allowed.hashes = now.dhchap_digests;
   rules.allowed.groups = now.dhchap_dhgroups;
+  const transport::SecureChannel* channel = served_.queue()->secure_channel();
+  const bool is_admin = served_.qid() == 0;
+  rules.may_generate_psk = is_admin && channel == nullptr && concatenation_ != Concatenation::none;
+  rules.may_replace_psk = is_admin && channel != nullptr && channel->generated;
+  rules.must_concatenate = channel == nullptr && concatenation_ == Concatenation::required;
   const auto subsystem = served_.group().subsystem(served_.host().subnqn);
   const HostKeys* keys = subsystem == nullptr ? nullptr : subsystem->keys_of(served_.host().hostnqn);
   if (keys == nullptr) return rules;
   rules.key = keys->dhchap_key;
   rules.ctrlr_key = keys->dhchap_ctrlr_key;
   return rules;
+}
+
+// An exchange that began with one key is judged by it: who changes keys meanwhile does not refuse a host that had the right one. But whose keys were
+// taken away has none.
+const dhchap::TargetRules& Authentication::rules(bool begins) {
+  dhchap::TargetRules now = current_rules();
+  if (begins || !now.key) rules_ = std::move(now);
+  return rules_;
 }
 
 AuthenticationRules Authentication::limits() const {
@@ -164,7 +221,7 @@ void Authentication::take(Request& request) {
     exchange_->refuse(message);
     return taken(request);
   }
-  auto work = exchange_->take(message, rules());
+  auto work = exchange_->take(message, rules(begins));
   if (work) return compute(std::move(*work), request, &Authentication::taken);
   taken(request);
 }
@@ -227,20 +284,58 @@ void Authentication::given(Request& request) {
 
 void Authentication::passed() {
   deadline_.disarm();
+  auto psk = exchange_->take_psk();
+  const bool concatenated = psk.has_value();
+  if (psk) keep_psk(std::move(*psk));
+  rules_ = {};
   succeeded.add();
   AuthFailures::instance().forget(served_.host().hostnqn, address());
   log_info(log_nvmf, "Queue {} of host {} in {}: authenticated {} with {} and {}", served_.qid(), served_.host().hostnqn, served_.host().subnqn,
            exchange_->bidirectional() ? "both ways" : "one way", dhchap::name_of(*exchange_->hash()), dhchap::name_of(*exchange_->group()));
+  const bool over_cleartext = served_.queue()->secure_channel() == nullptr;
+  if (concatenated && over_cleartext) {
+    leaving_ = true;
+    required_ = false;
+    return served_.queue()->set_sink(*this);
+  }
   if (std::exchange(required_, false)) served_.queue()->set_sink(served_);
 }
 
+// Before the host knows that it has succeeded: it comes back with the key at once.
+void Authentication::keep_psk(dhchap::GeneratedPsk psk) {
+  const transport::SecureChannel* channel = served_.queue()->secure_channel();
+  GeneratedPsks::Origin origin;
+  origin.hostnqn = served_.host().hostnqn;
+  origin.subnqn = called_subnqn_;
+  origin.proven_by = rules_.key;
+  if (channel != nullptr) origin.replaces = replaced_.empty() ? channel->key_name : replaced_;
+  origin.controller_subnqn = served_.host().subnqn;
+  origin.cntlid = static_cast<const Controller&>(served_).cntlid();  // concatenation is for admin queues
+  origin.timeout_ns = std::uint64_t{limits().generated_psk_timeout_ms} * ns_per_ms;
+  ControllerTable& table = served_.group().table();
+  const auto hash = psk.hash == dhchap::AuthHash::sha256 ? tls::Hash::sha256 : tls::Hash::sha384;
+  const auto name = table.generated_psks().add(std::move(origin), hash, psk.psk.bytes(), served_.group().thread().now_ns());
+  if (!name) {
+    // The host will find that it cannot come back, and begin anew.
+    return log_limited(auth_log, LogLevel::error, address(), "TLS key that host {} in {} has made: {}", served_.host().hostnqn, served_.host().subnqn,
+                       name.error().message);
+  }
+  replaced_ = *name;
+  table.app_thread().send([&table] { table.generated_psks_changed(); });
+}
+
 void Authentication::note_failure() {
+  rules_ = {};
   if (std::exchange(failure_noted_, true)) return;
   const bool by_host = exchange_->state() == Exchange::State::error;
   (by_host ? refused_by_host : counter_of(exchange_->explanation())).add();
   AuthFailures::instance().note(served_.host().hostnqn, address(), served_.group().thread().now_ns());
   log_limited(auth_log, LogLevel::notice, address(), "Queue {} of host {} from {} in {}: authentication failed: {}", served_.qid(),
               served_.host().hostnqn, address(), served_.host().subnqn, exchange_->why());
+  Happenings::instance().tell_of_host(Happening(host_authentication_failed, served_.host().hostnqn)
+                                          .with("subsystem", served_.host().subnqn)
+                                          .with("address", address())
+                                          .with("reason", exchange_->why()));
 }
 
 void Authentication::finish(Request& request, nvme::Status status) {
@@ -262,6 +357,7 @@ void Authentication::too_late() {
   // What an authenticated queue began again, and did not finish, leaves it as it was.
   if (!required_) {
     exchange_->give_up();
+    rules_ = {};
     return show();
   }
   log_limited(auth_log, LogLevel::notice, address(), "Queue {} of host {} from {} in {}: has not authenticated itself in time", served_.qid(),

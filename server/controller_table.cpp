@@ -6,15 +6,34 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <set>
+#include <string_view>
 
 #include "reactor/base/check.h"
 #include "server/ana.h"
 #include "server/connect.h"
 #include "server/controller.h"
 #include "server/discovery_view.h"
+#include "server/happenings.h"
 #include "server/server_group.h"
 
 namespace catnap::server {
+
+namespace {
+
+bool is_generated(const QueueInfo& queue) { return queue.channel && queue.channel->generated; }
+
+}  // namespace
+
+namespace {
+
+// Discovery controllers come and go all the time, and nobody's I/O depends on them.
+void tell_of_host(const char* what, const std::string& nqn, std::uint16_t cntlid, const QueueInfo& admin) {
+  Happenings::instance().tell_of_host(
+      Happening(what, admin.hostnqn).with("subsystem", nqn).with("cntlid", fmt::to_string(cntlid)).with("address", admin.peer.traddr));
+}
+
+}  // namespace
 
 ControllerTable::ControllerTable(Thread& app_thread) : app_thread_(app_thread) {}
 
@@ -55,6 +74,8 @@ std::expected<std::shared_ptr<Controller>, ConnectFailure> ControllerTable::crea
     entry.discovery = subsystem.discovery;
     if (entry.discovery) ++discovery_controllers_;
     if (hosts_.add(nqn, entry.admin.hostnqn, entry.admin.peer)) tell_host_log(nqn, entry.admin.hostnqn);
+    if (!entry.discovery) tell_of_host(host_connected, nqn, last, entry.admin);
+    if (is_generated(entry.admin)) generated_psks_changed();
     return entry.controller;
   }
   return std::unexpected(
@@ -77,6 +98,12 @@ std::expected<std::shared_ptr<Controller>, ConnectFailure> ControllerTable::atta
   if (entry.hostid != queue.host.hostid) {
     return std::unexpected(
         bad_connect_data(offsetof(nvme::ConnectData, hostid), fmt::format("HOSTID is not that of controller {}", queue.info.cntlid)));
+  }
+  // Whoever could strip the one queue of its protection would have what passes on it.
+  if (entry.admin.channel.has_value() != queue.info.channel.has_value()) {
+    return std::unexpected(ConnectFailure(nvme::Status(nvme::FabricsStatus::connect_invalid_host).with_dnr(), 0,
+                                          fmt::format("the admin queue of controller {} is {} by TLS, and its I/O queues must be as well",
+                                                      queue.info.cntlid, entry.admin.channel ? "secured" : "not secured")));
   }
   ControllerShared& shared = entry.controller->shared();
   if (queue.info.qid > shared.granted_io_queues.load()) {
@@ -181,6 +208,21 @@ void ControllerTable::tell_host_log(const std::string& nqn, const std::string& h
   }
 }
 
+// A key counts as in use as long as it protects a controller's admin queue, or was made over it in place of the one that does.
+void ControllerTable::generated_psks_changed() {
+  std::set<std::string_view> in_use;
+  for (const auto& [key, entry] : entries_) {
+    if (!entry.admin_gone && is_generated(entry.admin)) in_use.insert(entry.admin.channel->key_name);
+  }
+  const auto next_ns = generated_psks_.prune(app_thread_.now_ns(), [&](const GeneratedPsks::Shown& key) {
+    if (in_use.contains(key.name)) return true;
+    const auto maker = entries_.find(Key(key.controller_subnqn, key.cntlid));
+    return maker != entries_.end() && !maker->second.admin_gone;
+  });
+  psk_timer_.disarm();
+  if (next_ns) app_thread_.arm_at(psk_timer_, *next_ns);
+}
+
 // Takes the steps that waited for the last I/O queue.
 void ControllerTable::settle(std::map<Key, Entry>::iterator at) {
   Entry& entry = at->second;
@@ -189,6 +231,8 @@ void ControllerTable::settle(std::map<Key, Entry>::iterator at) {
     if (entry.discovery) --discovery_controllers_;
     const bool log_differs = hosts_.remove(at->first.first, entry.admin.hostnqn, entry.admin.peer);
     const auto gone = entries_.extract(at);
+    if (!gone.mapped().discovery) tell_of_host(host_disconnected, gone.key().first, gone.key().second, gone.mapped().admin);
+    if (is_generated(gone.mapped().admin)) generated_psks_changed();
     if (log_differs) tell_host_log(gone.key().first, gone.mapped().admin.hostnqn);
     return;
   }

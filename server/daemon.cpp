@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 
 #include "bdev/bdev.h"
 #include "bdev/raid/clean_stops.h"
@@ -21,6 +22,8 @@
 #include "rpc/version.h"
 #include "server/foreign_options_rpc.h"
 #include "server/group_adapter.h"
+#include "server/happenings_rpc.h"
+#include "server/lost_configuration.h"
 #include "server/method_registration.h"
 #include "server/names.h"
 #include "server/not_here.h"
@@ -53,6 +56,7 @@ Daemon::Daemon(Runtime& runtime, Options options, std::optional<ConfigFile> conf
       state_(std::move(state)),
       rpc_listener_(std::move(rpc_listener)),
       signal_fd_(signal_fd),
+      at_terminal_(::isatty(STDIN_FILENO) == 1),
       lifecycle_([this] { return initialise(this); }),
       dispatcher_(methods_, lifecycle_),
       drain_timer_([this] { cut_short(); }) {}
@@ -82,14 +86,20 @@ void Daemon::start() {
   hooks.has_controllers = [this](const std::string& nqn) { return !controllers_->controllers(nqn).empty(); };
   hooks.controllers_of_host = [this](const std::string& nqn, const std::string& host) { return controllers_->controllers_of_host(nqn, host); };
   reservations_ = std::make_unique<TargetReservationHub>(app_thread, groups_, *controllers_, runtime_.workers());
+  hooks.generated_psks = &controllers_->generated_psks();
   hooks.reservations = reservations_.get();
   hooks.listen = &Target::listen_tcp;
+  hooks.namespace_lost = [this](const auto& subsystem, const auto& config) {
+    if (pending_) keep_lost_namespace(*pending_, subsystem, config);
+  };
+  hooks.nsid_awaited = [this](const std::string& nqn, std::uint32_t nsid) { return pending_ && pending_->awaits_namespace(nqn, nsid); };
   TargetLimits limits;
   limits.max_connections = connections_that_fit(options_.max_connections != 0 ? options_.max_connections : limits.max_connections);
   target_ = std::make_unique<Target>(app_thread, std::move(hooks), limits);
   nvme_ = std::make_unique<bdev::NvmeModule>(app_thread, machine());
   bdev::set_raid_host(bdev::raid_host_of(bdev::this_machine_id(), state_ ? state_->path() : options_.rpc_socket));
   register_all_methods(methods_, config_registry_, runtime_, lifecycle_, *controllers_, groups_);
+  notify_of_happenings(app_thread, *nvme_);
 
   register_foreign_options(methods_);
   dispatcher_.explain_unknown(why_not_here);
@@ -123,7 +133,8 @@ Result<void> Daemon::restrict_clients() {
 void Daemon::make_state() {
   if (state_) {
     bdev::CleanStops::instance().load(state_->clean_stop());
-    raid_notes_ = std::make_unique<RaidNotesFile>(runtime_.app_thread(), runtime_.workers(), state_->path());
+    auto told = [](const Result<void>& written) { bdev::MemberNotes::instance().outcome(written); };
+    raid_notes_ = std::make_unique<RaidNotesFile>(runtime_.app_thread(), runtime_.workers(), state_->path(), told);
     auto keep = [this](std::string text, std::function<void()> kept) { raid_notes_->keep(std::move(text), std::move(kept)); };
     bdev::MemberNotes::instance().begin(keep, state_->raid_notes());
     pending_ = std::make_unique<PendingCalls>(runtime_.app_thread(), dispatcher_, [this] { return config_registry_.all(); });
@@ -134,6 +145,7 @@ void Daemon::make_state() {
     store_ = std::make_unique<StateStore>(runtime_.app_thread(), runtime_.workers(), posix_files(), state_->path(), state_->text(),
                                           [this] { return state_text_->take(); });
     pending_->when_picked_up([this] { store_->keep([](const Result<void>&) {}); });
+    keep_what_is_lost(pending_.get(), *nvme_);
     keeper_ = std::make_unique<StateKeeper>(*store_, *pending_);
     dispatcher_.set_keeper(keeper_.get());
   }
@@ -203,7 +215,11 @@ Task<Result<void>> Daemon::initialise(Daemon* self) {
   if (outcome && self->stopping_) outcome = fail(ECANCELED, "the process is ending");
   if (!outcome) co_return outcome;
   self->make_groups();
+  self->target_->gather();
   outcome = co_await replay(self, ConfigFile::Which::runtime);
+  if (self->stopping_) co_return fail(ECANCELED, "the process is ending");
+  Result<void> published = co_await self->target_->publish_gathered();
+  if (outcome) outcome = published;
   if (outcome && self->store_) outcome = co_await keep_state(self);
   // Half a configuration is none: with --wait-for-rpc, too, the process ends rather than serve it.
   if (!outcome && self->options_.wait_for_rpc) self->started(outcome);
@@ -323,9 +339,32 @@ void Daemon::announce() {
 void Daemon::signal_ready() {
   signalfd_siginfo info{};
   if (::read(signal_fd_, &info, sizeof(info)) != static_cast<ssize_t>(sizeof(info))) return;
-  log_notice("{}: ending", info.ssi_signo == static_cast<std::uint32_t>(SIGINT) ? "SIGINT" : "SIGTERM");
+  const auto number = static_cast<int>(info.ssi_signo);
+  if (number == SIGHUP && !at_terminal_) return reload();
+  log_notice("{}: ending", number == SIGINT ? "SIGINT" : number == SIGHUP ? "SIGHUP of the terminal" : "SIGTERM");
   if (stopping_) cut_short();  // asked twice
   stop();
+}
+
+// What files the command line names and may be read again: the HTTP server's. Key files of the keyring are read at each use anyway.
+void Daemon::reload() {
+  if (stopping_) return;
+  if (!http_) return log_notice("SIGHUP: there is nothing to read again (no --http)");
+  if (reloading_) {
+    reload_again_ = true;
+    return;
+  }
+  reloading_ = true;
+  log_notice("SIGHUP: reading the HTTP server's files again");
+  if (told_ready_) notifier_.reloading();
+  http_->reload([this] { reloaded(); });
+}
+
+void Daemon::reloaded() {
+  reloading_ = false;
+  if (stopping_) return;
+  if (told_ready_) notifier_.ready(told_status_.empty() ? "started" : told_status_);
+  if (std::exchange(reload_again_, false)) reload();
 }
 
 void Daemon::stop() {
@@ -336,6 +375,7 @@ void Daemon::stop() {
   // From here on the configuration is taken apart. Whatever still ends must not have that kept.
   dispatcher_.end();
   lifecycle_.end();
+  keep_what_is_lost(nullptr, *nvme_);
   if (pending_) pending_->stop();
   if (store_) store_->end();
   if (rpc_server_) rpc_server_->close();
@@ -385,6 +425,7 @@ Task<void> Daemon::keep_clean_stop(Daemon* self) {
 }
 
 void Daemon::finish() {
+  if (nvme_) end_notifying(*nvme_);
   drain_timer_.disarm();
   watchdog_.stop();
   static_cast<void>(runtime_.app_thread().fds().remove(signal_fd_));

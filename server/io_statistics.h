@@ -31,15 +31,17 @@ struct IoTotals {
 // What one thread counts for one object. Histograms are made with the first I/O of their class: a thousand idle namespaces have none.
 class IoCounts {
  public:
-  void count(IoClass io_class, std::uint64_t bytes, std::uint64_t latency_ns, std::size_t bucket) {
+  // Several I/Os that were answered with success; each is counted in the histogram besides.
+  void count(IoClass io_class, const IoTotals& more) {
     Class& of = classes_[static_cast<std::size_t>(io_class)];
-    LatencyHistogram* histogram = of.histogram.load(std::memory_order_relaxed);
-    if (histogram == nullptr) [[unlikely]]
-      histogram = first(of);
-    add(of.ios, 1);
-    add(of.bytes, bytes);
-    add(of.latency_ns, latency_ns);
-    histogram->count_in(bucket);
+    add(of.ios, more.ios);
+    add(of.bytes, more.bytes);
+    add(of.latency_ns, more.latency_ns);
+  }
+  LatencyHistogram& histogram(IoClass io_class) {
+    Class& of = classes_[static_cast<std::size_t>(io_class)];
+    LatencyHistogram* const made = of.histogram.load(std::memory_order_relaxed);
+    return made != nullptr ? *made : *first(of);
   }
   void count_error(IoClass io_class) { add(classes_[static_cast<std::size_t>(io_class)].errors, 1); }
 
@@ -71,13 +73,31 @@ struct FinishedIo {
   std::uint32_t bytes = 0;
   IoClass io_class = IoClass::other;
 
-  void count(std::uint64_t now_ns) const {
-    const std::uint64_t latency_ns = now_ns > began_ns ? now_ns - began_ns : 0;
-    const std::size_t bucket = LatencyHistogram::bucket_of(latency_ns);
-    connection->count(io_class, bytes, latency_ns, bucket);
-    if (name_space != nullptr) name_space->count(io_class, bytes, latency_ns, bucket);
+  bool counts_where(const FinishedIo& other) const {
+    return connection == other.connection && name_space == other.name_space && io_class == other.io_class;
   }
 };
+// Counts the first of these and those behind it that count in the same places; mostly all of a turn, so their sums are added up before they are
+// added. Returns what comes behind them.
+inline const FinishedIo* count_run(const FinishedIo* first, const FinishedIo* end, std::uint64_t now_ns) {
+  LatencyHistogram& of_connection = first->connection->histogram(first->io_class);
+  LatencyHistogram* const of_namespace = first->name_space == nullptr ? nullptr : &first->name_space->histogram(first->io_class);
+  IoTotals sum;
+  const FinishedIo* io = first;
+  do {
+    const std::uint64_t latency_ns = now_ns > io->began_ns ? now_ns - io->began_ns : 0;
+    const std::size_t bucket = LatencyHistogram::bucket_of(latency_ns);
+    of_connection.count_in(bucket);
+    if (of_namespace != nullptr) of_namespace->count_in(bucket);
+    ++sum.ios;
+    sum.bytes += io->bytes;
+    sum.latency_ns += latency_ns;
+    ++io;
+  } while (io != end && io->counts_where(*first));
+  first->connection->count(first->io_class, sum);
+  if (first->name_space != nullptr) first->name_space->count(first->io_class, sum);
+  return io;
+}
 
 // Counts of several objects, or of one that is gone, summed up.
 struct IoSums {

@@ -53,6 +53,9 @@ std::string filters_text(const rpc::Params& params) {
 constexpr std::uint64_t min_auth_timeout_ms = 1'000;
 constexpr std::uint64_t max_auth_timeout_ms = 120'000;
 constexpr std::uint64_t max_auth_failures_per_minute = 1'000'000;
+// Below, a host that was just let in might be too late; a key that lies about for longer than a day serves nobody who is still coming back.
+constexpr std::uint64_t min_generated_psk_timeout_ms = 100;
+constexpr std::uint64_t max_generated_psk_timeout_ms = 86'400'000;
 
 rpc::RpcResult<AuthenticationRules> authentication_of(const rpc::Params& params) {
   AuthenticationRules rules = target().current().authentication;
@@ -70,6 +73,9 @@ rpc::RpcResult<AuthenticationRules> authentication_of(const rpc::Params& params)
   if (params.has("dhchap_failures_per_minute")) {
     rules.failures_per_minute = static_cast<std::uint32_t>(params.integer("dhchap_failures_per_minute"));
   }
+  if (params.has("generated_psk_timeout_ms")) {
+    rules.generated_psk_timeout_ms = static_cast<std::uint32_t>(params.integer("generated_psk_timeout_ms"));
+  }
   return rules;
 }
 
@@ -85,6 +91,7 @@ void show_authentication(const AuthenticationRules& rules, Json::Value& config) 
   if (rules.dhchap_dhgroups != usual.dhchap_dhgroups) config["dhchap_dhgroups"] = names_json(dhchap::group_names(rules.dhchap_dhgroups));
   if (rules.timeout_ms != usual.timeout_ms) config["dhchap_timeout_ms"] = rules.timeout_ms;
   if (rules.failures_per_minute != usual.failures_per_minute) config["dhchap_failures_per_minute"] = rules.failures_per_minute;
+  if (rules.generated_psk_timeout_ms != usual.generated_psk_timeout_ms) config["generated_psk_timeout_ms"] = rules.generated_psk_timeout_ms;
 }
 
 Reply set_config(const rpc::Params& params) {
@@ -190,6 +197,11 @@ void append_visibility_calls(const SubsystemSnapshot& subsystem, const Namespace
   }
 }
 
+void append_namespace_calls(const SubsystemSnapshot& subsystem, const NamespaceConfig& config, Json::Value& calls) {
+  calls.append(call("nvmf_subsystem_add_ns", add_ns_params(subsystem, config)));
+  append_visibility_calls(subsystem, config, calls);
+}
+
 Json::Value add_referral_params(const Referral& referral) {
   Json::Value params(Json::objectValue);
   params["address"] = address_json(referral.address);
@@ -223,15 +235,13 @@ void append_subsystem_calls(const SubsystemSnapshot& subsystem, Json::Value& cal
     params["allow_any_host"] = false;
     calls.append(call("nvmf_subsystem_allow_any_host", std::move(params)));
   }
-  for (const auto& [nsid, config] : subsystem.namespaces) {
-    calls.append(call("nvmf_subsystem_add_ns", add_ns_params(subsystem, *config)));
-    append_visibility_calls(subsystem, *config, calls);
-  }
+  for (const auto& [nsid, config] : subsystem.namespaces) append_namespace_calls(subsystem, *config, calls);
   for (const auto& listener : subsystem.listeners) {
     Json::Value params(Json::objectValue);
     params["nqn"] = subsystem.nqn;
     params["listen_address"] = address_json(listener.address);
     params["secure_channel"] = listener.secure_channel;
+    if (listener.concatenation != Concatenation::none) params["secure_concatenation"] = concatenation_name(listener.concatenation);
     // Also the usual one: a state file keeps it as inaccessible.
     if (subsystem.ana_reporting) params["ana_state"] = ana_state_name(listener.ana_default);
     calls.append(call("nvmf_subsystem_add_listener", std::move(params)));
@@ -240,6 +250,12 @@ void append_subsystem_calls(const SubsystemSnapshot& subsystem, Json::Value& cal
 }
 
 }  // namespace
+
+Json::Value namespace_calls(const SubsystemSnapshot& subsystem, const NamespaceConfig& config) {
+  Json::Value calls(Json::arrayValue);
+  append_namespace_calls(subsystem, config, calls);
+  return calls;
+}
 
 void tell_nvmf_config(rpc::ConfigRegistry::Listener& listener) {
   const TargetSnapshot& current = target().current();
@@ -259,6 +275,12 @@ void tell_nvmf_config(rpc::ConfigRegistry::Listener& listener) {
   listener.call(call("nvmf_set_crdt", crdt_params(current)));
   for (const Referral& referral : current.referrals) listener.call(call("nvmf_discovery_add_referral", add_referral_params(referral)));
   for (const auto& [nqn, subsystem] : current.subsystems) {
+    if (target().gathering()) {  // it may still change in its place
+      Json::Value calls(Json::arrayValue);
+      append_subsystem_calls(*subsystem, calls);
+      for (Json::Value& each : calls) listener.call(std::move(each));
+      continue;
+    }
     listener.same_for(subsystem, [&subsystem] {
       Json::Value calls(Json::arrayValue);
       append_subsystem_calls(*subsystem, calls);
@@ -285,6 +307,9 @@ void register_nvmf_config_methods(rpc::MethodTable& table) {
                  Param("dhchap_failures_per_minute", ParamType::integer,
                        "Failed authentications of a host from an address, beyond which further ones are refused at once; 0: no limit (not in SPDK)")
                      .range(0, max_auth_failures_per_minute),
+                 Param("generated_psk_timeout_ms", ParamType::integer,
+                       "A TLS key made by authenticating is forgotten after this without a controller of its host (not in SPDK)")
+                     .range(min_generated_psk_timeout_ms, max_generated_psk_timeout_ms),
                  Param("dup_host_policy", ParamType::string,
                        "What happens when a HOSTID connects again: allow, or restrict_per_listener: Controller Busy while it has a controller there")
                      .one_of({"allow", restrict_policy_name}),

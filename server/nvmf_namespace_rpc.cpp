@@ -95,6 +95,9 @@ void register_nvmf_namespace_methods(rpc::MethodTable& table) {
                 .with({nqn_param(), namespace_param(), tgt_name_param()})
                 .result("The namespace id")
                 .mutates()
+                .supersedes_waiting({"nvmf_subsystem_add_ns"}, {{"nqn", "nqn"}, {"namespace.nsid", "namespace.nsid"}})
+                .supersedes_waiting({"nvmf_subsystem_add_ns"}, {{"nqn", "nqn"}, {"namespace.bdev_name", "namespace.bdev_name"}})
+                .waits_with({"nvmf_ns_*", "nvmf_subsystem_set_ns_ana_group"}, {{"nqn", "nqn"}, {"namespace.nsid", "nsid"}})
                 .coroutine(add_ns));
   table.add(rpc::Method("nvmf_subsystem_remove_ns", "Remove a namespace from a subsystem")
                 .with({nqn_param(), Param("nsid", ParamType::integer, "Namespace id").required().range(1, max_nsid), tgt_name_param()})

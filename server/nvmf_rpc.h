@@ -6,6 +6,7 @@
 
 #include "rpc/config_registry.h"
 #include "rpc/method.h"
+#include "server/snapshot.h"
 
 namespace catnap::server {
 
@@ -26,6 +27,9 @@ void register_nvmf_visibility_methods(rpc::MethodTable& table);  // nvmf_ns_add_
 void register_nvmf_referral_methods(rpc::MethodTable& table);    // nvmf_discovery_add_referral, …_remove_referral, …_get_referrals, …_referral_*
 void register_nvmf_target_methods(rpc::MethodTable& table);      // nvmf_create_target, …_delete_target, …_get_targets, nvmf_set_crdt, …
 void register_nvmf_config_methods(rpc::MethodTable& table);      // nvmf_set_config, nvmf_set_max_subsystems
+
+// The calls that make a namespace.
+Json::Value namespace_calls(const SubsystemSnapshot& subsystem, const NamespaceConfig& config);
 
 // For rpc::ConfigRegistry, subsystem "nvmf": calls that bring the present configuration about.
 void tell_nvmf_config(rpc::ConfigRegistry::Listener& listener);

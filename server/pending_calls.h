@@ -1,6 +1,8 @@
 // Calls of the state file that could not be made yet: what they need (an address of this machine, a device, a bdev) is not there, or they are
-// refused. They stay part of the state, are shown, and those that may succeed later are tried again each second while there are any; nothing wakes up
-// without. Owner: app_thread. Left out: the file (state_store.h), configuration files without --state (config_file.h: those fail the start).
+// refused. So are the calls that made what has gone by itself since (another target, and what stood on it): what was asked for is the configuration,
+// not what can be reached at the moment. They stay part of the state, are shown, and those that may succeed later are tried again each second while
+// there are any; nothing wakes up without. Owner: app_thread. Left out: the file (state_store.h), configuration files without --state (config_file.h:
+// those fail the start).
 #pragma once
 
 #include <json/json.h>
@@ -8,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,13 +38,19 @@ class PendingCalls {
   void add(const std::vector<ConfigCall>& calls);
   // Makes those of the phase that were not tried yet, in order. None fails it: what cannot be made stays.
   Task<void> replay(ConfigFile::Which which);
+  // {method, params} that made something which has gone by itself: waits from now on for it to come back. `unfit`, if given, is asked before each
+  // try: a reason not to make the call.
+  using Unfit = std::function<std::optional<rpc::RpcError>()>;
+  void add_lost(const std::string& subsystem, const Json::Value& call, Unfit unfit = nullptr);
+  // A namespace with this NSID waits for that subsystem.
+  bool awaits_namespace(const std::string& nqn, std::uint32_t nsid) const;
   // They have been made in another way (a seed), or shall not be.
   void forget_untried();
 
   // Subsystem and {method, params} of those that wait, in order: they belong behind those in force of the same subsystem.
   std::vector<std::pair<std::string, Json::Value>> waiting() const;
-  // A client's call succeeded, or found nothing: takes waiting calls back as its declaration says. True when there were any.
-  bool take_back(const rpc::Method& method, const rpc::Params& params);
+  // A client's call succeeded (`made`), or found nothing: takes waiting calls back as its declaration says. True when there were any.
+  bool take_back(const rpc::Method& method, const rpc::Params& params, bool made);
   // A client has changed something: what was refused may be possible now, and is tried once.
   void look_again();
   // [{subsystem, method, params, code, message, tries, retried}], without secrets.
@@ -56,11 +65,12 @@ class PendingCalls {
   using Calls = std::vector<std::shared_ptr<Call>>;
 
   void try_one(const std::shared_ptr<Call>& call, std::move_only_function<void(bool)> done);
+  std::size_t erase_concerned(const rpc::TakeBack& rule, const Json::Value& params);
   void tried(const std::shared_ptr<Call>& call, const rpc::RpcResult<Json::Value>& outcome, std::uint64_t began_ns);
   void retry_round();
   void go_on(std::shared_ptr<Calls> round, std::size_t at, bool all, bool any);
   void arm();
-  bool has(const std::shared_ptr<Call>& call) const;
+  void drop(const std::shared_ptr<Call>& call);
   bool is_in_force(const ConfigCall& call) const;
 
   Thread& app_thread_;
@@ -69,6 +79,7 @@ class PendingCalls {
   Calls calls_;
   bool look_at_all_ = false;  // in the next round, also at those that are refused
   bool round_under_way_ = false;
+  bool replaying_ = false;  // those that are gone are still in calls_
   bool stopped_ = false;
   std::function<void()> picked_up_;
   Timer timer_;

@@ -23,7 +23,7 @@ void Publisher::detach_all() {
 }
 
 void Publisher::publish(SnapshotPtr next) {
-  CATNAP_CHECK(next->generation == current_->generation + 1);
+  CATNAP_CHECK(next->generation > current_->generation);
   current_ = std::move(next);
   pending_.push_back(current_);
   for (std::size_t member = 0; member < members_.size(); ++member) send_to(member, current_);

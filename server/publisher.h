@@ -30,7 +30,7 @@ class Publisher {
   void attach(GroupPort& group);
   // No group any more: what is published is committed at once.
   void detach_all();
-  // `next` follows current(): its generation is one more.
+  // `next` follows current(): its generation is a higher one.
   void publish(SnapshotPtr next);
 
   const SnapshotPtr& current() const { return current_; }

@@ -216,7 +216,8 @@ void ServerGroup::open_channel(NamespaceSlot& slot) {
 void ServerGroup::count_finished() {
   if (finished_count_ == 0) return;
   const std::uint64_t now_ns = thread_.reactor()->clock().now_ns();
-  for (std::size_t i = 0; i < finished_count_; ++i) finished_[i].count(now_ns);
+  const FinishedIo* const end = finished_.data() + finished_count_;
+  for (const FinishedIo* run = finished_.data(); run != end;) run = count_run(run, end, now_ns);
   finished_count_ = 0;
 }
 

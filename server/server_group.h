@@ -157,10 +157,7 @@ class ServerGroup final : public transport::CommandSink {
     io.io_class = io_class;
   }
   // Behind the sends that are queued for the end of the turn by now.
-  void count_at_turn_end() {
-    count_finished_.cancel();
-    thread_.at_turn_end(count_finished_);
-  }
+  void count_at_turn_end() { thread_.last_at_turn_end(count_finished_); }
   // How commands failed, by status.
   void count_error(nvme::Status status) {
     std::atomic<std::uint64_t>& counter = errors_[error_index(status.sct, status.sc)];
@@ -189,7 +186,7 @@ class ServerGroup final : public transport::CommandSink {
   void finish_connect(transport::Request& request, ControllerTable::NewQueue asked,
                       std::expected<std::shared_ptr<Controller>, ConnectFailure> result);
   void refuse_connect(transport::Request& request, const ConnectFailure& failure);
-  bool begin_authentication(ServedQueue& served, const transport::Request& request, const SubsystemSnapshot& subsystem,
+  std::uint32_t begin_authentication(ServedQueue& served, const transport::Request& request, const SubsystemSnapshot& subsystem,
                             const ControllerTable::NewQueue& asked);
 
   Thread& thread_;

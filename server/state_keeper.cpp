@@ -27,7 +27,7 @@ void StateKeeper::prepare(const rpc::Method& method, const rpc::Params& params, 
 void StateKeeper::settle(const rpc::Method& method, const rpc::Params& params, rpc::RpcResult<Json::Value> outcome, Answer answer) {
   const bool gone = outcome.has_value() || says_not_there(outcome.error());
   // Deleting what was only awaited has done what its caller wants.
-  if (gone && pending_.take_back(method, params) && !outcome) outcome = Json::Value(true);
+  if (gone && pending_.take_back(method, params, outcome.has_value()) && !outcome) outcome = Json::Value(true);
   if (outcome) pending_.look_again();
   store_.settle([&method, outcome = std::move(outcome), answer = std::move(answer)](Result<void> kept) mutable {
     if (kept) {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "reactor/base/log.h"
+#include "server/happenings.h"
 
 namespace catnap::server {
 
@@ -139,8 +140,14 @@ void StateStore::written(Written outcome, std::vector<Done> waited) {
   durable_text_ = std::move(outcome.text);
   if (durable_text_) status_.bytes = durable_text_->size();
   if (outcome.changed) ++status_.writes;
-  if (!outcome.outcome && !status_.fault) log_error("state file: {}; changes are refused until it can be written", outcome.outcome.error().message);
-  if (outcome.outcome && status_.fault) log_notice("state file {}: written again", path_);
+  if (!outcome.outcome && !status_.fault) {
+    log_error("state file: {}; changes are refused until it can be written", outcome.outcome.error().message);
+    Happenings::instance().tell(Happening(state_not_kept, path_).with("reason", outcome.outcome.error().message));
+  }
+  if (outcome.outcome && status_.fault) {
+    log_notice("state file {}: written again", path_);
+    Happenings::instance().tell(Happening(state_kept_again, path_));
+  }
   status_.fault = outcome.outcome ? std::nullopt : std::optional<Error>(outcome.outcome.error());
   if (outcome.outcome) status_.changes += waited.size();
   write_if_wanted();  // for those who came meanwhile; the answers below may bring more

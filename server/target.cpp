@@ -105,6 +105,10 @@ Result<const SubsystemSnapshot*> Target::find_editable(const std::string& nqn) c
 std::uint64_t Target::publish(Draft draft) {
   check_on_thread(app_thread_, "Target");
   auto next = draft.finish();
+  if (gathered_ != nullptr) {
+    gathered_ = std::move(next);
+    return gathered_->generation;
+  }
   if (discovery_view_differs(current(), *next)) ++next->discovery_generation;
   count_ana_changes_in(*next);
   const std::uint64_t generation = next->generation;
@@ -112,6 +116,26 @@ std::uint64_t Target::publish(Draft draft) {
   close_unused_listeners();
   watch_ana_transitions();
   return generation;
+}
+
+void Target::gather() {
+  CATNAP_CHECK(gathered_ == nullptr);
+  gathered_ = std::make_shared<TargetSnapshot>(*publisher_.current());
+}
+
+Task<Result<void>> Target::publish_gathered() {
+  CATNAP_CHECK(gathered_ != nullptr);
+  auto next = std::exchange(gathered_, nullptr);
+  // Not the number after the last published one: namespaces have the numbers of the changes that made them, and one number must not mean two.
+  const std::uint64_t generation = ++next->generation;
+  if (discovery_view_differs(current(), *next)) ++next->discovery_generation;
+  count_ana_changes_in(*next);
+  publisher_.publish(std::move(next));
+  close_unused_listeners();
+  watch_ana_transitions();
+  for (const int fd : std::exchange(early_, {})) accepted(fd);
+  Result<void> committed = co_await settled(generation);
+  co_return committed;
 }
 
 void Target::close_unused_listeners() {
@@ -126,12 +150,14 @@ void Target::close_unused_listeners() {
 }
 
 Task<Result<void>> Target::settled(std::uint64_t generation) {
+  if (gathered_ != nullptr) co_return Result<void>();
   Result<void> committed = co_await publisher_.committed(generation, limits_.commit_timeout_us);
   co_return committed;
 }
 
 Task<Result<void>> Target::settled_and_released(std::uint64_t generation, Watch released, std::string ended_nqn) {
   const std::uint64_t deadline_ns = app_thread_.now_ns() + limits_.release_timeout_us * ns_per_us;
+  if (gathered_ != nullptr) co_return Result<void>();  // nobody has it in use
   Result<void> committed = co_await publisher_.committed(generation, limits_.commit_timeout_us);
   if (!committed) co_return committed;
   for (;;) {
@@ -170,7 +196,7 @@ Target::Change Target::create_subsystem(const SubsystemOptions& options) {
   if (current().subsystems.size() - 1 >= limits_.max_subsystems) {
     return fail(ENOSPC, fmt::format("No space left: there are {} subsystems already (nvmf_set_max_subsystems)", limits_.max_subsystems));
   }
-  Draft draft(current());
+  Draft draft(*this);
   SubsystemSnapshot& created = draft.create(options.nqn);
   created.serial_number = options.serial_number;
   created.model_number = options.model_number;
@@ -190,7 +216,7 @@ Target::Change Target::create_subsystem(const SubsystemOptions& options) {
 Target::Change Target::delete_subsystem(const std::string& nqn) {
   const auto found = find_editable(nqn);
   if (!found) return std::unexpected(found.error());
-  Draft draft(current());
+  Draft draft(*this);
   draft.erase(nqn);
   return publish(std::move(draft));
 }
@@ -244,7 +270,8 @@ Result<void> Target::listen_on(const ListenAddress& address) {
               fmt::format("{}: cannot listen on {}: {}", errno_text(opened.error().err), address_text(address), opened.error().message));
 }
 
-Target::Change Target::add_listener(const std::string& nqn, const ListenAddress& given, AnaState ana_state, bool secure_channel) {
+Target::Change Target::add_listener(const std::string& nqn, const ListenAddress& given, AnaState ana_state, bool secure_channel,
+                                    Concatenation concatenation) {
   const auto found = find(nqn);
   if (!found) return std::unexpected(found.error());
   const auto address = normalise_listen_address(given);
@@ -257,14 +284,18 @@ Target::Change Target::add_listener(const std::string& nqn, const ListenAddress&
   if (std::any_of(listeners.begin(), listeners.end(), [&](const auto& listener) { return listener.address == *address; })) {
     return fail(EEXIST, fmt::format("File exists: subsystem '{}' listens on {} already", nqn, address_text(*address)));
   }
-  if (auto agrees = check_security(*address, secure_channel); !agrees) return std::unexpected(agrees.error());
-  if (auto listening = listen_on(*address); !listening) return std::unexpected(listening.error());
-  Draft draft(current());
+  if (secure_channel && concatenation != Concatenation::none) {
+    return fail(EINVAL, "Invalid argument: secure_concatenation begins in cleartext, which secure_channel refuses: use one of them");
+  }
   SubsystemSnapshot::ListenerEntry entry;
+  entry.secure_channel = secure_channel;
+  entry.concatenation = concatenation;
+  if (auto agrees = check_security(*address, entry.security()); !agrees) return std::unexpected(agrees.error());
+  if (auto listening = listen_on(*address); !listening) return std::unexpected(listening.error());
+  Draft draft(*this);
   entry.address = *address;
   entry.port_id = port_id_for(*address);
   entry.ana_default = ana_state;
-  entry.secure_channel = secure_channel;
   draft.edit(nqn).listeners.push_back(std::move(entry));
   return publish(std::move(draft));
 }
@@ -274,7 +305,7 @@ Target::Change Target::remove_listener(const std::string& nqn, const ListenAddre
   if (!found) return std::unexpected(found.error());
   const auto address = normalise_listen_address(given);
   if (!address) return std::unexpected(address.error());
-  Draft draft(current());
+  Draft draft(*this);
   const auto removed = std::erase_if(draft.edit(nqn).listeners, [&](const auto& listener) { return listener.address == *address; });
   if (removed == 0) return fail(ENODEV, fmt::format("subsystem '{}' has no listener on {}", nqn, address_text(*address)));
   return publish(std::move(draft));
@@ -326,6 +357,7 @@ void Target::shut_down(std::move_only_function<void()> done) {
   CATNAP_CHECK(!stopping_);
   stopping_ = true;
   listeners_.clear();
+  for (const int fd : std::exchange(early_, {})) ::close(fd);
   acceptor_.reset();
   if (groups_.empty()) {
     done();
@@ -343,7 +375,8 @@ void Target::clear() {
   CATNAP_CHECK(stopping_);
   publisher_.detach_all();
   groups_.clear();
-  Draft draft(current());
+  gathered_.reset();
+  Draft draft(*this);
   draft.target().subsystems.clear();
   publish(std::move(draft));
 }

@@ -21,6 +21,7 @@
 #include "reactor/placement.h"
 #include "reactor/task.h"
 #include "reactor/timer.h"
+#include "server/generated_psks.h"
 #include "server/group_port.h"
 #include "server/publisher.h"
 #include "server/reservations/ptpl_file.h"
@@ -109,6 +110,12 @@ class Target {
     std::function<bool(const std::string& nqn)> has_controllers;
     // How many controllers, ending ones included, the host has in the subsystem. Null: none ever.
     std::function<std::size_t(const std::string& nqn, const std::string& host_nqn)> controllers_of_host;
+    // The bdev of this namespace has gone by itself, and the namespace goes with it. Null: nobody wants to know.
+    std::function<void(const SubsystemSnapshot& subsystem, const NamespaceConfig& config)> namespace_lost;
+    // This NSID belongs to a namespace that will come back: it is not given to another that asks for none. Null: none ever does.
+    std::function<bool(const std::string& nqn, std::uint32_t nsid)> nsid_awaited;
+    // Null (in tests): no TLS keys come out of authentication. Outlives the target.
+    const GeneratedPsks* generated_psks = nullptr;
     // Null (in tests): namespaces have no reservations. Outlives the target.
     ReservationHub* reservations = nullptr;
     // Listens until the result is destroyed. Production: tcp::Listener::open.
@@ -125,7 +132,7 @@ class Target {
   // The process's target, for RPC handlers; null before there is one.
   static Target* instance();
 
-  const TargetSnapshot& current() const { return *publisher_.current(); }
+  const TargetSnapshot& current() const { return gathered_ != nullptr ? *gathered_ : *publisher_.current(); }
   Publisher& publisher() { return publisher_; }
   const TargetLimits& limits() const { return limits_; }
   const std::optional<TransportConfig>& transport() const { return transport_; }
@@ -150,6 +157,13 @@ class Target {
   void attach_group(std::unique_ptr<GroupPort> group);
   bool has_groups() const { return !groups_.empty(); }
 
+  // From gather() on, changes are in force for those who look here, and poll groups get none of them before publish_gathered(): a configuration that
+  // is made at start costs one publication, not one for each call. Connections that come meanwhile wait. What asks for settled() does not wait.
+  void gather();
+  bool gathering() const { return gathered_ != nullptr; }
+  // The error is that of settled().
+  Task<Result<void>> publish_gathered();
+
   // Error: ENODEV, with the text that clients of SPDK look for.
   Result<const SubsystemSnapshot*> find(const std::string& nqn) const;
 
@@ -171,8 +185,10 @@ class Target {
   Change remove_namespace(const std::string& nqn, std::uint32_t nsid);
   // Errors: ENODEV (subsystem, transport), EINVAL, EEXIST, and what listening says (EADDRINUSE, EADDRNOTAVAIL, EACCES).
   // `ana_state`: of every group there; another than optimized needs ana_reporting.
-  // `secure_channel`: by TLS only; all listeners at an address, wildcards included, must agree on it (EINVAL).
-  Change add_listener(const std::string& nqn, const ListenAddress& address, AnaState ana_state = AnaState::optimized, bool secure_channel = false);
+  // `secure_channel`: by TLS only; `concatenation`: TLS or cleartext, not with it. All listeners at an address, wildcards included, must agree on
+  // what hosts may begin with (EINVAL).
+  Change add_listener(const std::string& nqn, const ListenAddress& address, AnaState ana_state = AnaState::optimized, bool secure_channel = false,
+                      Concatenation concatenation = Concatenation::none);
   // Errors: ENODEV, EINVAL.
   Change remove_listener(const std::string& nqn, const ListenAddress& address);
   // --- ANA (target_ana.cpp) ---
@@ -242,15 +258,17 @@ class Target {
   void accepted(int fd);
   bool refuse_if_full(int fd);
   void place(tcp::Incoming incoming);
-  Result<void> check_security(const ListenAddress& address, bool secure_channel) const;
-  std::vector<keyring::KeyRef> keys_for(const tls::Identity& identity) const;
+  Result<void> check_security(const ListenAddress& address, ChannelSecurity security) const;
+  tcp::KnownKeys keys_for(const tls::Identity& identity) const;
 
   Thread& app_thread_;
   Hooks hooks_;
   TargetLimits limits_;
+  std::shared_ptr<TargetSnapshot> gathered_;  // between gather() and publish_gathered(): the next snapshot
+  std::vector<int> early_;                    // connections that came meanwhile
   CpuMask poll_groups_mask_;
   std::optional<TransportConfig> transport_;
-  std::unique_ptr<tcp::SecureAcceptor> acceptor_;  // from the first listener with secure_channel on
+  std::unique_ptr<tcp::SecureAcceptor> acceptor_;  // from the first connection to a listener that takes TLS on
   Publisher publisher_;
   // A wildcard's socket also serves the listeners on single addresses of its port: the kernel would not let both listen.
   std::map<AddressKey, std::shared_ptr<void>> listeners_;

@@ -34,7 +34,7 @@ Target::Change Target::add_host(const std::string& nqn, const std::string& host_
   if (auto valid = validate_nqn(host_nqn); !valid) return std::unexpected(valid.error());
   if (has((*found)->hosts, host_nqn)) return fail(EEXIST, fmt::format("File exists: subsystem '{}' allows host '{}' already", nqn, host_nqn));
   if (auto fit = check_keys(host_nqn, keys); !fit) return std::unexpected(fit.error());
-  Draft draft(current());
+  Draft draft(*this);
   SubsystemSnapshot& edited = draft.edit(nqn);
   insert_sorted(edited.hosts, host_nqn);
   if (!keys.empty()) edited.host_keys[host_nqn] = std::make_shared<const HostKeys>(std::move(keys));
@@ -44,7 +44,7 @@ Target::Change Target::add_host(const std::string& nqn, const std::string& host_
 Target::Change Target::remove_host(const std::string& nqn, const std::string& host_nqn, std::uint64_t grace_us) {
   const auto found = find(nqn);
   if (!found) return std::unexpected(found.error());
-  Draft draft(current());
+  Draft draft(*this);
   SubsystemSnapshot& edited = draft.edit(nqn);
   if (std::erase(edited.hosts, host_nqn) == 0) {
     return fail(ENOENT, fmt::format("subsystem '{}' has no host '{}' in its list", nqn, host_nqn));
@@ -58,13 +58,14 @@ Target::Change Target::set_allow_any_host(const std::string& nqn, bool allow) {
   const auto found = find(nqn);
   if (!found) return std::unexpected(found.error());
   if ((*found)->allow_any_host == allow) return current().generation;
-  Draft draft(current());
+  Draft draft(*this);
   draft.edit(nqn).allow_any_host = allow;
   return publish(std::move(draft));
 }
 
 Task<Result<void>> Target::host_gone(std::uint64_t generation, std::string nqn, std::string host_nqn, std::uint64_t timeout_us) {
   const std::uint64_t deadline_ns = app_thread_.now_ns() + timeout_us * ns_per_us;
+  if (gathered_ != nullptr) co_return Result<void>();  // there are no connections yet
   Result<void> committed = co_await publisher_.committed(generation, limits_.commit_timeout_us);
   if (!committed) co_return committed;
   for (;;) {
@@ -98,7 +99,7 @@ Target::Change Target::set_namespace_visible(const std::string& nqn, std::uint32
                 fmt::format("namespace {} of subsystem '{}' is visible to every host: only one added with no_auto_visible has a list", nsid, nqn));
   }
   if (has(config.visible_hosts, host_nqn) == visible) return current().generation;  // as SPDK: nothing to do is no error
-  Draft draft(current());
+  Draft draft(*this);
   auto edited = std::make_shared<NamespaceConfig>(config);
   if (visible) {
     insert_sorted(edited->visible_hosts, host_nqn);
@@ -133,7 +134,7 @@ Target::Change Target::add_referral(const Referral& given) {
   }
   if (current().referrals.size() >= limits_.max_referrals)
     return fail(ENOSPC, fmt::format("No space left: there are {} referrals already, the most there may be", limits_.max_referrals));
-  Draft draft(current());
+  Draft draft(*this);
   draft.target().referrals.push_back(std::move(referral));
   return publish(std::move(draft));
 }
@@ -151,7 +152,7 @@ Result<std::size_t> Target::find_referral(const ListenAddress& given, const std:
 Target::Change Target::remove_referral(const ListenAddress& address, const std::string& subnqn) {
   const auto found = find_referral(address, subnqn);
   if (!found) return std::unexpected(found.error());
-  Draft draft(current());
+  Draft draft(*this);
   auto& referrals = draft.target().referrals;
   referrals.erase(referrals.begin() + static_cast<std::ptrdiff_t>(*found));
   return publish(std::move(draft));
@@ -167,7 +168,7 @@ Target::Change Target::set_referral_host(const ListenAddress& address, const std
     if (shown) return fail(EEXIST, fmt::format("File exists: the referral to {} has host '{}' in its list already", place, host_nqn));
     return fail(ENOENT, fmt::format("the referral to {} has no host '{}' in its list", place, host_nqn));
   }
-  Draft draft(current());
+  Draft draft(*this);
   auto& hosts = draft.target().referrals[*found].hosts;
   if (shown) {
     insert_sorted(hosts, host_nqn);
@@ -180,7 +181,7 @@ Target::Change Target::set_referral_host(const ListenAddress& address, const std
 Target::Change Target::set_referral_allow_any_host(const ListenAddress& address, const std::string& subnqn, bool allow) {
   const auto found = find_referral(address, subnqn);
   if (!found) return std::unexpected(found.error());
-  Draft draft(current());
+  Draft draft(*this);
   draft.target().referrals[*found].allow_any_host = allow;
   return publish(std::move(draft));
 }
@@ -188,7 +189,7 @@ Target::Change Target::set_referral_allow_any_host(const ListenAddress& address,
 // --- the target as a whole ---
 
 void Target::set_discovery_filters(std::uint8_t filters) {
-  Draft draft(current());
+  Draft draft(*this);
   draft.target().discovery_filters = filters;
   publish(std::move(draft));
 }
@@ -200,14 +201,14 @@ Result<void> Target::set_discovery_nqn(const std::string& nqn) {
     const SubsystemSnapshot* taken = current().find(unique);
     if (taken != nullptr && !taken->discovery) return fail(EEXIST, fmt::format("File exists: there is a subsystem with NQN '{}' already", unique));
   }
-  Draft draft(current());
+  Draft draft(*this);
   draft.edit(discovery_nqn).unique_nqn = unique;
   publish(std::move(draft));
   return {};
 }
 
 void Target::set_crdt(const std::array<std::uint16_t, 3>& delays_100ms) {
-  Draft draft(current());
+  Draft draft(*this);
   draft.target().crdt_100ms = delays_100ms;
   publish(std::move(draft));
 }

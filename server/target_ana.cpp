@@ -8,6 +8,7 @@
 
 #include "server/ana.h"
 #include "server/draft.h"
+#include "server/happenings.h"
 #include "server/names.h"
 #include "server/target.h"
 
@@ -37,6 +38,14 @@ bool set_state(Listener& listener, std::uint32_t group, AnaState state) {
   return true;
 }
 
+void tell_of_state(const std::string& nqn, const ListenAddress& address, std::uint32_t group, AnaState state) {
+  Happening happening(ana_state_changed, nqn);
+  happening.details.emplace_back("listener", address_text(address));
+  if (group != all_groups) happening.details.emplace_back("group", fmt::to_string(group));
+  happening.details.emplace_back("state", ana_state_name(state));
+  Happenings::instance().tell(std::move(happening));
+}
+
 }  // namespace
 
 Target::Change Target::set_ana_state(const std::string& nqn, const ListenAddress& given, AnaState state, std::optional<std::uint32_t> group) {
@@ -52,11 +61,12 @@ Target::Change Target::set_ana_state(const std::string& nqn, const ListenAddress
     return fail(EINVAL,
                 fmt::format("anagrpid {} is not within 1 and the max_namespaces {} of subsystem '{}'", *group, subsystem.max_namespaces, nqn));
   }
-  Draft draft(current());
+  Draft draft(*this);
   auto& listeners = draft.edit(nqn).listeners;
   const auto listener = std::find_if(listeners.begin(), listeners.end(), [&](const Listener& each) { return each.address == *address; });
   if (listener == listeners.end()) return fail(ENODEV, fmt::format("subsystem '{}' has no listener on {}", nqn, address_text(*address)));
   if (!set_state(*listener, group.value_or(all_groups), state)) return current().generation;
+  tell_of_state(nqn, listener->address, group.value_or(all_groups), state);
   return publish(std::move(draft));
 }
 
@@ -78,7 +88,7 @@ Target::Change Target::set_namespace_ana_group(const std::string& nqn, std::uint
   // Its other attributes stay as they are: hosts hear of the ANA change alone (Base 2.0 section 5.2).
   auto moved = std::make_shared<NamespaceConfig>(*present->second);
   moved->anagrpid = group;
-  Draft draft(current());
+  Draft draft(*this);
   draft.edit(nqn).namespaces[nsid] = std::move(moved);
   return publish(std::move(draft));
 }
@@ -129,13 +139,14 @@ void Target::end_ana_transitions() {
     if (when_ns <= app_thread_.now_ns()) over.push_back(transition);
   }
   if (over.empty()) return watch_ana_transitions();
-  Draft draft(current());
+  Draft draft(*this);
   for (const AnaTransition& each : over) {
     for (Listener& listener : draft.edit(each.nqn).listeners) {
       if (listener.address.traddr != each.traddr || listener.address.trsvcid != each.trsvcid) continue;
       log_warning("ANA: {} of subsystem '{}' on {} was in the state change for {} s: it is inaccessible now",
                   each.group == all_groups ? std::string("every group") : fmt::format("group {}", each.group), each.nqn,
                   address_text(listener.address), ana_transition_limit_s);
+      tell_of_state(each.nqn, listener.address, each.group, AnaState::inaccessible);
       if (each.group == all_groups) {
         listener.ana_default = AnaState::inaccessible;
       } else {

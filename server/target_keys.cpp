@@ -31,7 +31,7 @@ Target::Change Target::set_keys(const std::string& nqn, const std::string& host_
   keys.dhchap_ctrlr_key = std::move(dhchap_ctrlr_key);
   if (psks) keys.set_psks(*psks);
   if (auto fit = check_keys(host_nqn, keys); !fit) return std::unexpected(fit.error());
-  Draft draft(current());
+  Draft draft(*this);
   auto& host_keys = draft.edit(nqn).host_keys;
   if (keys.empty()) {
     host_keys.erase(host_nqn);
@@ -43,7 +43,7 @@ Target::Change Target::set_keys(const std::string& nqn, const std::string& host_
 
 void Target::set_authentication(const AuthenticationRules& rules) {
   if (rules == current().authentication) return;
-  Draft draft(current());
+  Draft draft(*this);
   draft.target().authentication = rules;
   publish(std::move(draft));
 }

@@ -34,11 +34,11 @@ Result<std::uint32_t> Target::choose_nsid(const SubsystemSnapshot& subsystem, st
     if (!subsystem.namespaces.contains(asked)) return asked;
     return fail(EEXIST, fmt::format("File exists: nsid {} of subsystem '{}' is in use", asked, subsystem.nqn));
   }
+  const auto taken = [&](std::uint32_t nsid) {
+    return subsystem.namespaces.contains(nsid) || (hooks_.nsid_awaited && hooks_.nsid_awaited(subsystem.nqn, nsid));
+  };
   std::uint32_t lowest = 1;
-  for (const auto& [nsid, config] : subsystem.namespaces) {
-    if (nsid != lowest) break;
-    ++lowest;
-  }
+  while (lowest <= subsystem.max_namespaces && taken(lowest)) ++lowest;
   if (lowest <= subsystem.max_namespaces) return lowest;
   return fail(ENOSPC,
               fmt::format("No space left: subsystem '{}' has {} namespaces already, its max_namespaces", subsystem.nqn, subsystem.max_namespaces));
@@ -123,7 +123,7 @@ Result<Target::AddedNamespace> Target::add_namespace(const std::string& nqn, con
   if (!found) return std::unexpected(found.error());
   auto config = open_namespace(**found, options);
   if (!config) return std::unexpected(config.error());
-  Draft draft(current());
+  Draft draft(*this);
   const std::uint32_t nsid = (*config)->nsid;
   (*config)->attributes_generation = draft.generation();
   draft.edit(nqn).namespaces.emplace(nsid, std::move(*config));
@@ -136,7 +136,7 @@ Target::Change Target::remove_namespace(const std::string& nqn, std::uint32_t ns
   if (!found) return std::unexpected(found.error());
   if (!(*found)->namespaces.contains(nsid))
     return fail(ENODEV, fmt::format("No such device: subsystem '{}' has no namespace with nsid {}", nqn, nsid));
-  Draft draft(current());
+  Draft draft(*this);
   draft.edit(nqn).namespaces.erase(nsid);
   return publish(std::move(draft));
 }
@@ -147,10 +147,11 @@ void Target::bdev_event(const std::weak_ptr<bdev::Descriptor>& from, bdev::Event
   for (const auto& [nqn, subsystem] : current().subsystems) {
     for (const auto& [nsid, config] : subsystem->namespaces) {
       if (config->descriptor != sender) continue;
-      Draft draft(current());
+      Draft draft(*this);
       auto& namespaces = draft.edit(nqn).namespaces;
       if (event == bdev::Event::removed) {
         log_notice("bdev '{}' is being removed: namespace {} of subsystem '{}' goes with it", config->bdev_name, nsid, nqn);
+        if (config->bdev->is_lost() && hooks_.namespace_lost) hooks_.namespace_lost(*subsystem, *config);
         namespaces.erase(nsid);
       } else {
         auto changed = std::make_shared<NamespaceConfig>(*config);

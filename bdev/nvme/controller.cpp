@@ -54,7 +54,8 @@ NvmeController::NvmeController(NvmeModule& module, std::string name, TransportId
       ana_timer_([this] {
         watch_ana();
         spawn(tell_change());
-      }) {
+      }),
+      news_timer_([this] { follow_news(); }) {
   if (options_.hostnqn.empty()) options_.hostnqn = default_hostnqn();
   if (!options_.hostid) options_.hostid = hostid_for(options_.hostnqn);
   addresses_.push_back({std::move(id), {}});
@@ -81,13 +82,15 @@ AssociationOptions NvmeController::association_options() const {
   options.credentials = credentials_of(options_, module);
   options.psk = options_.psk;
   options.psk_identity_version = options_.psk_identity_version;
+  options.concatenate = options_.concatenate;
   return options;
 }
 
 void NvmeController::enter(State next) {
-  state_ = next;
+  const bool was_up = std::exchange(state_, next) == State::ready;
   if (next != State::connecting) resetting_ = false;
   update_io_waits();
+  if (was_up != (next == State::ready)) module_.path_changed(*this, !was_up);
 }
 
 // What channels go by when they have no usable path.
@@ -113,7 +116,7 @@ void NvmeController::fail_io() {
 Task<Result<void>> NvmeController::attach() {
   const auto keep = shared_from_this();
   const std::uint64_t epoch = ++epoch_;
-  auto connected = co_await connect_once();
+  auto connected = co_await connect();
   if (epoch_ != epoch) co_return fail(ECANCELED, fmt::format("controller {} was detached while it was being attached", name_));
   if (!connected) {
     enter(State::failed);
@@ -124,11 +127,23 @@ Task<Result<void>> NvmeController::attach() {
   co_return Result<void>();
 }
 
+// Keys that were changed while a connection was being made may be why it was refused: then once more, with the new ones.
+Task<Result<void>> NvmeController::connect() {
+  const auto keep = shared_from_this();
+  const std::uint64_t epoch = epoch_;
+  for (;;) {
+    const std::uint64_t version = keys_version_;
+    auto connected = co_await connect_once();
+    if (connected || epoch_ != epoch || keys_version_ == version) co_return connected;
+  }
+}
+
 Task<Result<void>> NvmeController::connect_once() {
   const auto keep = shared_from_this();
   const std::uint64_t epoch = epoch_;
   auto association = Association::create(module_.app_thread(), association_options());
   association_ = association;
+  forget_news();
   association->on_lost([weak = weak_from_this(), epoch](const Error& why) {
     const auto self = weak.lock();
     if (self != nullptr && self->epoch_ == epoch && self->state_ == State::ready) self->lost(why);
@@ -170,7 +185,7 @@ Task<Result<void>> NvmeController::attempt(std::uint64_t epoch) {
   const auto keep = shared_from_this();
   if (epoch_ != epoch) co_return fail(ECANCELED, fmt::format("controller {}: something else came first", name_));
   enter(State::connecting);
-  auto connected = co_await connect_once();
+  auto connected = co_await connect();
   if (epoch_ != epoch) {
     co_return fail(ECANCELED, fmt::format("controller {}: something else came first", name_));
   }
@@ -221,6 +236,7 @@ Task<void> NvmeController::become_ready(std::uint64_t epoch) {
   if (epoch_ != epoch) co_return;
   published_ = true;
   for (const auto& port : hub_->ports()) give_queue(port);
+  follow_news();  // told while this was being set up
 }
 
 Task<void> NvmeController::tell_change() {
@@ -250,6 +266,7 @@ Task<void> NvmeController::recover(std::uint64_t epoch, Error why) {
 Task<void> NvmeController::drop_everything(Error why) {
   const auto keep = shared_from_this();
   attempt_timer_.disarm();
+  news_timer_.disarm();
   if (auto association = std::exchange(association_, nullptr)) association->close(why);
   forget_plan();
   const auto ports = hub_->ports();
@@ -433,33 +450,6 @@ void NvmeController::abort_command(std::uint16_t qid, std::uint16_t cid, std::ui
   command.sqe.cdw10 = std::uint32_t{qid} | std::uint32_t{cid} << 16;
   auto ended = [](Result<AdminAnswer>) {};
   spawn<Result<AdminAnswer>>(admin(std::move(command)), ended);
-}
-
-// --- events ---
-
-void NvmeController::event(std::uint32_t dw0) {
-  if (event_handler_) event_handler_(dw0);
-  spawn(follow_event(dw0));
-}
-
-Task<void> NvmeController::follow_event(std::uint32_t dw0) {
-  const auto keep = shared_from_this();
-  using nvme::AsyncNoticeInfo;
-  const auto type = static_cast<nvme::AsyncEventType>(dw0 & 0x7);
-  const auto notice = static_cast<AsyncNoticeInfo>(dw0 >> 8 & 0xFF);
-  if (type != nvme::AsyncEventType::notice) co_return;
-  Result<void> result;
-  if (notice == AsyncNoticeInfo::namespace_attribute_changed) {
-    result = co_await rescan();
-  } else if (notice == AsyncNoticeInfo::ana_changed) {
-    result = co_await read_ana();
-  }
-  if (!result) log_warning("controller {} at {}: after event {:#x}: {}", name_, id().text(), dw0, result.error().message);
-}
-
-void NvmeController::ana_doubtful() {
-  auto ended = [](Result<void>) {};
-  spawn<Result<void>>(read_ana(), ended);
 }
 
 }  // namespace catnap::bdev

@@ -107,21 +107,24 @@ void NvmeModule::join(const std::shared_ptr<NvmeSubsystem>& subsystem, const std
     const auto from = weak_subsystem.lock();
     const auto lost = weak.lock();
     if (from == nullptr || lost == nullptr) return;
-    spawn(drop(from, lost));
+    if (loss_listener_) loss_listener_(*from, *lost);
+    spawn(drop(from, lost, Removal::lost));
     if (DiscoveryServices::instance() != nullptr) DiscoveryServices::instance()->controller_removed(lost->name(), lost->id());
   });
   subsystem->add(controller);
 }
 
 // A controller goes; with the last one, the bdevs.
-Task<void> NvmeModule::drop(std::shared_ptr<NvmeSubsystem> subsystem, std::shared_ptr<NvmeController> controller) {
+Task<void> NvmeModule::drop(std::shared_ptr<NvmeSubsystem> subsystem, std::shared_ptr<NvmeController> controller, Removal why) {
   const auto& all = subsystem->controllers();
   if (std::ranges::find(all, controller) == all.end()) co_return;
   if (all.size() == 1) {
     std::erase(subsystems_, subsystem);
     controller->on_change(nullptr);
     controller->fail_io();  // so that bdevs are not waited for by I/O that waits for this controller
-    co_await subsystem->remove_bdevs();
+    co_await subsystem->remove_bdevs(why);
+    // Another name for the same namespaces may have waited for their UUIDs.
+    for (const auto& other : subsystems_) spawn(other->follow());
   }
   subsystem->remove(controller);
   co_await controller->detach();
@@ -141,7 +144,7 @@ Task<Result<void>> NvmeModule::detach(std::string name, std::optional<TransportI
   for (const auto& controller : controllers) {
     if (!path) {
       found = true;
-      co_await drop(subsystem, controller);
+      co_await drop(subsystem, controller, Removal::wanted);
       continue;
     }
     // Reserve addresses first: they go without anybody noticing.
@@ -154,7 +157,7 @@ Task<Result<void>> NvmeModule::detach(std::string name, std::optional<TransportI
       auto ended = [](Result<void>) {};
       spawn<Result<void>>(controller->reset(), ended);
     } else {
-      co_await drop(subsystem, controller);
+      co_await drop(subsystem, controller, Removal::wanted);
     }
   }
   if (!found) co_return fail(ENODEV, fmt::format("No such device: controller {} has no such path", name));
@@ -197,7 +200,7 @@ Task<void> NvmeModule::shut_down() {
     const auto controllers = subsystem->controllers();
     for (const auto& controller : controllers) {
       ++round->left;
-      spawn(drop(subsystem, controller), [round] { round->one_less(); });
+      spawn(drop(subsystem, controller, Removal::wanted), [round] { round->one_less(); });
     }
   }
   const Promise<bool> done = round->done;

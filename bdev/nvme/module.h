@@ -2,6 +2,7 @@
 // Owner: app_thread. Left out: JSON-RPC (nvme_rpc.cpp), discovery.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -48,6 +49,17 @@ class NvmeModule {
   Result<void> set_options(const NvmeOptions& options);
   bool options_changed() const { return options_changed_; }  // set_options was called: worth saving
 
+  // Told of each controller whose loss time-out has run out, before it goes. One listener: what keeps the configuration.
+  using LossListener = std::function<void(const NvmeSubsystem& subsystem, const NvmeController& controller)>;
+  void set_loss_listener(LossListener listener) { loss_listener_ = std::move(listener); }
+
+  // Told when a controller becomes ready, or is so no longer.
+  using PathListener = std::function<void(const NvmeController& controller, bool up)>;
+  void set_path_listener(PathListener listener) { path_listener_ = std::move(listener); }
+  void path_changed(const NvmeController& controller, bool up) const {
+    if (path_listener_) path_listener_(controller, up);
+  }
+
   Thread& app_thread() const { return app_thread_; }
   const Topology& topology() const { return topology_; }
   LoadTable& load() { return load_; }
@@ -62,7 +74,7 @@ class NvmeModule {
 
  private:
   void join(const std::shared_ptr<NvmeSubsystem>& subsystem, const std::shared_ptr<NvmeController>& controller);
-  Task<void> drop(std::shared_ptr<NvmeSubsystem> subsystem, std::shared_ptr<NvmeController> controller);
+  Task<void> drop(std::shared_ptr<NvmeSubsystem> subsystem, std::shared_ptr<NvmeController> controller, Removal why);
 
   Thread& app_thread_;
   Topology topology_;
@@ -74,6 +86,8 @@ class NvmeModule {
   std::map<std::string, std::shared_ptr<const WriteFences>> kept_fences_;
   std::vector<std::string> attaching_;
   std::vector<std::shared_ptr<NvmeController>> connecting_;  // of attach calls under way
+  LossListener loss_listener_;
+  PathListener path_listener_;
 };
 
 }  // namespace catnap::bdev

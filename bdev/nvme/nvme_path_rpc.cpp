@@ -327,13 +327,13 @@ Param bdev_name(const char* help = "Name of the bdev") { return Param("name", Pa
 
 }  // namespace
 
-// What was chosen for single bdevs. For what discovery attaches later there is nothing to say it to yet.
-std::vector<Json::Value> nvme_path_calls(const NvmeSubsystem& subsystem) {
+// What was chosen for single bdevs, also while one is away. For what discovery attaches later there is nothing to say it to yet.
+std::vector<Json::Value> nvme_path_calls(const NvmeSubsystem& subsystem, const NvmeController* only) {
   std::vector<Json::Value> calls;
-  for (const auto& [nsid, bdev] : subsystem.bdevs()) {
+  for (const std::uint32_t nsid : subsystem.chosen_namespaces()) {
     Json::Value params(Json::objectValue);
-    params["name"] = bdev->name();
-    if (const auto multipath = subsystem.chosen_multipath(nsid)) {
+    params["name"] = subsystem.bdev_name(nsid);
+    if (const auto multipath = subsystem.chosen_multipath(nsid); multipath && only == nullptr) {
       Json::Value policy = params;
       policy["policy"] = std::string(multipath_policy_name(multipath->policy));
       if (multipath->policy == MultipathPolicy::active_active) {
@@ -342,7 +342,8 @@ std::vector<Json::Value> nvme_path_calls(const NvmeSubsystem& subsystem) {
       }
       calls.push_back(call_json("bdev_nvme_set_multipath_policy", std::move(policy)));
     }
-    if (const auto controller = subsystem.preferred(nsid)) {
+    const auto controller = subsystem.preferred(nsid);
+    if (controller != nullptr && (only == nullptr || only == controller.get())) {
       params["traddr"] = controller->id().traddr;
       params["trsvcid"] = controller->id().trsvcid;
       calls.push_back(call_json("bdev_nvme_set_preferred_path", std::move(params)));

@@ -13,7 +13,7 @@ namespace catnap::bdev {
 
 // bdev_nvme_get_io_paths, _set_preferred_path, _set_multipath_policy, _get_path_iostat, _get_transport_statistics.
 void register_bdev_nvme_path_methods(rpc::MethodTable& table);
-// The calls that bring back what was chosen for the bdevs of a subsystem, behind its attach calls.
-std::vector<Json::Value> nvme_path_calls(const NvmeSubsystem& subsystem);
+// The calls that bring back what was chosen for the bdevs of a subsystem, behind its attach calls; `only`: what prefers this controller.
+std::vector<Json::Value> nvme_path_calls(const NvmeSubsystem& subsystem, const NvmeController* only = nullptr);
 
 }  // namespace catnap::bdev

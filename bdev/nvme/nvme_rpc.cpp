@@ -131,6 +131,7 @@ Json::Value controller_json(const NvmeController& controller) {
     json["tls"]["suite"] = channel->suite;
     json["tls"]["identity_version"] = channel->identity_version;
     json["tls"]["key"] = channel->key_name;
+    json["tls"]["key_type"] = channel->generated ? "generated" : "configured";
     json["tls"]["ktls_tx"] = channel->kernel_sends;
     json["tls"]["ktls_rx"] = channel->kernel_receives;
   } else {
@@ -273,6 +274,18 @@ Json::Value attach_call(const NvmeSubsystem& subsystem, const NvmeController& co
   return call;
 }
 
+// Detaching a controller wholly also means what waits for bdevs of it; detaching one of its paths does not.
+bool waits_for_bdev_of(const Json::Value& detached, const Json::Value& waiting) {
+  for (const Param& param : transport_id_params()) {
+    if (detached.isMember(param.name)) return false;
+  }
+  if (!waiting.isObject()) return false;
+  const Json::Value& bdev_name = waiting["namespace"].isObject() ? waiting["namespace"]["bdev_name"] : waiting["name"];
+  if (!bdev_name.isString()) return false;
+  const std::string name = bdev_name.asString(), prefix = detached["name"].asString() + "n";
+  return name.starts_with(prefix) && name.size() > prefix.size() && name.find_first_not_of("0123456789", prefix.size()) == std::string::npos;
+}
+
 }  // namespace
 
 Result<void> check_trtype(const std::string& trtype) {
@@ -319,6 +332,8 @@ void register_bdev_nvme_methods(rpc::MethodTable& table) {
                 .with(attach_params())
                 .result("array of the bdevs' names")
                 .mutates()
+                .supersedes_waiting({"bdev_nvme_attach_controller"},
+                                    {{"name", "name"}, {"traddr", "traddr"}, {"?trsvcid", "trsvcid"}, {"?subnqn", "subnqn"}})
                 .coroutine(attach));
   std::vector<Param> detach_params = {Param("name", ParamType::string, "Name of the controller").required(),
                                       Param("trtype", ParamType::string, "TCP")};
@@ -327,7 +342,9 @@ void register_bdev_nvme_methods(rpc::MethodTable& table) {
       Method("bdev_nvme_detach_controller", "Detaches a controller and removes its bdevs; with an address, only that path while others are left")
           .with(std::move(detach_params))
           .mutates()
-          .takes_back_waiting({"bdev_nvme_attach_controller"}, {{"name", "name"}})
+          .takes_back_waiting({"bdev_nvme_attach_controller"},
+                              {{"name", "name"}, {"?traddr", "traddr"}, {"?trsvcid", "trsvcid"}, {"?subnqn", "subnqn"}})
+          .takes_back_waiting_if({"bdev_*", "nvmf_subsystem_add_ns"}, waits_for_bdev_of)
           .coroutine(detach));
   table.add(Method("bdev_nvme_get_controllers", "Shows the attached controllers, their paths and states")
                 .with({Param("name", ParamType::string, "Only this one")})
@@ -343,6 +360,16 @@ void register_bdev_nvme_methods(rpc::MethodTable& table) {
   register_bdev_nvme_discovery_methods(table);
   register_bdev_nvme_injection_methods(table);
   register_bdev_nvme_key_methods(table);
+}
+
+std::vector<Json::Value> nvme_lost_calls(const NvmeSubsystem& subsystem, const NvmeController& controller) {
+  std::vector<Json::Value> calls;
+  if (controller.options().from_discovery) return calls;  // the discovery attaches it again
+  calls.push_back(attach_call(subsystem, controller, controller.id()));
+  for (const TransportId& id : controller.alternates()) calls.push_back(attach_call(subsystem, controller, id));
+  const bool last = subsystem.controllers().size() == 1;
+  for (auto& call : nvme_path_calls(subsystem, last ? nullptr : &controller)) calls.push_back(std::move(call));
+  return calls;
 }
 
 void register_bdev_nvme_config(rpc::ConfigRegistry& registry) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bdev/nvme/options.h"
+#include "bdev/nvme/subsystem.h"
 #include "rpc/config_registry.h"
 #include "rpc/method.h"
 
@@ -17,6 +18,9 @@ void register_bdev_nvme_methods(rpc::MethodTable& table);
 // bdev_nvme_set_options and the attach calls, in the order of attaching.
 void register_bdev_nvme_config(rpc::ConfigRegistry& registry);
 
+// The calls that bring back a controller which is being given up, and what of its subsystem goes with it; none when it came from a discovery.
+std::vector<Json::Value> nvme_lost_calls(const NvmeSubsystem& subsystem, const NvmeController& controller);
+
 // --- for the family's other files ---
 // The address parameters: traddr, adrfam, trsvcid, subnqn, hostaddr, hostsvcid.
 std::vector<rpc::Param> transport_id_params();
@@ -25,7 +29,7 @@ TransportId transport_id_of(const rpc::Params& params);
 Json::Value transport_id_json(const TransportId& id);
 // dhchap_key and dhchap_ctrlr_key: from call to options (errors: ENOKEY, EINVAL; `user` for the message), and back.
 std::vector<rpc::Param> dhchap_key_params();
-// The same of psk and psk_identity_version; show_keys() shows them too.
+// The same of psk, psk_identity_version and secure_concatenation, behind take_keys(); show_keys() shows them too.
 std::vector<rpc::Param> psk_params();
 Result<void> take_psk(const rpc::Params& params, const std::string& user, ControllerOptions& options);
 Result<void> take_keys(const rpc::Params& params, const std::string& user, ControllerOptions& options);

@@ -138,9 +138,10 @@ Promise<bool> NvmeSubsystem::take_away(const std::shared_ptr<NvmeBdev>& bdev) {
   const Promise<bool> without_paths;
   bdev->publish(PathSet(), [without_paths, bdev, weak = weak_from_this()] {
     without_paths.set(true);
-    Registry::instance().remove(bdev->name(), [weak](Result<void>) {
+    auto gone = [weak](Result<void>) {
       if (const auto self = weak.lock()) spawn(self->follow());
-    });
+    };
+    Registry::instance().remove(bdev->name(), std::move(gone), Removal::lost);
   });
   return without_paths;
 }
@@ -148,7 +149,7 @@ Promise<bool> NvmeSubsystem::take_away(const std::shared_ptr<NvmeBdev>& bdev) {
 void NvmeSubsystem::make_bdev(const NamespaceData& data) {
   const auto owner = std::ranges::find_if(controllers_, [&data](const auto& controller) { return controller->namespaces().contains(data.nsid); });
   if ((*owner)->options().multipath == MultipathMode::disable && bdevs_.contains(data.nsid)) return;
-  NamespaceShape shape = shape_of(data, **owner, fmt::format("{}n{}", name_, data.nsid));
+  NamespaceShape shape = shape_of(data, **owner, bdev_name(data.nsid));
   if (shape.info.uuid.empty() && module_.options().generate_uuids) {
     const auto& serial = (*owner)->data().sn;
     shape.info.uuid = uuid_for(fmt::format("{} {}", std::string_view(serial.data(), serial.size()), data.nsid));
@@ -201,12 +202,13 @@ PathSet NvmeSubsystem::paths_of(std::uint32_t nsid) const {
 
 void NvmeSubsystem::publish(std::uint32_t nsid, std::move_only_function<void()> done) { bdevs_.at(nsid)->publish(paths_of(nsid), std::move(done)); }
 
-Task<void> NvmeSubsystem::remove_bdevs() {
+Task<void> NvmeSubsystem::remove_bdevs(Removal why) {
   const auto keep = shared_from_this();
   dissolved_ = true;
   for (const auto& [nsid, bdev] : std::exchange(bdevs_, {})) {
     const Promise<bool> removed;
-    Registry::instance().remove(bdev->name(), [removed](Result<void>) { removed.set(true); });
+    auto gone = [removed](Result<void>) { removed.set(true); };
+    Registry::instance().remove(bdev->name(), std::move(gone), why);
     const bool done = co_await removed;
     static_cast<void>(done);
   }
@@ -219,6 +221,14 @@ Result<void> NvmeSubsystem::set_preferred(const std::string& bdev_name, const st
   choices_[found->first].preferred = controller;
   publish(found->first, std::move(done));
   return {};
+}
+
+std::string NvmeSubsystem::bdev_name(std::uint32_t nsid) const { return fmt::format("{}n{}", name_, nsid); }
+
+std::vector<std::uint32_t> NvmeSubsystem::chosen_namespaces() const {
+  std::vector<std::uint32_t> all;
+  for (const auto& [nsid, choice] : choices_) all.push_back(nsid);
+  return all;
 }
 
 std::shared_ptr<NvmeController> NvmeSubsystem::preferred(std::uint32_t nsid) const {

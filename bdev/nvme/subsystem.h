@@ -24,6 +24,7 @@ class NvmeSubsystem : public std::enable_shared_from_this<NvmeSubsystem> {
   std::shared_ptr<NvmeController> find_controller(std::uint16_t cntlid) const;
   std::shared_ptr<NvmeController> find_controller(const TransportId& id) const;
   std::vector<std::string> bdev_names() const;
+  std::string bdev_name(std::uint32_t nsid) const;  // whether there is one or not
   // Whether a controller may join: same subsystem NQN, host and multipath mode. Errors: EINVAL, EEXIST with what does not fit.
   Result<void> may_join(const TransportId& id, const ControllerOptions& options) const;
 
@@ -32,12 +33,13 @@ class NvmeSubsystem : public std::enable_shared_from_this<NvmeSubsystem> {
   // Makes, removes and resizes bdevs and publishes paths, by what the controllers know now; done when every channel goes by it.
   Task<void> follow();
   // Removes all bdevs for good; done when they are gone.
-  Task<void> remove_bdevs();
+  Task<void> remove_bdevs(Removal why);
 
   // bdev_nvme_set_preferred_path, bdev_nvme_set_multipath_policy. Errors: ENODEV.
   Result<void> set_preferred(const std::string& bdev_name, const std::shared_ptr<NvmeController>& controller, std::move_only_function<void()> done);
   Result<void> set_multipath(const std::string& bdev_name, const MultipathOptions& options, std::move_only_function<void()> done);
   // What these calls said about a namespace's bdev, for saving it; null, none: nothing.
+  std::vector<std::uint32_t> chosen_namespaces() const;
   std::shared_ptr<NvmeController> preferred(std::uint32_t nsid) const;
   std::optional<MultipathOptions> chosen_multipath(std::uint32_t nsid) const;
 

@@ -266,7 +266,7 @@ void RaidArray::take_offline(std::string reason) {
   for (const auto& each : members_) {
     if (each->present() && each->state == MemberState::in_sync) set_member_state(each->slot, MemberState::waiting);
   }
-  if (Registry::instance().find(name()) == bdev_) Registry::instance().remove(name(), [](Result<void>) {});
+  if (Registry::instance().find(name()) == bdev_) Registry::instance().remove(name(), [](Result<void>) {}, Removal::lost);
 }
 
 Task<void> RaidArray::follow_size(std::uint32_t slot) {

@@ -46,7 +46,7 @@ COLUMNS = {
     "bdev_raid_get_bdevs": [("name", "name"), ("level", "raid_level"), ("state", "state"), ("members", members), ("under way", process), ("bitmap", "bitmap")],
     "framework_get_reactors": [("name", "name"), ("mode", "mode"), ("asleep", "asleep"), ("awake because", "awake_because"), ("turns", "turns"), ("sleeps", "sleeps"),
                                ("threads", lambda row: ", ".join(one["name"] for one in row["lw_threads"]))],
-    "notify_get_notifications": [("id", "id"), ("type", "type"), ("whom", "ctx")],
+    "notify_get_notifications": [("id", "id"), ("time", "time"), ("type", "type"), ("whom", "ctx")],
 }
 
 

@@ -88,3 +88,9 @@ export function clock(date) {
 export function plural(number, one, many = one + "s") {
   return `${number}${GAP}${number === 1 ? one : many}`;
 }
+
+/** The clock's time, with the day when that is not today. */
+export function moment(date) {
+  const today = new Date().toDateString() === date.toDateString();
+  return today ? clock(date) : `${date.toLocaleDateString("en", { month: "short", day: "numeric" })} ${clock(date)}`;
+}

@@ -36,7 +36,7 @@ export class Target {
     this.refusals = new Map();  // method → message: may not be called, or failed
     this.previous = new Map();
     this.queues = new Map();  // nqn → queue pairs
-    this.events = [];  // newest first: {id, type, ctx, seen: Date or null}
+    this.events = [];  // newest first: {id, type, ctx, details, time: Date}
     this.nextEvent = 0;
     this.errorCounts = new Map();  // bdev → errors since the page looks
     this.wakers = null;
@@ -163,8 +163,7 @@ export class Target {
     const list = this.answer("notify_get_notifications") ?? [];
     this.answers.delete("notify_get_notifications");
     this.fresh = this.nextEvent === 0 ? [] : list;
-    const seen = this.nextEvent === 0 ? null : new Date();
-    for (const { id, type, ctx } of list) this.events.unshift({ id, type, ctx, seen });
+    for (const { id, type, ctx, details, time } of list) this.events.unshift({ id, type, ctx, details: details ?? {}, time: new Date(time) });
     if (list.length > 0) {
       this.nextEvent = list.at(-1).id + 1;
       this.changed = true;
@@ -172,7 +171,7 @@ export class Target {
     this.events.length = Math.min(this.events.length, EVENTS_KEPT);
   }
 
-  /** Hosts came or went: no event says so, but the number of connections does. */
+  /** Queues came or went: events only tell of hosts, but the number of connections says so. */
   #connections() {
     const [before, now] = [this.previous.get("nvmf_get_stats"), this.answer("nvmf_get_stats")];
     if (before && now && before.connections?.current !== now.connections?.current) this.changed = true;

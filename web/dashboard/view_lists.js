@@ -2,7 +2,7 @@
 // Left out: changing anything; the page only looks.
 
 import { emptyState, h, keyed, setAttribute, setShown, setText } from "./dom.js";
-import { NOTHING, clock, count, duration, latency, percent, plural, size, throughput } from "./format.js";
+import { NOTHING, clock, count, duration, latency, moment, percent, plural, size, throughput } from "./format.js";
 import { findings } from "./attention.js";
 
 /** A list that shows `nothing` (an element) instead of itself while it has no items, and the target's refusal where it has one. */
@@ -198,6 +198,9 @@ export class HostsView {
 const WORDS = {
   bdev_register: "bdev appeared", bdev_unregister: "bdev went", bdev_resize: "bdev has another size", bdev_raid_state: "array changed its state",
   bdev_raid_member_state: "array member changed its state", bdev_raid_process_start: "began", bdev_raid_process_end: "ended",
+  nvmf_host_connected: "host connected", nvmf_host_disconnected: "host disconnected", nvmf_host_authentication_failed: "host failed to authenticate",
+  nvmf_ana_state: "ANA state changed", bdev_nvme_path_up: "path is up", bdev_nvme_path_down: "path is down", state_file_fault: "state file cannot be written",
+  state_file_written: "state file is written again", configuration_pending: "configuration waits", configuration_made: "configuration is there again",
 };
 // More at once would keep a screen reader talking.
 const SPOKEN_AT_ONCE = 3;
@@ -213,10 +216,11 @@ export class EventsView {
     target.fresh = [];
     if (fresh.length > 0) setText(this.spoken, fresh.length <= SPOKEN_AT_ONCE ? fresh.map((event) => this.#words(event)).join(". ") : `${fresh.length} new events`);
     this.view.show(target, target.events, (event) => event.id, (event) =>
-      h("li", {}, h("time", {}, event.seen ? clock(event.seen) : "earlier"), " ", h("span", {}, this.#words(event))), () => {});
+      h("li", {}, h("time", { datetime: event.time.toISOString() }, moment(event.time)), " ", h("span", {}, this.#words(event))), () => {});
   }
 
-  #words({ type, ctx }) {
-    return `${ctx}: ${WORDS[type] ?? type.replaceAll("_", " ")}`;
+  #words({ type, ctx, details }) {
+    const more = Object.entries(details).map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`).join(", ");
+    return `${ctx}: ${WORDS[type] ?? type.replaceAll("_", " ")}${more ? ` (${more})` : ""}`;
   }
 }

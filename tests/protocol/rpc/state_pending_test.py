@@ -2,7 +2,7 @@
 """Calls of the state file (--state) that cannot be made when catnapd starts: files, addresses, controllers and arrays that come later, calls of another
 version, and taking back what waits. Times until something is in service are printed.
 
-Left out: when calls are tried (tests/unit/server/pending_calls_test.cpp).
+Left out: what goes by itself later (state_lost_test.py), when calls are tried (tests/unit/server/pending_calls_test.cpp).
 """
 
 import errno

@@ -112,6 +112,7 @@ TEST_F(RpcTest, NotificationsTellWhatCameWentAndGrewAndCanBeWaitedFor) {
   EXPECT_EQ(all[last]["type"].asString(), "bdev_unregister");
   EXPECT_EQ(all[last]["ctx"].asString(), "N1");
   EXPECT_EQ(all[last]["id"].asUInt64(), all[last - 1]["id"].asUInt64() + 1);
+  EXPECT_EQ(all[last]["time"].asString().size(), std::string("2026-11-22T12:34:56.789Z").size());
   EXPECT_EQ(answers[6]->size(), 0u);
   EXPECT_EQ(answers[7]->size(), 1u);
 }

@@ -53,6 +53,21 @@ TEST(JsonToText, IsAsciiOnOneLine) {
   for (const char byte : text) EXPECT_LT(static_cast<unsigned char>(byte), 0x80);
 }
 
+TEST(JsonToText, WritesWhatJsoncppWouldWrite) {
+  Json::StreamWriterBuilder builder;
+  builder["indentation"] = "";
+  builder["emitUTF8"] = false;
+  const auto value = parse_json(R"({"a": [1, -1, 18446744073709551615, -9223372036854775808, 1.5, 1e300, true, false, null, [], {}, [[{}]]],
+                                    "": "", "x\"y\\z\/": "\u0000\u001f\u007f \u00e4\u65e5\ud83d\ude00", "plain text": "plain text"})");
+  ASSERT_TRUE(value.has_value());
+  EXPECT_EQ(json_to_text(*value), Json::writeString(builder, *value));
+  for (const char* text : {"[]", "{}", R"(["a"])", "[0]"}) EXPECT_EQ(json_to_text(*parse_json(text)), text);
+  Json::Value sparse(Json::arrayValue);
+  sparse[3] = 7;
+  EXPECT_EQ(json_to_text(sparse), "[null,null,null,7]");
+  EXPECT_EQ(json_to_text(Json::Value()), "null");
+}
+
 TEST(ValueScanner, FindsTheEndHoweverTheStreamIsCut) {
   const std::string value = "{\"a}\\\"]\": [1, {\"b\": \"\\\\\"}], \"c\": \"[\"}";
   const std::string stream = " \n\t" + value + "[]";

@@ -4,11 +4,16 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
+#include <iterator>
+#include <vector>
+
 namespace catnap::server {
 namespace {
 
 void count(IoCounts& counts, IoClass io_class, std::uint64_t bytes, std::uint64_t latency_ns) {
-  counts.count(io_class, bytes, latency_ns, LatencyHistogram::bucket_of(latency_ns));
+  counts.count(io_class, IoTotals{1, bytes, 0, latency_ns});
+  counts.histogram(io_class).count(latency_ns);
 }
 
 IoStatistics::ConnectionKey connection_of(const std::string& host, std::uint16_t qid = 1) { return {{"nqn", host}, 1, qid}; }
@@ -33,9 +38,9 @@ TEST(IoStatistics, AnIoCountsForItsConnectionAndItsNamespace) {
   io.began_ns = 1000;
   io.bytes = 512;
   io.io_class = IoClass::write;
-  io.count(51'000);
+  EXPECT_EQ(count_run(&io, &io + 1, 51'000), &io + 1);
   io.name_space = nullptr;
-  io.count(500);  // a clock that stands still, or was read before
+  EXPECT_EQ(count_run(&io, &io + 1, 500), &io + 1);  // a clock that stands still, or was read before
   const IoSums of_namespace = statistics.namespaces().front().sum(true);
   EXPECT_EQ(of_namespace.of(IoClass::write).totals.ios, 1U);
   EXPECT_EQ(of_namespace.of(IoClass::write).totals.bytes, 512U);
@@ -46,6 +51,33 @@ TEST(IoStatistics, AnIoCountsForItsConnectionAndItsNamespace) {
   EXPECT_EQ(of_host.of(IoClass::write).totals.latency_ns, 50'000U);
   EXPECT_EQ(of_host.of(IoClass::write).latencies->counts[0], 1U);
   EXPECT_EQ(statistics.connections().size(), 1U);
+}
+
+TEST(IoStatistics, ARunEndsWhereTheNextIoCountsElsewhere) {
+  IoCounts one, two, name_space;
+  FinishedIo read;
+  read.connection = &one;
+  read.name_space = &name_space;
+  read.bytes = 512;
+  read.io_class = IoClass::read;
+  FinishedIo write = read, other = read, nowhere = read;
+  write.io_class = IoClass::write;
+  other.connection = &two;
+  nowhere.name_space = nullptr;
+  const FinishedIo all[] = {read, read, write, other, nowhere, nowhere, read};
+  std::vector<std::ptrdiff_t> ends;
+  for (const FinishedIo* at = all; at != std::end(all);) {
+    at = count_run(at, std::end(all), 2000);
+    ends.push_back(at - all);
+  }
+  EXPECT_EQ(ends, (std::vector<std::ptrdiff_t>{2, 3, 4, 6, 7}));
+  EXPECT_EQ(one.totals(IoClass::read).ios, 5U);
+  EXPECT_EQ(one.totals(IoClass::write).bytes, 512U);
+  EXPECT_EQ(two.totals(IoClass::read).latency_ns, 2000U);
+  EXPECT_EQ(name_space.totals(IoClass::read).ios, 4U);
+  LatencyCounts latencies;
+  latencies.add(*name_space.latencies(IoClass::read));
+  EXPECT_EQ(latencies.total, 4U);
 }
 
 TEST(IoStatistics, WhatIsGoneStaysCountedForItsHostAndNamespace) {

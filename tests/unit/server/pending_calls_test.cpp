@@ -2,6 +2,7 @@
 // order, and which calls take them back. Owner: the test's thread turns app_thread by hand.
 #include "server/pending_calls.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -149,9 +150,9 @@ TEST_F(PendingTest, DeletingTakesItBack) {
   replay({call_of("bdev_thing_create", R"({"name": "A"})"), call_of("bdev_thing_create", R"({"name": "B"})")});
   Json::Value params(Json::objectValue);
   params["name"] = "A";
-  app.on_thread([&] { EXPECT_TRUE(pending->take_back(*methods.find("bdev_thing_delete"), Params(params))); });
+  app.on_thread([&] { EXPECT_TRUE(pending->take_back(*methods.find("bdev_thing_delete"), Params(params), true)); });
   EXPECT_THAT(waiting(), ElementsAre("B"));
-  app.on_thread([&] { EXPECT_FALSE(pending->take_back(*methods.find("bdev_thing_delete"), Params(params))); });
+  app.on_thread([&] { EXPECT_FALSE(pending->take_back(*methods.find("bdev_thing_delete"), Params(params), true)); });
   there = {"A", "B"};
   app.advance_us(2'000'000);
   EXPECT_THAT(made, ElementsAre("B"));
@@ -174,9 +175,113 @@ TEST_F(PendingTest, ATryThatWaitsInLineIsNotMadeOnceTakenBack) {
   app.advance_us(2'000'000);  // the try is in line behind "slow"
   Json::Value params(Json::objectValue);
   params["name"] = "A";
-  app.on_thread([&] { pending->take_back(*methods.find("bdev_thing_delete"), Params(params)); });
+  app.on_thread([&] { pending->take_back(*methods.find("bdev_thing_delete"), Params(params), true); });
   app.on_thread([&] { gate->set(true); });
   EXPECT_THAT(made, IsEmpty());
+}
+
+// --- what has gone by itself ---
+
+Json::Value lost_call(const std::string& method, const std::string& params) {
+  Json::Value call(Json::objectValue);
+  call["method"] = method;
+  call["params"] = *rpc::parse_json(params);
+  return call;
+}
+
+TEST_F(PendingTest, WhatHasGoneByItselfWaitsAndComesBack) {
+  app.on_thread([&] {
+    pending->add_lost("bdev", lost_call("bdev_thing_create", R"({"name": "A"})"));
+    pending->add_lost("bdev", lost_call("bdev_thing_create", R"({"name": "A"})"));
+  });
+  EXPECT_THAT(waiting(), ElementsAre("A")) << "once";
+  EXPECT_EQ(pending->shown()[0]["code"].asInt(), -ENODEV);
+  EXPECT_TRUE(pending->shown()[0]["retried"].asBool());
+  app.advance_us(5 * PendingCalls::retry_us);
+  EXPECT_THAT(waiting(), ElementsAre("A"));
+  there = {"A"};
+  app.advance_us(2'000'000);
+  EXPECT_THAT(made, ElementsAre("A"));
+  EXPECT_THAT(waiting(), IsEmpty());
+  EXPECT_TRUE(sleeps());
+}
+
+TEST_F(PendingTest, WhatIsAnotherThingNowIsNotTried) {
+  bool another = true;
+  there = {"A"};
+  app.on_thread([&] {
+    pending->add_lost("bdev", lost_call("bdev_thing_create", R"({"name": "A"})"), [&another]() -> std::optional<rpc::RpcError> {
+      if (another) return rpc::RpcError(-ENODEV, "another");
+      return std::nullopt;
+    });
+  });
+  app.advance_us(5 * PendingCalls::retry_us);
+  EXPECT_THAT(tried, IsEmpty());
+  EXPECT_EQ(pending->shown()[0]["message"].asString(), "another");
+  another = false;
+  app.advance_us(2'000'000);
+  EXPECT_THAT(made, ElementsAre("A"));
+}
+
+TEST_F(PendingTest, WhatAClientMakesTakesThePlaceOfWhatWaits) {
+  methods.add(Method("thing_set", "")
+                  .with({Param("name", ParamType::string, ""), Param("port", ParamType::string, "")})
+                  .mutates()
+                  .supersedes_waiting({"thing_set"}, {{"name", "name"}, {"?port", "port"}})
+                  .handler([](const Params&) { return Json::Value(true); }));
+  const auto lose = [&] {
+    app.on_thread([&] {
+      for (const char* port : {"1", "2"}) {
+        pending->add_lost("bdev", lost_call("thing_set", fmt::format(R"({{"name": "A", "port": "{}"}})", port)),
+                          [] { return rpc::RpcError(-ENODEV, ""); });
+      }
+    });
+  };
+  const auto take_back = [&](const char* params, bool made_it) {
+    bool any = false;
+    app.on_thread([&] { any = pending->take_back(*methods.find("thing_set"), Params(*rpc::parse_json(params)), made_it); });
+    return any;
+  };
+  lose();
+  EXPECT_FALSE(take_back(R"({"name": "A", "port": "1"})", false)) << "it has failed";
+  EXPECT_FALSE(take_back(R"({"name": "B"})", true));
+  EXPECT_TRUE(take_back(R"({"name": "A", "port": "1"})", true));
+  EXPECT_EQ(waiting().size(), 1u);
+  EXPECT_TRUE(take_back(R"({"name": "A"})", true)) << "whatever its port";
+  EXPECT_EQ(waiting().size(), 0u);
+}
+
+TEST_F(PendingTest, WhatStandsOnItIsTakenBackWithIt) {
+  methods.add(Method("thing_use", "")
+                  .with({Param("thing", ParamType::string, ""), Param("number", ParamType::integer, "")})
+                  .mutates()
+                  .waits_with({"thing_tune*"}, {{"number", "number"}})
+                  .handler([](const Params&) { return Json::Value(true); }));
+  methods.add(Method("thing_forget", "")
+                  .with({Param("thing", ParamType::string, "")})
+                  .mutates()
+                  .takes_back_waiting({"thing_use"}, {{"thing", "thing"}})
+                  .handler([](const Params&) { return Json::Value(true); }));
+  replay({call_of("bdev_thing_create", R"({"name": "A"})")});
+  app.on_thread([&] {
+    const auto unfit = [] { return rpc::RpcError(-ENODEV, ""); };
+    pending->add_lost("bdev", lost_call("thing_use", R"({"thing": "T", "number": 7})"), unfit);
+    pending->add_lost("bdev", lost_call("thing_tune_up", R"({"number": 7})"), unfit);
+    pending->add_lost("bdev", lost_call("thing_tune_up", R"({"number": 8})"), unfit);
+    EXPECT_TRUE(pending->take_back(*methods.find("thing_forget"), Params(*rpc::parse_json(R"({"thing": "T"})")), true));
+  });
+  ASSERT_EQ(pending->shown().size(), 2u);
+  EXPECT_EQ(pending->shown()[1]["method"].asString(), "thing_tune_up");
+  EXPECT_EQ(pending->waiting()[1].second["params"]["number"].asInt(), 8);
+}
+
+TEST_F(PendingTest, ANamespaceThatWaitsHasItsNumber) {
+  app.on_thread([&] {
+    pending->add_lost("nvmf", lost_call("nvmf_subsystem_add_ns", R"({"nqn": "N", "namespace": {"bdev_name": "B", "nsid": 5}})"));
+    EXPECT_TRUE(pending->awaits_namespace("N", 5));
+    EXPECT_FALSE(pending->awaits_namespace("N", 6));
+    EXPECT_FALSE(pending->awaits_namespace("M", 5));
+  });
 }
 
 }  // namespace
