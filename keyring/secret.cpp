@@ -52,6 +52,15 @@ void SecretBytes::shrink(std::size_t size_bytes) {
   size_ = size_bytes;
 }
 
+Result<void> lock_library_keys() {
+  // The smallest piece that it gives out: a private half of 256 bits.
+  constexpr std::size_t least_bytes = 32;
+  const int made = CRYPTO_secure_malloc_init(library_keys_bytes, least_bytes);
+  if (made == 1) return {};
+  return fail(ENOMEM, fmt::format("{} bytes for private keys of OpenSSL {}; see RLIMIT_MEMLOCK", library_keys_bytes,
+                                  made == 2 ? "are not locked" : "could not be set apart"));
+}
+
 SecretBytes::~SecretBytes() {
   if (data_ == nullptr) return;
   const std::size_t pages = whole_pages(std::max<std::size_t>(capacity_, 1));

@@ -1,6 +1,6 @@
 // Bytes that must not get out: pages of their own, locked into memory, left out of core dumps and of children, and cleared before they are given
 // back. Owner: whoever holds it (immutable after filling). Left out: what libraries copy out of it (OpenSSL clears its own copies when it frees
-// them).
+// them; lock_library_keys() is about those that it can keep apart).
 #pragma once
 
 #include <cstddef>
@@ -41,5 +41,14 @@ class SecretBytes {
   std::size_t size_ = 0;
   std::size_t capacity_ = 0;  // bytes asked for at first
 };
+
+// Bytes for private halves of key pairs in OpenSSL: 32 to 64 each (X25519, P-256, P-384, ffdhe2048 to 8192), so 16,384 and more at a time. Beyond,
+// OpenSSL makes none, and the handshake or authentication that wanted it fails; connections, half open ones too, are bounded far below
+// (docs/limits.md).
+inline constexpr std::size_t library_keys_bytes = std::size_t{1} << 20;
+
+// From now on OpenSSL keeps private halves of key pairs in such memory too (its "secure heap": locked, not dumped, between pages that nobody may
+// touch). Once, before it makes any. Errors: ENOMEM: it is there but not locked (RLIMIT_MEMLOCK), or not there at all; nothing depends on it.
+Result<void> lock_library_keys();
 
 }  // namespace catnap::keyring

@@ -43,8 +43,8 @@ class Daemon {
   // How long connections may take to finish what is in flight when the process is asked to end; it then ends all the same, within 2 s in all.
   static constexpr std::uint64_t drain_limit_us = 1'500'000;
 
-  // `config` is not replayed when `state` has a text. `signal_fd`: a non-blocking signalfd of SIGTERM and SIGINT; `rpc_listener`: the claimed socket
-  // (none with --no-rpc-server).
+  // `config` is not replayed when `state` has a text. `signal_fd`: a non-blocking signalfd of SIGTERM, SIGINT and SIGHUP; `rpc_listener`: the claimed
+  // socket (none with --no-rpc-server).
   Daemon(Runtime& runtime, Options options, std::optional<ConfigFile> config, std::optional<StateFile> state,
          std::optional<rpc::UnixListener> rpc_listener, int signal_fd);
   ~Daemon();
@@ -79,6 +79,8 @@ class Daemon {
   void tell_service_manager(const TargetSnapshot& serving);
 
   void signal_ready();
+  void reload();
+  void reloaded();
   void stop();
   void groups_ended();
   void remove_bdevs();
@@ -95,6 +97,10 @@ class Daemon {
   int signal_fd_;
   int exit_code_ = 0;
   bool stopping_ = false;
+  // SIGHUP: read files again; but of a process at a terminal, that the terminal is gone, which ends it as it ends others.
+  const bool at_terminal_;
+  bool reloading_ = false;
+  bool reload_again_ = false;  // asked for while one was under way
   const Notifier notifier_ = Notifier::from_environment();
   Watchdog watchdog_{runtime_, notifier_};
   bool told_ready_ = false;

@@ -7,7 +7,9 @@
 
 #include <csignal>
 #include <cstdio>
+#include <optional>
 
+#include "keyring/secret.h"
 #include "reactor/base/log.h"
 #include "server/audit_log.h"
 #include "server/confine_options.h"
@@ -40,12 +42,13 @@ void raise_fd_limit() {
 // Before any thread starts, so that all inherit the mask and the signals come through the fd alone.
 int block_signals() {
   static_cast<void>(std::signal(SIGPIPE, SIG_IGN));  // a peer that is gone is an errno
-  sigset_t ending;
-  sigemptyset(&ending);
-  sigaddset(&ending, SIGTERM);
-  sigaddset(&ending, SIGINT);
-  pthread_sigmask(SIG_BLOCK, &ending, nullptr);
-  return ::signalfd(-1, &ending, SFD_NONBLOCK | SFD_CLOEXEC);
+  sigset_t ours;
+  sigemptyset(&ours);
+  sigaddset(&ours, SIGTERM);
+  sigaddset(&ours, SIGINT);
+  sigaddset(&ours, SIGHUP);
+  pthread_sigmask(SIG_BLOCK, &ours, nullptr);
+  return ::signalfd(-1, &ours, SFD_NONBLOCK | SFD_CLOEXEC);
 }
 
 int fail_start(const Error& error, int code = exit_failed) {
@@ -77,6 +80,7 @@ int run(const Options& options) {
     if (!file) return fail_start(file.error());
     config = std::move(*file);
   }
+  if (auto locked = keyring::lock_library_keys(); !locked) log_notice("{}", locked.error().message);
   const auto confinement = plan_confinement(options.confine);
   if (!confinement) return fail_start(confinement.error(), confinement.error().err == EINVAL ? exit_usage : exit_failed);
   std::optional<rpc::UnixListener> rpc_listener;
@@ -87,7 +91,7 @@ int run(const Options& options) {
   }
   std::optional<web::Prepared> http;
   if (!options.http.address.empty()) {
-    auto prepared = web::Prepared::prepare(options.http);
+    auto prepared = web::Prepared::prepare(options.http, confinement->account ? std::optional(confinement->account->uid) : std::nullopt);
     if (!prepared) return fail_start(prepared.error());
     http.emplace(std::move(*prepared));
   }
@@ -96,7 +100,8 @@ int run(const Options& options) {
   if (auto lost = lose_privileges(options.confine, *confinement); !lost) return fail_start(lost.error());
   std::optional<StateFile> state;
   if (auto opened = open_state(options, config, state); !opened) return fail_start(opened.error());
-  if (auto restricted = restrict_process(options.confine, options.state_file, options.rpc_socket, {}); !restricted)
+  const auto readable = web::directories_of_files(options.http);
+  if (auto restricted = restrict_process(options.confine, options.state_file, options.rpc_socket, readable); !restricted)
     return fail_start(restricted.error());
   RuntimeOptions runtime_options;
   runtime_options.cpumask = options.cpumask;

@@ -100,8 +100,25 @@ void Authenticator::check(Presented presented, const std::string& address, Done 
     throttled_count.add();
     return done(Answer(Outcome::throttled, nullptr));
   }
-  jobs_.emplace_back(credential, credential != nullptr ? *credential : *hashed, std::move(presented), address, std::move(done));
+  jobs_.emplace_back(credential, (credential != nullptr ? *credential : *hashed).password_hash, std::move(presented), address, std::move(done));
   work();
+}
+
+void Authenticator::replace(Credentials credentials) {
+  // A secret that was right is remembered only for an entry that is still the same.
+  std::erase_if(known_, [&](const auto& known) {
+    const Credential* const now = credentials.find(known.first);
+    const Credential* const before = credentials_.find(known.first);
+    return now == nullptr || before == nullptr || !(*now == *before);
+  });
+  credentials_ = std::move(credentials);
+  std::deque<Job> waiting = std::exchange(jobs_, {});
+  if (working_) {  // the worker's answer is for the first
+    replaced_ = true;
+    jobs_.push_back(std::move(waiting.front()));
+    waiting.pop_front();
+  }
+  for (Job& job : waiting) check(std::move(job.presented), job.address, std::move(job.done));
 }
 
 void Authenticator::work() {
@@ -110,7 +127,7 @@ void Authenticator::work() {
   const Job& job = jobs_.front();
   workers_.submit(
       thread_,
-      [password = job.presented.secret, hash = job.hashed_as.password_hash]() mutable {
+      [password = job.presented.secret, hash = job.hash]() mutable {
         const bool fits = password_fits(password, hash);
         wipe(password);
         return fits;
@@ -124,6 +141,10 @@ void Authenticator::worked(bool fits) {
   working_ = false;
   Job job = std::move(jobs_.front());
   jobs_.pop_front();
+  if (std::exchange(replaced_, false)) {
+    check(std::move(job.presented), job.address, std::move(job.done));  // from the start
+    return work();
+  }
   const Credential* right = fits ? job.credential : nullptr;
   if (right != nullptr) known_[right->name] = mark_of(*right, job.presented);
   wipe(job.presented.secret);

@@ -38,6 +38,8 @@ class Authenticator : public std::enable_shared_from_this<Authenticator> {
 
   Authenticator(Credentials credentials, std::uint32_t max_failures, WorkerPool& workers);
 
+  // From now on these count: for every further check, and for those that wait for a worker. Failures are remembered.
+  void replace(Credentials credentials);
   // Calls `done` once, now or later (not after this died). `address`: where the failure counts.
   void check(Presented presented, const std::string& address, Done done);
 
@@ -47,10 +49,10 @@ class Authenticator : public std::enable_shared_from_this<Authenticator> {
     std::uint64_t since_ns = 0;
   };
   struct Job {
-    Job(const Credential* asked, const Credential& whose_hash, Presented what, std::string from, Done answer)
-        : credential(asked), hashed_as(whose_hash), presented(std::move(what)), address(std::move(from)), done(std::move(answer)) {}
+    Job(const Credential* asked, std::string password_hash, Presented what, std::string from, Done answer)
+        : credential(asked), hash(std::move(password_hash)), presented(std::move(what)), address(std::move(from)), done(std::move(answer)) {}
     const Credential* credential;  // null: nobody of that name
-    const Credential& hashed_as;
+    std::string hash;
     Presented presented;
     std::string address;
     Done done;
@@ -73,6 +75,7 @@ class Authenticator : public std::enable_shared_from_this<Authenticator> {
   std::unordered_map<std::string, Failures> failures_;
   std::deque<Job> jobs_;
   bool working_ = false;
+  bool replaced_ = false;  // what the worker was given is not what counts now
 };
 
 }  // namespace catnap::web

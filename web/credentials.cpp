@@ -3,7 +3,6 @@
 #include "web/credentials.h"
 
 #include <crypt.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -17,6 +16,8 @@
 #include <memory>
 #include <optional>
 #include <utility>
+
+#include "web/own_file.h"
 
 namespace catnap::web {
 namespace {
@@ -127,31 +128,19 @@ Result<Credentials> Credentials::parse(const std::string& path, std::string_view
   return credentials;
 }
 
-Result<Credentials> Credentials::read(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return fail(errno, fmt::format("--http-credentials '{}': {}", path, errno_text(errno)));
-  const std::unique_ptr<const int, void (*)(const int*)> closer(&fd, [](const int* open_fd) { ::close(*open_fd); });
-  struct stat info{};
-  if (::fstat(fd, &info) != 0) return fail(errno, fmt::format("--http-credentials '{}': {}", path, errno_text(errno)));
-  if (!S_ISREG(info.st_mode)) return fail(EINVAL, fmt::format("--http-credentials '{}' is no regular file", path));
-  if ((info.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
-    return fail(EACCES, fmt::format("--http-credentials '{}' has mode {:04o}: group and others must not have access to it (chmod 600)", path,
-                                    info.st_mode & 07777U));
+Result<Credentials> Credentials::read(const std::string& path, std::optional<uid_t> future_user) {
+  constexpr const char* option = "--http-credentials";
+  auto file = OwnFile::open(option, path);
+  if (!file) return std::unexpected(file.error());
+  if ((file->mode() & (S_IRWXG | S_IRWXO)) != 0) {
+    return fail(EACCES, fmt::format("{} '{}' has mode {:04o}: group and others must not have access to it (chmod 600)", option, path, file->mode()));
   }
-  if (info.st_uid != 0 && info.st_uid != ::geteuid()) {
-    return fail(EACCES, fmt::format("--http-credentials '{}' belongs to uid {}, neither root nor the user of this process", path, info.st_uid));
+  if (file->owner() != 0 && file->owner() != ::geteuid() && file->owner() != future_user) {
+    return fail(EACCES, fmt::format("{} '{}' belongs to uid {}, neither root nor the user of this process", option, path, file->owner()));
   }
-  std::string text(max_file_bytes + 1, '\0');
-  std::size_t length = 0;
-  for (;;) {
-    const ssize_t got = ::read(fd, text.data() + length, text.size() - length);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return fail(errno, fmt::format("--http-credentials '{}': {}", path, errno_text(errno)));
-    if (got == 0) break;
-    length += static_cast<std::size_t>(got);
-    if (length > max_file_bytes) return fail(EFBIG, fmt::format("--http-credentials '{}' is longer than {} bytes", path, max_file_bytes));
-  }
-  return parse(path, std::string_view(text).substr(0, length));
+  auto text = file->read(max_file_bytes);
+  if (!text) return std::unexpected(text.error());
+  return parse(path, *text);
 }
 
 const Credential* Credentials::find(std::string_view name) const {

@@ -4,9 +4,12 @@
 // the file can be used to log in. Owner: none (values). Left out: asking for them (authenticator.h).
 #pragma once
 
+#include <sys/types.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,6 +35,8 @@ struct Credential {
   rpc::Role role = rpc::Role::read_only;
   std::string password_hash;  // crypt(5); "": a token
   Digest token{};             // its SHA-256
+
+  bool operator==(const Credential&) const = default;
 };
 
 class Credentials {
@@ -40,9 +45,9 @@ class Credentials {
   static constexpr std::size_t max_file_bytes = 1 << 20;
   static constexpr std::size_t max_entries = 1000;
 
-  // Errors: what open says; EACCES when group or others may read or write the file, or it belongs to neither root nor this user; EINVAL naming line
-  // and reason.
-  static Result<Credentials> read(const std::string& path);
+  // Errors: what open says; EACCES when group or others may read or write the file, or it belongs to neither root nor this user nor the one that the
+  // process is about to become; EINVAL naming line and reason.
+  static Result<Credentials> read(const std::string& path, std::optional<uid_t> future_user = std::nullopt);
   static Result<Credentials> parse(const std::string& path, std::string_view text);
 
   const std::vector<Credential>& entries() const { return entries_; }

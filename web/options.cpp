@@ -3,6 +3,8 @@
 #include "web/options.h"
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
+#include <system_error>
 
 namespace catnap::web {
 
@@ -28,6 +30,19 @@ void add_options(CLI::App& app, Options& options) {
   bounded("--metrics-max-objects", options.metrics_max_objects, 1, 100000,
           "Namespaces, hosts, connections and bdevs, of each so many, that have series of their own in /metrics; the rest is summed up as other");
   bounded("--metrics-max-histograms", options.metrics_max_histograms, 0, 10000, "The same for latency histograms");
+}
+
+std::vector<std::string> directories_of_files(const Options& options) {
+  std::vector<std::string> directories;
+  for (const std::string* file : {&options.credentials_file, &options.certificate_file, &options.key_file}) {
+    if (file->empty()) continue;
+    std::error_code error;
+    const std::filesystem::path named = std::filesystem::absolute(*file, error);
+    directories.push_back(named.parent_path().string());
+    const std::filesystem::path real = std::filesystem::canonical(named, error);
+    if (!error) directories.push_back(real.parent_path().string());
+  }
+  return directories;
 }
 
 std::string conflict(const Options& options) {

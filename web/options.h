@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace CLI {
 class App;
@@ -15,7 +16,7 @@ namespace catnap::web {
 struct Options {
   std::string address;           // ADDRESS:PORT; "": no HTTP
   std::string credentials_file;  // credentials.h
-  std::string certificate_file;  // PEM, with whatever chain clients need
+  std::string certificate_file;  // PEM, with whatever chain clients need; read again with reload() (server.h), as the other two are
   std::string key_file;          // PEM
   // Body of one request. The same as at the Unix socket: the longest real ones are configuration batches of some hundred KiB.
   std::uint32_t max_request_kib = 4096;
@@ -40,6 +41,8 @@ struct Options {
 
 // --http and the options that begin so.
 void add_options(CLI::App& app, Options& options);
+// The directories that the files lie in, by their names and by where symbolic links lead: what must stay readable for reading them again.
+std::vector<std::string> directories_of_files(const Options& options);
 // What does not fit together, for people; "": all is well.
 std::string conflict(const Options& options);
 

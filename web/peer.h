@@ -3,11 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "reactor/thread.h"
 
 namespace catnap::web {
+
+class Certificate;
 
 class Peer {
  public:
@@ -18,6 +22,9 @@ class Peer {
 
   const std::string& address() const { return address_; }  // 127.0.0.1
   const std::string& place() const { return place_; }      // 127.0.0.1:51000
+  // What it is shown, and goes on using when others are shown a new one. Null: no TLS.
+  void show(std::shared_ptr<const Certificate> certificate) { certificate_ = std::move(certificate); }
+  const Certificate* certificate() const { return certificate_.get(); }
   // From now on, `seconds` for what comes next. The deadline is rounded up to whole seconds, so that many connections share a wake-up.
   void expect_within(std::uint32_t seconds);
   // Nothing is expected of it: we work.
@@ -30,6 +37,7 @@ class Peer {
   int fd_;
   std::string address_;
   std::string place_;
+  std::shared_ptr<const Certificate> certificate_;
   Timer deadline_;
 };
 

@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 #include <microhttpd.h>
 #include <sys/epoll.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -33,28 +32,8 @@ EventCounter refused_without_fds{connections_name, connections_help, R"(result="
 
 // Connections taken per wake-up; what is left keeps the listener readable.
 constexpr int accept_budget = 16;
-constexpr std::size_t max_pem_bytes = 1 << 20;
 // TLS 1.2 and 1.3 with forward secrecy and authenticated encryption (GnuTLS priority string).
 constexpr const char* tls_priorities = "SECURE128:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:-RSA:-CIPHER-ALL:+AES-256-GCM:+AES-128-GCM:+CHACHA20-POLY1305";
-
-Result<std::string> read_pem(const char* option, const std::string& path, bool secret) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return fail(errno, fmt::format("{} '{}': {}", option, path, errno_text(errno)));
-  struct stat info{};
-  std::string text(max_pem_bytes, '\0');
-  const bool known = ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
-  const ssize_t got = known ? ::read(fd, text.data(), text.size()) : -1;
-  const int err = errno;
-  ::close(fd);
-  if (!known) return fail(EINVAL, fmt::format("{} '{}' is no regular file", option, path));
-  if (secret && (info.st_mode & S_IRWXO) != 0) {
-    return fail(EACCES, fmt::format("{} '{}' has mode {:04o}: others must not have access to it (chmod o=)", option, path, info.st_mode & 07777U));
-  }
-  if (got < 0) return fail(err, fmt::format("{} '{}': {}", option, path, errno_text(err)));
-  text.resize(static_cast<std::size_t>(got));
-  if (text.find("-----BEGIN ") == std::string::npos) return fail(EINVAL, fmt::format("{} '{}' has nothing in PEM in it", option, path));
-  return text;
-}
 
 void log_of_library(void*, const char* format, va_list arguments) {
   if (!log_http.enabled()) return;
@@ -74,32 +53,27 @@ Prepared::Prepared(Prepared&& other) noexcept
       address_(other.address_),
       listen_fd_(std::exchange(other.listen_fd_, -1)),
       credentials_(std::move(other.credentials_)),
-      certificate_(std::move(other.certificate_)),
-      key_(std::move(other.key_)) {}
+      certificate_(std::move(other.certificate_)) {}
 
 Prepared::~Prepared() {
-  wipe(key_);
   if (listen_fd_ >= 0) ::close(listen_fd_);
 }
 
-Result<Prepared> Prepared::prepare(const Options& options) {
+Result<Prepared> Prepared::prepare(const Options& options, std::optional<uid_t> future_user) {
   Prepared prepared;
   prepared.options_ = options;
   auto address = Address::parse(options.address);
   if (!address) return std::unexpected(address.error());
   prepared.address_ = *address;
   if (!options.credentials_file.empty()) {
-    auto credentials = Credentials::read(options.credentials_file);
+    auto credentials = Credentials::read(options.credentials_file, future_user);
     if (!credentials) return std::unexpected(credentials.error());
     prepared.credentials_ = std::move(*credentials);
   }
   if (!options.certificate_file.empty()) {
-    auto certificate = read_pem("--http-cert", options.certificate_file, false);
+    auto certificate = Certificate::read(options.certificate_file, options.key_file);
     if (!certificate) return std::unexpected(certificate.error());
-    auto key = read_pem("--http-key", options.key_file, true);
-    if (!key) return std::unexpected(key.error());
     prepared.certificate_ = std::move(*certificate);
-    prepared.key_ = std::move(*key);
   }
   if (!address->is_loopback() && !prepared.credentials_) {
     return fail(EACCES, fmt::format("--http {}: off loopback nobody is served without credentials; give --http-credentials", address->text()));
@@ -139,6 +113,17 @@ struct Callbacks {
 
 namespace {
 
+// GnuTLS asks what to show a client (gnutls_certificate_retrieve_function2); it only reads what it is given.
+int certificate_of(gnutls_session_t session, const gnutls_datum_t*, int, const gnutls_pk_algorithm_t*, int, gnutls_pcert_st** chain, unsigned* length,
+                   gnutls_privkey_t* key) {
+  const auto* const peer = static_cast<const Peer*>(::gnutls_db_get_ptr(session));
+  if (peer == nullptr || peer->certificate() == nullptr) return -1;
+  *chain = peer->certificate()->chain();
+  *length = peer->certificate()->chain_length();
+  *key = peer->certificate()->key();
+  return 0;
+}
+
 Peer& peer_of(MHD_Connection* connection) {
   const MHD_ConnectionInfo* info = ::MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
   CATNAP_CHECK(info != nullptr && info->socket_context != nullptr);
@@ -166,6 +151,11 @@ void Server::connection_began(MHD_Connection* connection, void** context) {
   ++peers_of_address_[peer->address()];
   peer->expect_within(options_.timeout_s);
   *context = peer;
+  if (!tls()) return;
+  peer->show(certificate_);
+  const MHD_ConnectionInfo* session = ::MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+  // Where GnuTLS keeps a pointer for a store of sessions, which nobody uses here.
+  if (session != nullptr) ::gnutls_db_set_ptr(static_cast<gnutls_session_t>(session->tls_session), peer);
 }
 
 void Server::connection_ended(void** context) {
@@ -186,36 +176,32 @@ Server::Server(Prepared prepared, Services services)
       address_(prepared.address_),
       services_(std::move(services)),
       thread_(*Thread::current()),
-      tls_(prepared.tls()),
       listen_fd_(std::exchange(prepared.listen_fd_, -1)),
       spare_fd_(::open("/dev/null", O_RDONLY | O_CLOEXEC)),
-      run_again_([this] { run(); }) {
+      run_again_([this] { run(); }),
+      certificate_(std::move(prepared.certificate_)),
+      alive_(std::make_shared<Server*>(this)) {
   if (prepared.credentials_) {
     authenticator_ = std::make_shared<Authenticator>(std::move(*prepared.credentials_), options_.max_failures, services_.workers);
   }
 }
 
 Result<std::unique_ptr<Server>> Server::serve(Prepared prepared, Services services) {
-  std::string certificate = std::move(prepared.certificate_);
-  std::string key = std::move(prepared.key_);
-  prepared.certificate_ = certificate;  // tls() of the one that is given on
   std::unique_ptr<Server> server(new Server(std::move(prepared), std::move(services)));
-  auto started = server->start(certificate, key);
-  wipe(key);
+  auto started = server->start();
   if (!started) return std::unexpected(started.error());
   return server;
 }
 
-Result<void> Server::start(const std::string& certificate, const std::string& key) {
+Result<void> Server::start() {
   unsigned flags = MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
-  std::array<MHD_OptionItem, 4> tls_items{{{MHD_OPTION_END, 0, nullptr}}};
-  if (tls_) {
+  std::array<MHD_OptionItem, 3> tls_items{{{MHD_OPTION_END, 0, nullptr}}};
+  if (tls()) {
     flags |= MHD_USE_TLS;
-    // The library reads them while it starts, and keeps what GnuTLS made of them.
-    tls_items[0] = {MHD_OPTION_HTTPS_MEM_CERT, 0, const_cast<char*>(certificate.c_str())};
-    tls_items[1] = {MHD_OPTION_HTTPS_MEM_KEY, 0, const_cast<char*>(key.c_str())};
-    tls_items[2] = {MHD_OPTION_HTTPS_PRIORITIES, 0, const_cast<char*>(tls_priorities)};
-    tls_items[3] = {MHD_OPTION_END, 0, nullptr};
+    // Each handshake asks for the certificate of its moment.
+    tls_items[0] = {MHD_OPTION_HTTPS_CERT_CALLBACK, 0, reinterpret_cast<void*>(&certificate_of)};
+    tls_items[1] = {MHD_OPTION_HTTPS_PRIORITIES, 0, const_cast<char*>(tls_priorities)};
+    tls_items[2] = {MHD_OPTION_END, 0, nullptr};
   }
   daemon_ = ::MHD_start_daemon(flags, 0, nullptr, nullptr, &Callbacks::access, this, MHD_OPTION_EXTERNAL_LOGGER, &log_of_library, nullptr,
                                MHD_OPTION_CONNECTION_MEMORY_LIMIT, std::size_t{options_.max_header_kib} << 10, MHD_OPTION_CONNECTION_LIMIT,
@@ -223,8 +209,7 @@ Result<void> Server::start(const std::string& certificate, const std::string& ke
                                MHD_OPTION_NOTIFY_CONNECTION, &Callbacks::connection, this, MHD_OPTION_URI_LOG_CALLBACK, &Callbacks::request_line,
                                this, MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_ARRAY, tls_items.data(), MHD_OPTION_END);
   if (daemon_ == nullptr) {
-    return fail(EINVAL, fmt::format("--http {}: the HTTP library does not start{} (--logflag http says what it says)", address_.text(),
-                                    tls_ ? "; does --http-key belong to --http-cert?" : ""));
+    return fail(EINVAL, fmt::format("--http {}: the HTTP library does not start (--logflag http says what it says)", address_.text()));
   }
   const MHD_DaemonInfo* info = ::MHD_get_daemon_info(daemon_, MHD_DAEMON_INFO_EPOLL_FD);
   CATNAP_CHECK(info != nullptr && info->epoll_fd >= 0);
@@ -233,12 +218,56 @@ Result<void> Server::start(const std::string& certificate, const std::string& ke
   watched = thread_.fds().add(listen_fd_, EPOLLIN, "http listener", [this](std::uint32_t) { accept_ready(); });
   if (!watched) return watched;
   listening_ = true;
-  log_notice("HTTP{} at {}, {}", tls_ ? "S" : "", address_.text(),
-             authenticator_ ? fmt::format("for those of {}", options_.credentials_file) : std::string("for everybody on this machine"));
+  log_notice("HTTP{} at {}, {}{}", tls() ? "S" : "", address_.text(),
+             authenticator_ ? fmt::format("for those of {}", options_.credentials_file) : std::string("for everybody on this machine"),
+             tls() ? fmt::format("; certificate {}", certificate_->validity()) : std::string());
   return {};
 }
 
-Server::~Server() { close(); }
+Server::~Server() {
+  *alive_ = nullptr;
+  close();
+}
+
+// --- reading again ---
+
+struct Server::Fresh {
+  std::optional<Result<Credentials>> credentials;
+  std::optional<Result<std::shared_ptr<const Certificate>>> certificate;
+};
+
+Server::Fresh Server::read_again(const Options& options) {
+  Fresh fresh;
+  if (!options.credentials_file.empty()) fresh.credentials.emplace(Credentials::read(options.credentials_file));
+  if (!options.certificate_file.empty()) fresh.certificate.emplace(Certificate::read(options.certificate_file, options.key_file));
+  return fresh;
+}
+
+void Server::reload(std::function<void()> done) {
+  services_.workers.submit(
+      thread_, [options = options_] { return read_again(options); },
+      [alive = alive_, done = std::move(done)](Fresh fresh) {
+        if (*alive == nullptr) return;
+        (*alive)->take(std::move(fresh));
+        done();
+      });
+}
+
+void Server::take(Fresh fresh) {
+  if (!fresh.credentials && !fresh.certificate) return log_notice("HTTP: there are no credentials and no certificate to read again");
+  if (fresh.credentials && *fresh.credentials) {
+    log_notice("HTTP: {} entries of {} count from now on", (*fresh.credentials)->entries().size(), options_.credentials_file);
+    authenticator_->replace(std::move(**fresh.credentials));
+  } else if (fresh.credentials) {
+    log_error("HTTP: the credentials stay as they were: {}", fresh.credentials->error().message);
+  }
+  if (fresh.certificate && *fresh.certificate) {
+    certificate_ = std::move(**fresh.certificate);
+    log_notice("HTTP: new connections are shown the certificate of {}, {}", options_.certificate_file, certificate_->validity());
+  } else if (fresh.certificate) {
+    log_error("HTTP: the certificate stays as it was ({}): {}", certificate_->validity(), fresh.certificate->error().message);
+  }
+}
 
 void Server::close() {
   if (listen_fd_ < 0) return;

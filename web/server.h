@@ -3,6 +3,8 @@
 // prepare(): main's OS thread, before any other. Left out: what a request may do (request.h), who somebody is (authenticator.h).
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -19,6 +21,7 @@
 #include "rpc/dispatcher.h"
 #include "web/address.h"
 #include "web/authenticator.h"
+#include "web/certificate.h"
 #include "web/credentials.h"
 #include "web/options.h"
 
@@ -33,14 +36,15 @@ class Request;
 // What can go wrong with the options has gone wrong by then: files are read, the socket listens. Made before privileges are given up.
 class Prepared {
  public:
-  // Errors: those of Address, Credentials and of reading the files; EACCES for an address off loopback without credentials.
-  static Result<Prepared> prepare(const Options& options);
+  // `future_user`: who the process is about to become (--user). Errors: those of Address, Credentials and Certificate; EACCES for an address off
+  // loopback without credentials.
+  static Result<Prepared> prepare(const Options& options, std::optional<uid_t> future_user = std::nullopt);
   Prepared(Prepared&& other) noexcept;
   Prepared& operator=(Prepared&&) = delete;
   ~Prepared();
 
   const Address& address() const { return address_; }
-  bool tls() const { return !certificate_.empty(); }
+  bool tls() const { return certificate_ != nullptr; }
 
  private:
   friend class Server;
@@ -50,8 +54,7 @@ class Prepared {
   Address address_;
   int listen_fd_ = -1;
   std::optional<Credentials> credentials_;
-  std::string certificate_;  // PEM
-  std::string key_;          // PEM; wiped when libmicrohttpd has it
+  std::shared_ptr<const Certificate> certificate_;  // null: no TLS
 };
 
 // What the server stands on; all outlive it.
@@ -70,14 +73,18 @@ struct Services {
 
 class Server {
  public:
-  // Serves on the current thread (app_thread). Errors: EINVAL, what libmicrohttpd does not take (a key that does not belong to the certificate).
+  // Serves on the current thread (app_thread). Errors: EINVAL, libmicrohttpd does not start.
   static Result<std::unique_ptr<Server>> serve(Prepared prepared, Services services);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
   // Where the dashboard is, for people.
-  std::string url() const { return (tls_ ? "https://" : "http://") + address_.text() + "/"; }
+  std::string url() const { return (tls() ? "https://" : "http://") + address_.text() + "/"; }
+  // Reads credentials and certificate again, on a worker, and says in the log what came of it. What is good counts for what comes from then on:
+  // requests that were begun, and connections with the certificate that they were shown, go on. What is not leaves all as it was. `done` once, unless
+  // the server has ended before.
+  void reload(std::function<void()> done);
   // Ends every connection at once and stops listening. Calling it again does nothing.
   void close();
 
@@ -85,7 +92,7 @@ class Server {
   const Options& options() const { return options_; }
   const Services& services() const { return services_; }
   Authenticator* authenticator() const { return authenticator_.get(); }  // null: no credentials are asked for
-  bool tls() const { return tls_; }
+  bool tls() const { return certificate_ != nullptr; }
   // A suspended request can go on.
   void go_on(Request& request);
   Request* begun(MHD_Connection* connection);
@@ -94,9 +101,13 @@ class Server {
 
  private:
   friend struct Callbacks;
+  // What a worker has read again.
+  struct Fresh;
 
   Server(Prepared prepared, Services services);
-  Result<void> start(const std::string& certificate, const std::string& key);
+  Result<void> start();
+  static Fresh read_again(const Options& options);
+  void take(Fresh fresh);
   void accept_ready();
   void shed_one_without_fds();
   void admit(int fd, const Address& from);
@@ -109,7 +120,6 @@ class Server {
   Address address_;
   Services services_;
   Thread& thread_;
-  bool tls_;
   int listen_fd_;
   bool listening_ = false;
   int spare_fd_ = -1;  // as in rpc/server.h
@@ -117,10 +127,12 @@ class Server {
   bool running_ = false;
   Deferred run_again_;
   std::shared_ptr<Authenticator> authenticator_;
+  std::shared_ptr<const Certificate> certificate_;  // null: no TLS
   std::unordered_set<Peer*> peers_;
   std::unordered_map<std::string, std::uint32_t> peers_of_address_;
   std::unordered_set<Request*> suspended_;
-  Address arriving_;  // whose connection libmicrohttpd is taking over
+  Address arriving_;                // whose connection libmicrohttpd is taking over
+  std::shared_ptr<Server*> alive_;  // for answers of workers: null when it has ended
   LogOnce limit_said_;
 };
 

@@ -4,7 +4,7 @@
 
 DEPS_BUILD=(
   g++ cmake ninja-build pkg-config ccache
-  libjsoncpp-dev libspdlog-dev libfmt-dev libisal-dev liburing-dev libaio-dev libnuma-dev libseccomp-dev libssl-dev libcli11-dev libmicrohttpd-dev libcrypt-dev
+  libjsoncpp-dev libspdlog-dev libfmt-dev libisal-dev liburing-dev libaio-dev libnuma-dev libseccomp-dev libssl-dev libcli11-dev libmicrohttpd-dev libgnutls28-dev libcrypt-dev
 )
 # Compilers, linters and libraries that only the tests use.
 DEPS_TEST=(
@@ -15,7 +15,7 @@ DEPS_TEST=(
 # The real Linux host in QEMU (tests/e2e). What runs inside the guest is downloaded and unpacked by tests/e2e/image, never installed.
 DEPS_E2E=(
   qemu-system-x86 e2fsprogs
-  debootstrap lintian dpkg-dev systemd groff-base util-linux
+  mmdebstrap lintian dpkg-dev systemd groff-base util-linux
   chromium chromium-driver python3-selenium
 )
 

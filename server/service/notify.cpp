@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <optional>
 #include <utility>
 
@@ -71,6 +72,14 @@ Notifier::~Notifier() {
 }
 
 void Notifier::ready(std::string_view status) const { send(fmt::format("READY=1\nSTATUS={}", one_line(status))); }
+void Notifier::reloading() const {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  constexpr std::int64_t us_per_s = 1'000'000;
+  constexpr std::int64_t ns_per_us = 1000;
+  // The time is for Type=notify-reload (systemd 253): it tells this answer from an older one's.
+  send(fmt::format("RELOADING=1\nMONOTONIC_USEC={}", now.tv_sec * us_per_s + now.tv_nsec / ns_per_us));
+}
 void Notifier::status(std::string_view text) const { send(fmt::format("STATUS={}", one_line(text))); }
 void Notifier::alive() const { send("WATCHDOG=1"); }
 void Notifier::stopping(std::string_view status) const { send(fmt::format("STOPPING=1\nSTATUS={}", one_line(status))); }

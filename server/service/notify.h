@@ -1,5 +1,5 @@
 // What a service manager is told (sd_notify(3)): ready, what it is doing, alive, ending. One datagram each to the socket that NOTIFY_SOCKET names.
-// Owner: app_thread. Left out: RELOADING, handing over file descriptors.
+// Owner: app_thread. Left out: handing over file descriptors.
 #pragma once
 
 #include <sys/socket.h>
@@ -26,6 +26,8 @@ class Notifier {
   std::uint64_t watchdog_us() const { return active() ? watchdog_us_ : 0; }
 
   void ready(std::string_view status) const;
+  // Files are being read again, until ready() says that it is over.
+  void reloading() const;
   void status(std::string_view text) const;
   void alive() const;
   void stopping(std::string_view status) const;

@@ -34,13 +34,13 @@ def free_tcp_port():
 class ServerProcess:
     """`options` are added to the command line. `client` is connected and, unless `wait` is false, the server
     initialized. `program` is started instead of catnapd, to start it; `before` are words of a command line that starts it, `environment` is
-    added to ours."""
+    added to ours. `stdin`: by default nothing, so that it is no terminal whoever runs the tests."""
 
-    def __init__(self, *options, wait=True, program=PROGRAM, before=(), environment=None):
+    def __init__(self, *options, wait=True, program=PROGRAM, before=(), environment=None, stdin=subprocess.DEVNULL):
         self.folder = tempfile.TemporaryDirectory(prefix="catnap_rpc_")
         self.path = os.path.join(self.folder.name, "rpc.sock")
         self.log = open(os.path.join(self.folder.name, "log"), "w+", encoding="utf-8", errors="replace")
-        self.process = subprocess.Popen([*before, program, "-r", self.path, *options], stdout=self.log, stderr=self.log,
+        self.process = subprocess.Popen([*before, program, "-r", self.path, *options], stdin=stdin, stdout=self.log, stderr=self.log,
                                         env={**os.environ, **(environment or {})})
         self.client = None
         try:

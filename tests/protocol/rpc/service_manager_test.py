@@ -108,6 +108,15 @@ class Notified(WithManager):
         self.manager.until("STATUS=serving 0 namespaces in 0 subsystems")
 
 
+    def test_reading_files_again_is_told_from_its_begin_to_its_end(self):
+        server = self.start("--http", "127.0.0.1:0")
+        self.manager.until("STATUS=serving 0 namespaces in 0 subsystems")
+        server.process.send_signal(signal.SIGHUP)
+        self.assertRegex(self.manager.until("RELOADING=1"), "MONOTONIC_USEC=[0-9]+")
+        self.assertEqual(self.manager.until("READY=1"), "READY=1\nSTATUS=serving 0 namespaces in 0 subsystems")
+        self.assertEqual(server.stop(), 0)
+
+
 class Watched(WithManager):
     def setUp(self):
         super().setUp()

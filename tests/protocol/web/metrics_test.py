@@ -51,16 +51,10 @@ class Metrics:
             raise AssertionError(f"{name} {labels}: {len(found)} samples")
         return next(iter(found.values()))
 
-    def quantile(self, name, part, **labels):
-        """As PromQL's histogram_quantile computes it."""
+    def step_of(self, name, part, **labels):
+        """The end of the step that this part of all was not above, as catnap-perf says it; PromQL's histogram_quantile guesses a place within it."""
         buckets = sorted((float(dict(key)["le"]), value) for key, value in self.samples(name + "_bucket", **labels).items())
-        rank = part * buckets[-1][1]
-        before, below = 0.0, 0.0
-        for end, so_far in buckets:
-            if so_far >= rank:
-                return before if end == float("inf") else before + (end - before) * (rank - below) / (so_far - below)
-            before, below = end, so_far
-        raise AssertionError("the last bucket has not all")
+        return next(end for end, so_far in buckets if so_far > int(part * buckets[-1][1]))
 
 
 class Target:
@@ -262,7 +256,7 @@ class Latency(unittest.TestCase):
     an answer and its look at the clock, and then they differ because times did, not because anybody counted wrongly."""
     DELAY_US = {"read": 300000, "write": 600000}
     DEPTH, QUEUES = 100, 2
-    ON_TIME = 1.03
+    ON_TIME = 1.04  # within a step of what the device takes
     # What a process may be kept from its CPU for, in microseconds.
     SLICE_US = 250000
 
@@ -283,7 +277,7 @@ class Latency(unittest.TestCase):
             for op, measured in ((op, report[op]) for op in self.DELAY_US):
                 count = page.value(name + "_count", op=op, **labels)
                 mean = page.value(name + "_sum", op=op, **labels) / count
-                median = page.quantile(name, 0.5, op=op, **labels)
+                median = page.step_of(name, 0.5, op=op, **labels)
                 yield name, op, {"mean": (mean * 1e6, measured["mean_us"]), "median": (median * 1e6, measured["p50_us"])}, (count, measured["ios"])
 
     def test_what_the_target_counts_is_what_the_host_measured(self):
@@ -295,10 +289,10 @@ class Latency(unittest.TestCase):
             with self.subTest(name, op=op):
                 self.assertGreaterEqual(counted, measured)
                 self.assertLessEqual(counted, measured + self.DEPTH * self.QUEUES)  # under way at the end
-                on_time = max(figures["mean"]) <= self.DELAY_US[op] * self.ON_TIME
                 for figure, (ours, theirs) in figures.items():
                     self.assertGreaterEqual(ours, self.DELAY_US[op] * 0.97, figure)  # counted in steps of 3 %
                     self.assertLessEqual(ours, theirs * 1.05 + self.SLICE_US, figure)
+                    on_time = max(ours, theirs) <= self.DELAY_US[op] * self.ON_TIME
                     print(f"  {name} {op} {figure}: {ours / theirs:.4f} of what catnap-perf measured{'' if on_time else ', late'}", flush=True)
                     if on_time:
                         self.assertLess(abs(ours / theirs - 1), 0.05, figure)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -41,7 +42,7 @@ class Reply:
 class WebServer:
     """`server` is the process, `port` where it serves HTTP."""
 
-    def __init__(self, *options, address="127.0.0.1:0", credentials=None, wait=True):
+    def __init__(self, *options, address="127.0.0.1:0", credentials=None, wait=True, **more):
         self.folder = None
         if credentials is not None:
             self.folder = tempfile.TemporaryDirectory(prefix="catnap_web_")
@@ -49,7 +50,7 @@ class WebServer:
             with open(path, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
                 file.write(credentials)
             options = (*options, "--http-credentials", path)
-        self.server = ServerProcess("--http", address, *options, wait=wait)
+        self.server = ServerProcess("--http", address, *options, wait=wait, **more)
         self.port = self.wait_for_port()
 
     def wait_for_port(self):
@@ -94,6 +95,15 @@ class WebServer:
         return status, text
 
 
+def make_certificate(folder, name):
+    """Files of a certificate for localhost that signs itself, and of its key."""
+    cert, key = (os.path.join(folder, f"{name}.{kind}") for kind in ("cert", "key"))
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key, "-out", cert, "-days", "2",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
+    os.chmod(key, 0o600)
+    return cert, key
+
+
 def basic(user, password):
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
@@ -126,4 +136,4 @@ def responses(client, count):
     return found
 
 
-__all__ = ["CREDENTIALS", "PASSWORD", "ROOT", "Reply", "ServerProcess", "TIMEOUT_S", "TOKEN", "WebServer", "basic", "responses", "until_closed"]
+__all__ = ["CREDENTIALS", "PASSWORD", "ROOT", "Reply", "ServerProcess", "TIMEOUT_S", "TOKEN", "WebServer", "basic", "make_certificate", "responses", "until_closed"]

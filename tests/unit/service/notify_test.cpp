@@ -61,6 +61,8 @@ TEST(Notifier, SaysWhatSdNotifyDefines) {
   EXPECT_EQ(manager.next(), "STATUS=a b");
   notifier.alive();
   EXPECT_EQ(manager.next(), "WATCHDOG=1");
+  notifier.reloading();
+  EXPECT_THAT(manager.next(), testing::MatchesRegex("RELOADING=1\nMONOTONIC_USEC=[0-9]+"));
   notifier.stopping("ending");
   EXPECT_EQ(manager.next(), "STOPPING=1\nSTATUS=ending");
 }

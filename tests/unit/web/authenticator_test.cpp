@@ -7,6 +7,7 @@
 #include <future>
 #include <optional>
 #include <thread>
+#include <vector>
 
 #include "tests/unit/reactor/by_hand.h"
 
@@ -119,6 +120,48 @@ TEST_F(AuthenticatorTest, FewWaitForAWorker) {
   for (const auto& each : waiting) {
     while (!*each) hand.settle();
   }
+}
+
+TEST_F(AuthenticatorTest, ReplacedCredentialsCountAtOnce) {
+  const auto replace = [&](const std::string& text) {
+    auto credentials = Credentials::parse("f", text);
+    ASSERT_TRUE(credentials.has_value()) << credentials.error().message;
+    hand.on_thread([&] { authenticator->replace(std::move(*credentials)); });
+  };
+  EXPECT_EQ(wait(basic("root", "secret")), Outcome::accepted);
+  EXPECT_EQ(wait(bearer("abc")), Outcome::accepted);
+  replace(std::string("scraper:admin:") + abc_token);
+  EXPECT_EQ(ask(basic("root", "secret"), "b"), Outcome::refused) << "known before, and gone";
+  EXPECT_EQ(ask(bearer("abc")), Outcome::accepted);
+  replace(std::string("root:read-only:") + secret_hash);
+  EXPECT_EQ(ask(bearer("abc"), "c"), Outcome::refused);
+  EXPECT_EQ(wait(basic("root", "secret")), Outcome::accepted);
+  // An entry that stays as it was needs no hashing again.
+  replace(std::string("root:read-only:") + secret_hash + "\nscraper:admin:" + abc_token);
+  EXPECT_EQ(ask(basic("root", "secret")), Outcome::accepted) << "at once";
+}
+
+TEST_F(AuthenticatorTest, WhatIsBeingHashedIsJudgedByTheNewCredentials) {
+  std::promise<void> free;
+  workers.submit([busy = free.get_future()]() mutable { busy.wait(); });
+  std::vector<std::shared_ptr<std::optional<Outcome>>> waiting;
+  for (const char* password : {"secret", "secret", "wrong"}) {
+    EXPECT_FALSE(ask(basic("root", password)).has_value());
+    waiting.push_back(pending);
+  }
+  auto credentials = Credentials::parse("f", std::string("other:admin:") + secret_hash + "\nscraper:read-only:" + abc_token);
+  hand.on_thread([&] { authenticator->replace(std::move(*credentials)); });
+  EXPECT_FALSE(ask(basic("other", "secret")).has_value());
+  waiting.push_back(pending);
+  free.set_value();
+  for (const auto& each : waiting) {
+    while (!*each) {
+      hand.settle();
+      std::this_thread::yield();
+    }
+  }
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(**waiting[i], Outcome::refused) << "root is gone";
+  EXPECT_EQ(**waiting[3], Outcome::accepted);
 }
 
 TEST_F(AuthenticatorTest, EndsWithWorkUnderWay) {
