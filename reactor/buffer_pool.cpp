@@ -29,6 +29,7 @@ struct BufferPool::Returned {
 std::byte* BufferPool::allocate(std::size_t size_bytes) const {
   void* memory = mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return nullptr;
+  static_cast<void>(madvise(memory, size_bytes, MADV_DONTDUMP));  // data of hosts is nobody's who looks into a crash
   if (node_) prefer_node(memory, size_bytes, *node_);
   return static_cast<std::byte*>(memory);
 }

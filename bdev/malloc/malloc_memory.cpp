@@ -86,6 +86,7 @@ Result<std::unique_ptr<MallocMemory>> MallocMemory::create(std::uint64_t size_by
   if (base == nullptr) return failed("mmap");
   memory->base_ = static_cast<std::byte*>(base);
   memory->size_bytes_ = size_bytes;
+  static_cast<void>(madvise(base, size_bytes, MADV_DONTDUMP));  // a disk's contents are nobody's who looks into a crash
   static const std::size_t cache_bytes = last_level_cache_bytes();
   memory->outgrows_caches_ = cache_bytes > 0 && size_bytes > cache_bytes;
 

@@ -11,6 +11,7 @@
 #include <optional>
 #include <utility>
 
+#include "bdev/uring/narrow_ring.h"
 #include "reactor/base/check.h"
 #include "reactor/base/log.h"
 
@@ -29,28 +30,11 @@ Error setup_error(int err) {
   return Error(err, fmt::format("{}: io_uring_setup", errno_text(err)));
 }
 
-// The flags of a ring with one user that looks often; older kernels know fewer of them, and all work the same way for us.
-int make_ring(unsigned entries, io_uring& ring) {
-  constexpr unsigned wishes[] = {
-      IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL,  // Linux 6.1
-      IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL,                                                            // 5.19
-      0,
-  };
-  int err = 0;
-  for (const unsigned flags : wishes) {
-    io_uring_params params{};
-    params.flags = flags;
-    err = -io_uring_queue_init_params(entries, &ring, &params);
-    if (err != EINVAL) break;
-  }
-  return err;
-}
-
 }  // namespace
 
 Result<void> UringRing::probe() {
   io_uring ring{};
-  if (const int err = make_ring(1, ring); err != 0) return std::unexpected(setup_error(err));
+  if (const int err = make_narrow_ring(1, ring); err != 0) return std::unexpected(setup_error(err));
   io_uring_queue_exit(&ring);
   return {};
 }
@@ -83,7 +67,7 @@ UringRing::UringRing(Reactor& reactor, unsigned entries)
 }
 
 Result<void> UringRing::set_up() {
-  if (const int err = make_ring(entries_, ring_); err != 0) return std::unexpected(setup_error(err));
+  if (const int err = make_narrow_ring(entries_, ring_); err != 0) return std::unexpected(setup_error(err));
   ring_made_ = true;
   event_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (event_fd_ < 0) {

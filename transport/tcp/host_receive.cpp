@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "reactor/base/check.h"
+#include "reactor/undumped_bytes.h"
 #include "transport/tcp/host_slot.h"
 #include "transport/tcp/take_parts.h"
 
@@ -25,7 +26,7 @@ constexpr std::uint32_t offset_flags = 1, offset_pfv = 8, offset_cpda = 10, offs
 constexpr std::uint32_t offset_cccid = 8, offset_datal = 16, offset_r2tl = 16, offset_cqe_cid = 20;
 
 std::byte* receive_buffer() {
-  thread_local std::unique_ptr<std::byte[]> buffer = std::make_unique_for_overwrite<std::byte[]>(receive_buffer_bytes);
+  thread_local const UndumpedBytes buffer = undumped_bytes(receive_buffer_bytes);
   return buffer.get();
 }
 

@@ -17,6 +17,7 @@
 #include "reactor/deferred.h"
 #include "reactor/thread.h"
 #include "reactor/timer.h"
+#include "reactor/undumped_bytes.h"
 #include "transport/command_sink.h"
 #include "transport/nvme/status.h"
 #include "transport/tcp/framing.h"
@@ -32,7 +33,7 @@ struct GroupContext {
   TcpOptions options;
   transport::CommandSink& new_queue_sink;
   // Bytes are received here and leave it before the turn ends; one for all connections of the group.
-  std::unique_ptr<std::byte[]> receive_buffer;
+  UndumpedBytes receive_buffer;
   TcpStats stats;
   std::function<void(QueuePair&)> on_freed;
 };

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "reactor/base/check.h"
+#include "reactor/undumped_bytes.h"
 #include "transport/tls/kernel.h"
 #include "transport/tls/library.h"
 
@@ -23,13 +24,13 @@ constexpr std::size_t receive_bytes = std::size_t{192} << 10;
 constexpr std::size_t plain_record_bytes = 16384;
 
 std::byte* receive_buffer() {
-  thread_local std::unique_ptr<std::byte[]> buffer = std::make_unique_for_overwrite<std::byte[]>(receive_bytes);
+  thread_local const UndumpedBytes buffer = undumped_bytes(receive_bytes);
   return buffer.get();
 }
 
 // Small pieces are gathered here, so that a record is as full as can be: each costs 22 bytes and a start of the cipher.
 std::byte* gather_buffer() {
-  thread_local std::unique_ptr<std::byte[]> buffer = std::make_unique_for_overwrite<std::byte[]>(plain_record_bytes);
+  thread_local const UndumpedBytes buffer = undumped_bytes(plain_record_bytes);
   return buffer.get();
 }
 
