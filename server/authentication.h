@@ -33,8 +33,8 @@ inline constexpr std::uint32_t max_auth_receive_bytes = 16384;
 
 class Authentication final : public transport::CommandSink {
  public:
-  // `called_subnqn`: the subsystem's NQN as the host gave it, which may be the discovery subsystem's other name.
-  Authentication(ServedQueue& served, std::string called_subnqn, std::shared_ptr<AuthShown> shown);
+  // `called_subnqn`: the subsystem's NQN as the host gave it, which may be the discovery subsystem's other name. `concatenation`: of the listener.
+  Authentication(ServedQueue& served, std::string called_subnqn, std::shared_ptr<AuthShown> shown, Concatenation concatenation = Concatenation::none);
   ~Authentication() override;
 
   // From now on until it has authenticated itself, for at most AuthenticationRules::timeout_ms, the queue does nothing else. The keep-alive time has
@@ -43,10 +43,11 @@ class Authentication final : public transport::CommandSink {
   // The queue is closed.
   void end() { deadline_.disarm(); }
 
-  // --- sink of a queue that must authenticate itself ---
+  // --- sink of a queue that must authenticate itself, or has done so over cleartext to come back by TLS ---
   transport::PlanAction plan(transport::Request& request) override;
   void execute(transport::Request& request) override;
-  void abandon(transport::Request&) override {}
+  void abandon(transport::Request& request) override;
+  void unwanted(transport::Request& request) override;
   void queue_closed(transport::CommandQueue& queue) override;
 
   // --- the two commands, on any queue ---
@@ -56,7 +57,8 @@ class Authentication final : public transport::CommandSink {
  private:
   using Exchange = dhchap::TargetExchange;
 
-  dhchap::TargetRules rules() const;
+  dhchap::TargetRules current_rules() const;
+  const dhchap::TargetRules& rules(bool begins);
   AuthenticationRules limits() const;
   void begin();
   void take(transport::Request& request);
@@ -65,6 +67,7 @@ class Authentication final : public transport::CommandSink {
   void given(transport::Request& request);
   void compute(dhchap::Work work, transport::Request& request, void (Authentication::*then)(transport::Request&));
   void passed();
+  void keep_psk(dhchap::GeneratedPsk psk);
   void note_failure();
   void finish(transport::Request& request, nvme::Status status);
   void finish_and_end(transport::Request& request, nvme::Status status);
@@ -77,7 +80,11 @@ class Authentication final : public transport::CommandSink {
   const std::string called_subnqn_;
   std::shared_ptr<AuthShown> shown_;
   std::unique_ptr<Exchange> exchange_;
+  dhchap::TargetRules rules_;  // of the exchange under way
+  const Concatenation concatenation_;
+  std::string replaced_;  // the key generated last on this queue
   bool required_ = false;
+  bool leaving_ = false;  // what comes is for a secure channel, on another connection
   bool computing_ = false;
   bool failure_noted_ = false;
   Timer deadline_;

@@ -99,17 +99,26 @@ std::expected<const SubsystemSnapshot*, ConnectFailure> admit(const TargetSnapsh
 }
 
 std::expected<void, ConnectFailure> check_channel(const TargetSnapshot& target, const SubsystemSnapshot& subsystem, const HostIdentity& host,
-                                                  const transport::CommandQueue::Address& local, const transport::SecureChannel* channel) {
+                                                  const transport::CommandQueue::Address& local, const transport::SecureChannel* channel,
+                                                  std::uint16_t qid) {
   const auto refused = [](std::string reason) {
     return std::unexpected(ConnectFailure(nvme::Status(nvme::FabricsStatus::connect_invalid_host).with_dnr(), 0, std::move(reason)));
   };
   const auto* listener = subsystem.discovery ? any_listener(target, local) : subsystem.listener_for(local.traddr, local.trsvcid);
-  const bool wanted = listener != nullptr && listener->secure_channel;
-  if (wanted != (channel != nullptr)) {
+  const ChannelSecurity security = listener == nullptr ? ChannelSecurity::cleartext : listener->security();
+  const bool wanted = security == ChannelSecurity::tls;
+  if (security != ChannelSecurity::either && wanted != (channel != nullptr)) {
     return refused(fmt::format("the connection of host {} is {} by TLS, and the listener was added with secure_channel {}", host.hostnqn,
                                wanted ? "not secured" : "secured", wanted));
   }
-  if (channel == nullptr) return {};
+  if (channel == nullptr) {
+    if (concatenation_at(target, subsystem, local) != Concatenation::required) return {};
+    if (qid != 0) return refused(fmt::format("an I/O queue of host {} is not secured, and the listener requires secure concatenation", host.hostnqn));
+    const HostKeys* keys = subsystem.keys_of(host.hostnqn);
+    if (keys == nullptr || keys->dhchap_key == nullptr)
+      return refused(fmt::format("host {} has no dhchap_key, and the listener requires secure concatenation", host.hostnqn));
+    return {};
+  }
   if (channel->hostnqn != host.hostnqn) {
     return refused(fmt::format("the TLS key is that of host {}, which may not connect as {}", channel->hostnqn, host.hostnqn));
   }
@@ -117,6 +126,12 @@ std::expected<void, ConnectFailure> check_channel(const TargetSnapshot& target, 
     return refused(fmt::format("the TLS key of host {} is for subsystem {}, not for {}", host.hostnqn, channel->subnqn, host.subnqn));
   }
   return {};
+}
+
+Concatenation concatenation_at(const TargetSnapshot& target, const SubsystemSnapshot& subsystem, const transport::CommandQueue::Address& local) {
+  const auto* listener = subsystem.discovery ? any_listener(target, local) : subsystem.listener_for(local.traddr, local.trsvcid);
+  if (listener == nullptr || listener->concatenation == Concatenation::none) return Concatenation::none;
+  return subsystem.discovery ? Concatenation::allowed : listener->concatenation;
 }
 
 }  // namespace catnap::server

@@ -36,6 +36,9 @@ std::expected<const SubsystemSnapshot*, ConnectFailure> admit(const TargetSnapsh
 
 // A queue that `admit` lets in at `local`: is it secured as its listener wants it, by a key of this very host for this subsystem?
 std::expected<void, ConnectFailure> check_channel(const TargetSnapshot& target, const SubsystemSnapshot& subsystem, const HostIdentity& host,
-                                                  const transport::CommandQueue::Address& local, const transport::SecureChannel* channel);
+                                                  const transport::CommandQueue::Address& local, const transport::SecureChannel* channel,
+                                                  std::uint16_t qid = 0);
+// What its listener there says. Discovery is never required to be secure where it may be cleartext: hosts learn from it what to do.
+Concatenation concatenation_at(const TargetSnapshot& target, const SubsystemSnapshot& subsystem, const transport::CommandQueue::Address& local);
 
 }  // namespace catnap::server

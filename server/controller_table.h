@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "reactor/thread.h"
+#include "reactor/timer.h"
+#include "server/generated_psks.h"
 #include "server/host_directory.h"
 #include "server/host_identity.h"
 #include "server/io_statistics.h"
@@ -59,6 +61,9 @@ class ControllerTable {
   // Any OS thread.
   const HostDirectory& hosts() const { return hosts_; }
   IoStatistics& io_statistics() { return io_statistics_; }
+  // TLS keys out of authentication. Any OS thread; who adds one sends generated_psks_changed() here.
+  GeneratedPsks& generated_psks() { return generated_psks_; }
+  void generated_psks_changed();
 
   // --- for groups (by message) ---
   struct NewQueue {
@@ -117,7 +122,9 @@ class ControllerTable {
   std::size_t discovery_controllers_ = 0;  // of entries_
   HostDirectory hosts_;
   IoStatistics io_statistics_;
-  std::map<std::string, std::uint16_t> last_cntlid_;  // so that an id is not reused soon after its controller went
+  GeneratedPsks generated_psks_;
+  Timer psk_timer_{[this] { generated_psks_changed(); }};  // the next one that nobody uses is forgotten
+  std::map<std::string, std::uint16_t> last_cntlid_;       // so that an id is not reused soon after its controller went
 };
 
 }  // namespace catnap::server

@@ -34,13 +34,19 @@ void append(std::vector<std::byte>& bytes, const Part& part) {
   std::memcpy(bytes.data() + at, &part, sizeof(part));
 }
 
+// Cleartext is 00b and not 10b: libnvme of Debian 12 takes 01b and 10b both for TLS and cannot connect. What takes both begins in cleartext with
+// those hosts that are to make their keys by authenticating; as Linux's target says it.
+std::uint8_t treq_of(ChannelSecurity security) {
+  if (security == ChannelSecurity::cleartext) return nvme::treq_not_specified;
+  return security == ChannelSecurity::tls ? nvme::treq_secure_required : nvme::treq_secure_not_required;
+}
+
 nvme::DiscoveryEntry make_entry(const DiscoveryRecord& record, std::uint16_t admin_queue_entries) {
   nvme::DiscoveryEntry entry;
   entry.trtype = static_cast<std::uint8_t>(transport_of(record.address.trtype));
   entry.adrfam = static_cast<std::uint8_t>(family_of(record.address.adrfam));
   entry.subtype = static_cast<std::uint8_t>(record.subtype);
-  // 00b unless it is required: libnvme of Debian 12 takes 01b and 10b both for TLS and cannot connect.
-  entry.treq = record.secure_channel ? nvme::treq_secure_required : nvme::treq_not_specified;
+  entry.treq = treq_of(record.security);
   entry.portid = record.port_id;
   entry.cntlid = nvme::cntlid_dynamic;
   entry.asqsz = admin_queue_entries;
@@ -48,7 +54,8 @@ nvme::DiscoveryEntry make_entry(const DiscoveryRecord& record, std::uint16_t adm
   pad_ascii(entry.trsvcid, record.address.trsvcid);
   copy_nqn(entry.subnqn, record.subnqn);
   pad_ascii(entry.traddr, record.address.traddr);
-  if (record.address.trtype == "TCP") entry.tsas[0] = record.secure_channel ? nvme::tcp_sectype_tls13 : nvme::tcp_sectype_none;
+  if (record.address.trtype == "TCP")
+    entry.tsas[0] = record.security == ChannelSecurity::cleartext ? nvme::tcp_sectype_none : nvme::tcp_sectype_tls13;
   return entry;
 }
 

@@ -41,7 +41,7 @@ void add_listeners(const TargetSnapshot& target, const SubsystemSnapshot& subsys
     if (!told || !passes(target.discovery_filters, *told, local)) continue;
     DiscoveryRecord record = like;
     record.port_id = listener.port_id;
-    record.secure_channel = listener.secure_channel;
+    record.security = listener.security();
     record.address = std::move(*told);
     const bool listed = std::any_of(records.begin(), records.end(), [&](const DiscoveryRecord& each) {
       return each.subnqn == record.subnqn && each.subtype == record.subtype && each.address == record.address;
@@ -83,7 +83,7 @@ void add_discovery(const TargetSnapshot& target, const Address& local, std::vect
   own.address.trsvcid = local.trsvcid;
   const auto* listener = any_listener_at(target, local);
   own.port_id = listener != nullptr ? listener->port_id : std::uint16_t{0};
-  own.secure_channel = listener != nullptr && listener->secure_channel;
+  own.security = listener != nullptr ? listener->security() : ChannelSecurity::cleartext;
   records.push_back(own);
   add_listeners(target, *discovery, local, own, records);
 }
@@ -95,7 +95,7 @@ void add_referrals(const TargetSnapshot& target, const std::string& host_nqn, st
     record.subtype = referral.subnqn == discovery_nqn ? DiscoverySubtype::referral : DiscoverySubtype::nvm;
     record.address = referral.address;
     record.subnqn = referral.subnqn;
-    record.secure_channel = referral.secure_channel;
+    record.security = referral.secure_channel ? ChannelSecurity::tls : ChannelSecurity::cleartext;
     records.push_back(std::move(record));
   }
 }
@@ -122,13 +122,12 @@ struct SubsystemEntries {
     if (subsystem == nullptr || readers.nobody()) return;
     shown_nqn = subsystem->shown_nqn();
     admin_label = subsystem->admin_label;
-    for (const auto& listener : subsystem->listeners)
-      places.emplace(place_of(listener.address), std::pair(listener.port_id, listener.secure_channel));
+    for (const auto& listener : subsystem->listeners) places.emplace(place_of(listener.address), std::pair(listener.port_id, listener.security()));
   }
   Readers readers;
   std::string shown_nqn;
   std::string admin_label;
-  std::map<PlaceKey, std::pair<std::uint16_t, bool>> places;  // with port id, and whether it is secure
+  std::map<PlaceKey, std::pair<std::uint16_t, ChannelSecurity>> places;  // with port id
 };
 
 bool entries_differ(const SubsystemSnapshot* old, const SubsystemSnapshot* next) {

@@ -20,7 +20,7 @@ struct DiscoveryRecord {
   std::string admin_label;
   std::uint16_t port_id = 0;
   std::uint16_t eflags = 0;
-  bool secure_channel = false;
+  ChannelSecurity security = ChannelSecurity::cleartext;
   bool operator==(const DiscoveryRecord&) const = default;
 };
 

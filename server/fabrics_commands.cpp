@@ -66,7 +66,8 @@ void ServerGroup::start_connect(Request& request) {
   if (!parsed) return refuse_connect(request, parsed.error());
   const auto admitted = admit(snapshot_.get(), parsed->host, request.queue->local_address());
   if (!admitted) return refuse_connect(request, admitted.error());
-  const auto secured = check_channel(*snapshot_, **admitted, parsed->host, request.queue->local_address(), request.queue->secure_channel());
+  const auto secured =
+      check_channel(*snapshot_, **admitted, parsed->host, request.queue->local_address(), request.queue->secure_channel(), parsed->qid);
   if (!secured) return refuse_connect(request, secured.error());
   parsed->host.subnqn = (*admitted)->nqn;  // the discovery subsystem may have been called by its other name
   if ((*admitted)->discovery && parsed->qid != 0) {
@@ -134,22 +135,25 @@ void ServerGroup::finish_connect(Request& request, ControllerTable::NewQueue ask
   } else {
     attach_io_queue(static_cast<IoQueue&>(*served));
   }
-  request.cqe.dw0 = controller->cntlid();
-  if (begin_authentication(*served, request, **admitted, asked)) request.cqe.dw0 = std::uint32_t{controller->cntlid()} | nvme::connect_authreq_atr;
+  request.cqe.dw0 = std::uint32_t{controller->cntlid()} | begin_authentication(*served, request, **admitted, asked);
   nvme::set_status(request.cqe, {});
   queue.complete(request);
 }
 
-// True: the queue must authenticate itself before anything else. The host computes with the subsystem's NQN as it gave it.
-bool ServerGroup::begin_authentication(ServedQueue& served, const Request& request, const SubsystemSnapshot& subsystem,
-                                       const ControllerTable::NewQueue& asked) {
+// AUTHREQ of Connect's answer; 0: the queue need not authenticate itself before anything else. The host computes with the subsystem's NQN as it gave
+// it. Who is here by a key that came out of an authentication has authenticated itself.
+std::uint32_t ServerGroup::begin_authentication(ServedQueue& served, const Request& request, const SubsystemSnapshot& subsystem,
+                                                const ControllerTable::NewQueue& asked) {
   nvme::ConnectData data;
   std::memcpy(&data, request.data, sizeof(data));
-  served.set_authentication(std::make_unique<Authentication>(served, std::string(data.subnqn.data()), asked.authentication));
+  const auto* channel = request.queue->secure_channel();
+  const Concatenation concatenation = concatenation_at(*snapshot_, subsystem, request.queue->local_address());
+  served.set_authentication(std::make_unique<Authentication>(served, std::string(data.subnqn.data()), asked.authentication, concatenation));
   const HostKeys* keys = subsystem.keys_of(asked.host.hostnqn);
-  if (keys == nullptr || keys->dhchap_key == nullptr) return false;
+  if (keys == nullptr || keys->dhchap_key == nullptr || (channel != nullptr && channel->generated)) return 0;
   served.authentication()->require(*request.queue);
-  return true;
+  const bool must_secure = channel == nullptr && concatenation == Concatenation::required;
+  return nvme::connect_authreq_atr | (must_secure ? nvme::connect_authreq_ascr : 0);
 }
 
 }  // namespace catnap::server

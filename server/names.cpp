@@ -276,6 +276,18 @@ Result<ListenAddress> normalise_referral_address(const ListenAddress& given) {
 
 std::string traddr_without_interface(const std::string& traddr) { return traddr.substr(0, traddr.find('%')); }
 
+const char* concatenation_name(Concatenation concatenation) {
+  constexpr const char* texts[] = {"none", "allowed", "required"};
+  return texts[static_cast<std::size_t>(concatenation)];
+}
+
+Concatenation concatenation_named(std::string_view name) {
+  for (const auto each : {Concatenation::allowed, Concatenation::required}) {
+    if (name == concatenation_name(each)) return each;
+  }
+  return Concatenation::none;
+}
+
 std::string address_text(const ListenAddress& address) {
   const bool is_ipv6 = address.traddr.find(':') != std::string::npos;
   return is_ipv6 ? fmt::format("[{}]:{}", address.traddr, address.trsvcid) : fmt::format("{}:{}", address.traddr, address.trsvcid);

@@ -43,6 +43,9 @@ Result<ListenAddress> normalise_referral_address(const ListenAddress& given);
 std::string traddr_without_interface(const std::string& traddr);
 // "TCP" from any case. Errors: ENOTSUP for the transports of other targets, EINVAL for what is none.
 Result<std::string> normalise_trtype(std::string_view trtype);
+// "none", "allowed", "required", as nvmf_subsystem_add_listener takes them; of anything else: none.
+const char* concatenation_name(Concatenation concatenation);
+Concatenation concatenation_named(std::string_view name);
 // "127.0.0.1:4420", "[::1]:4420", for messages.
 std::string address_text(const ListenAddress& address);
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "server/ana.h"
+#include "server/names.h"
 #include "server/nvmf_common_rpc.h"
 #include "server/nvmf_rpc.h"
 
@@ -16,7 +17,8 @@ Task<Reply> add_listener(rpc::Params params) {
   const std::string nqn = nqn_of(params);
   const ListenAddress address = listen_address(params);
   const AnaState ana_state = ana_state_named(params.string("ana_state")).value_or(AnaState::optimized);
-  Target::Change change = target().add_listener(nqn, address, ana_state, params.boolean("secure_channel"));
+  const auto concatenation = concatenation_named(params.string("secure_concatenation"));
+  Target::Change change = target().add_listener(nqn, address, ana_state, params.boolean("secure_channel"), concatenation);
   Reply reply = co_await reply_when_settled(change);
   co_return reply;
 }
@@ -37,6 +39,7 @@ Reply get_listeners(const rpc::Params& params) {
     Json::Value entry(Json::objectValue);
     entry["address"] = address_json(listener.address);
     entry["secure_channel"] = listener.secure_channel;
+    entry["secure_concatenation"] = concatenation_name(listener.concatenation);
     if ((*found)->ana_reporting) entry["ana_states"] = ana_states_json(**found, listener);
     list.append(std::move(entry));
   }
@@ -49,6 +52,9 @@ void register_nvmf_listener_methods(rpc::MethodTable& table) {
   table.add(rpc::Method("nvmf_subsystem_add_listener", "Let a subsystem be reached at an address")
                 .with({nqn_param(), listen_address_param(), tgt_name_param(),
                        Param("secure_channel", ParamType::boolean, "Only by TLS 1.3, with the psk of a host of the list; without it, only cleartext"),
+                       Param("secure_concatenation", ParamType::string,
+                             "TLS with keys that hosts make by authenticating in cleartext first; required: nothing else (not in SPDK)")
+                           .one_of({"none", "allowed", "required"}),
                        // Who is the active path after a restart is for the control plane to say.
                        ana_state_param().kept_as(ana_state_name(AnaState::inaccessible)),
                        Param("sock_impl", ParamType::any, "No effect: there is one socket implementation").ignored(),

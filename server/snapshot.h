@@ -71,6 +71,11 @@ struct HostKeys {
   bool empty() const { return psk == nullptr && dhchap_key == nullptr && dhchap_ctrlr_key == nullptr; }
 };
 
+// Whether hosts may, or must, make the TLS keys of a listener's connections by authenticating over cleartext first.
+enum class Concatenation : std::uint8_t { none, allowed, required };
+// What connections of an address may begin with.
+enum class ChannelSecurity : std::uint8_t { cleartext, either, tls };
+
 // Of in-band authentication, for all subsystems (nvmf_set_config).
 struct AuthenticationRules {
   std::uint8_t dhchap_digests = 0b1110;     // a bit per hash identifier (transport/dhchap/names.h)
@@ -80,6 +85,9 @@ struct AuthenticationRules {
   // Of a host from an address; beyond it, transactions are refused before anything is computed for them. A host that tries again every 10 s with
   // the wrong key has 6 of them. 0: no limit.
   std::uint32_t failures_per_minute = 20;
+  // A TLS key that a host has made by authenticating is good for so long without a controller of that host: time to come back by TLS, or to connect
+  // again after a loss. Hosts come back within a second; a minute is what a slow one with a congested network takes.
+  std::uint32_t generated_psk_timeout_ms = 60'000;
   bool operator==(const AuthenticationRules&) const = default;
 };
 
@@ -104,8 +112,13 @@ struct SubsystemSnapshot {
   bool one_controller_per_host = false;  // dup_host_policy restrict_per_listener: a HOSTID has at most one controller per listener
   struct ListenerEntry {
     ListenAddress address;
-    bool secure_channel = false;  // TLS, and nothing else
-    std::uint16_t port_id = 0;    // discovery log PORTID
+    bool secure_channel = false;                        // TLS, and nothing else
+    Concatenation concatenation = Concatenation::none;  // not with secure_channel
+    ChannelSecurity security() const {
+      if (secure_channel) return ChannelSecurity::tls;
+      return concatenation == Concatenation::none ? ChannelSecurity::cleartext : ChannelSecurity::either;
+    }
+    std::uint16_t port_id = 0;  // discovery log PORTID
     AnaState ana_default = AnaState::optimized;
     std::map<std::uint32_t, AnaState> ana_states;  // by group; missing: ana_default
     // CHGCNT of the ANA log as hosts read it here (server/ana.h): of the whole page, and what it was when a group last changed (missing: first).

@@ -98,6 +98,7 @@ Result<tcp::HostQueueOptions> queue_options(const AssociationOptions& options, s
   queue.credentials = options.credentials;
   queue.psk = options.psk;
   queue.psk_identity_version = options.psk_identity_version;
+  queue.generated_psk = options.channel_key;
   return queue;
 }
 
@@ -133,6 +134,11 @@ Task<Result<void>> Association::open() {
   options->kato_ms = options_.kato_ms;
   options->command_timeout_us = options_.fabrics_timeout_us;  // of the handshake
   options->poll_period_us = 0;
+  if (options_.concatenate) {
+    auto made = co_await make_channel_key(*options);
+    if (!made) co_return made;
+    options->generated_psk = options_.channel_key;
+  }
   tcp::HostQueueUser& user = *this;
   queue_ = std::make_unique<tcp::HostQueue>(thread_, std::move(*options), user);
   self_ = keep;  // until queue_ended()
@@ -149,6 +155,19 @@ Task<Result<void>> Association::open() {
   queue_->set_command_timeout_us(options_.command_timeout_us);
   queue_->set_poll_period_us(options_.poll_period_us);
   if (options_.kato_ms > 0) thread_.arm_coarse(keep_alive_timer_, keep_alive_delay_us(), keep_alive_grid_us());
+  co_return Result<void>();
+}
+
+// A key for this association alone: the last one's is not asked for again, so what that one said stays secret whatever becomes of this one's.
+Task<Result<void>> Association::make_channel_key(tcp::HostQueueOptions options) {
+  const auto keep = shared_from_this();
+  const auto making = std::make_shared<ChannelKeyMaking>(thread_, std::move(options));
+  making_ = making;
+  auto key = co_await making->run();
+  const bool closed = std::exchange(making_, nullptr) == nullptr;
+  if (!key) co_return std::unexpected(key.error());
+  if (closed) co_return std::unexpected(why_);
+  options_.channel_key = std::move(*key);
   co_return Result<void>();
 }
 
@@ -244,10 +263,16 @@ Task<Result<void>> Association::set_property(Property property, std::uint32_t va
 Task<Result<void>> Association::authenticate(std::shared_ptr<const dhchap::HostCredentials> credentials) {
   const auto keep = shared_from_this();
   options_.credentials = credentials;
-  if (!open_ || queue_ == nullptr) co_return Result<void>();
+  if (queue_ == nullptr) co_return Result<void>();
+  if (!open_) {
+    // Being connected: these are what it authenticates with, unless it has begun with others.
+    queue_->authenticate(std::move(credentials), [](const Result<void>&) {});
+    co_return Result<void>();
+  }
   const Promise<Result<void>> done;
   queue_->authenticate(std::move(credentials), [done](const Result<void>& outcome) { done.set(outcome); });
   const Result<void> outcome = co_await done;
+  if (outcome && queue_ != nullptr) options_.channel_key = queue_->options().generated_psk;  // another one with concatenation
   co_return outcome;
 }
 
@@ -297,7 +322,9 @@ Task<Result<std::vector<std::byte>>> Association::identify(nvme::Cns cns, std::u
   auto answer = co_await admin(std::move(command));
   if (!answer) co_return std::unexpected(answer.error());
   if (!answer->status().is_success()) {
-    co_return fail(EIO, fmt::format("Identify CNS {:#x} of NSID {}: {}", static_cast<unsigned>(cns), nsid, status_text(answer->status())));
+    const bool gone = answer->status().same_code(nvme::GenericStatus::invalid_namespace_or_format);
+    co_return fail(gone ? ENODEV : EIO,
+                   fmt::format("Identify CNS {:#x} of NSID {}: {}", static_cast<unsigned>(cns), nsid, status_text(answer->status())));
   }
   co_return std::move(answer->data);
 }
@@ -309,12 +336,13 @@ Task<Result<std::vector<std::byte>>> Association::log_page(nvme::LogPage page, s
   while (all.size() < size_bytes) {
     const std::uint64_t offset = offset_bytes + all.size();
     const std::uint32_t part = std::min<std::uint32_t>(size_bytes - static_cast<std::uint32_t>(all.size()), max_transfer_bytes());
-    const bool last = all.size() + part == size_bytes;
+    // The first piece lets the controller tell of changes again, so that one between two pieces is not lost.
+    const bool first = all.empty();
     const std::uint32_t dwords = part / 4 - 1;
     AdminCommand command;
     command.sqe.opcode = static_cast<std::uint8_t>(nvme::AdminOpcode::get_log_page);
     command.sqe.nsid = nsid;
-    command.sqe.cdw10 = static_cast<std::uint32_t>(page) | (retain_event || !last ? 1U << 15 : 0U) | (dwords & 0xFFFF) << 16;
+    command.sqe.cdw10 = static_cast<std::uint32_t>(page) | (retain_event || !first ? 1U << 15 : 0U) | (dwords & 0xFFFF) << 16;
     command.sqe.cdw11 = dwords >> 16;
     command.sqe.cdw12 = static_cast<std::uint32_t>(offset);
     command.sqe.cdw13 = static_cast<std::uint32_t>(offset >> 32);
@@ -423,6 +451,11 @@ Task<void> Association::shut_down() {
 }
 
 void Association::close(Error why) {
+  if (const auto making = std::exchange(making_, nullptr)) {
+    why_ = why;
+    making->close(std::move(why));
+    return;
+  }
   if (queue_ == nullptr || queue_->over()) return;
   why_ = why;
   keep_alive_timer_.disarm();

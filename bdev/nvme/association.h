@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "bdev/nvme/channel_key.h"
 #include "bdev/nvme/options.h"
 #include "bdev/nvme/quiesce.h"
 #include "reactor/base/error.h"
@@ -50,6 +51,8 @@ struct AssociationOptions {
   std::shared_ptr<const dhchap::HostCredentials> credentials;  // null: cannot authenticate
   keyring::KeyRef psk;                                         // TLS; null: cleartext
   std::optional<std::uint8_t> psk_identity_version;            // tcp::HostQueueOptions
+  bool concatenate = false;                                    // TLS with a key that open() makes by authenticating first; never without
+  ChannelKey channel_key;                                      // that key, from then on
   std::uint32_t kato_ms = 0;
   std::uint64_t connect_timeout_us = default_connect_timeout_us;
   std::uint64_t fabrics_timeout_us = default_fabrics_timeout_us;
@@ -83,6 +86,7 @@ class Association final : public std::enable_shared_from_this<Association>, priv
   // A log page from `offset_bytes` on; fails with EIO and the status's name when the controller refuses. Asked for in pieces where MDTS demands it.
   Task<Result<std::vector<std::byte>>> log_page(nvme::LogPage page, std::uint32_t nsid, std::uint64_t offset_bytes, std::uint32_t size_bytes,
                                                 bool retain_event);
+  // Fails with ENODEV for an inactive namespace, else with EIO, and the status's name.
   Task<Result<std::vector<std::byte>>> identify(nvme::Cns cns, std::uint32_t nsid);
   // Asynchronous events of these kinds (aec_... bits that OAES has) are wanted from now on: sends Set Features and the first request.
   Task<Result<void>> watch_events(std::uint32_t wanted);
@@ -126,6 +130,7 @@ class Association final : public std::enable_shared_from_this<Association>, priv
   void queue_ended(tcp::HostQueue& queue, const Error& why) override;
   void request_late(tcp::HostQueue& queue, tcp::HostRequest& request) override;
 
+  Task<Result<void>> make_channel_key(tcp::HostQueueOptions options);
   Task<Result<void>> handshake();
   Task<Result<std::uint64_t>> get_property(nvme::Property property, bool eight_bytes);
   Task<Result<void>> set_property(nvme::Property property, std::uint32_t value);
@@ -140,6 +145,7 @@ class Association final : public std::enable_shared_from_this<Association>, priv
   Thread& thread_;
   AssociationOptions options_;
   std::unique_ptr<tcp::HostQueue> queue_;
+  std::shared_ptr<ChannelKeyMaking> making_;  // while that is under way, before there is a queue
   std::unique_ptr<nvme::IdentifyController> data_;
   Promise<bool> connected_;
   bool connect_settled_ = false;

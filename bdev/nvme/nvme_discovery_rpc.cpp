@@ -35,10 +35,10 @@ RpcResult<DiscoveryRequest> request_of(const Params& params) {
   if (request.id.trsvcid.empty()) request.id.trsvcid = "8009";  // the port that is registered for NVMe discovery
   request.controller.hostnqn = params.string("hostnqn");
   if (has_reconnect(params)) request.controller.reconnect = reconnect_of(params, NvmeModule::instance()->options().reconnect);
-  auto secured = take_psk(params, request.name, request.controller);
-  if (!secured) return std::unexpected(RpcError(secured.error()));
   auto keyed = take_keys(params, request.name, request.controller);
   if (!keyed) return std::unexpected(RpcError(keyed.error()));
+  auto secured = take_psk(params, request.name, request.controller);
+  if (!secured) return std::unexpected(RpcError(secured.error()));
   request.wait_for_attach = params.boolean("wait_for_attach");
   request.attach_timeout_us = params.integer("attach_timeout_ms") * 1000;
   return request;

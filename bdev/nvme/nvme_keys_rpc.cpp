@@ -66,13 +66,21 @@ std::vector<Param> psk_params() {
   return {Param("psk", ParamType::string, "Name of the key for TLS: all connections are secured with it (keyring_file_add_key)"),
           Param("psk_identity_version", ParamType::integer,
                 "0 or 1: the form of the TLS identity; without it 1, and 0 where the controller refuses that (not in SPDK)")
-              .range(0, 1)};
+              .range(0, 1),
+          Param("secure_concatenation", ParamType::boolean,
+                "TLS with a key that is made by authenticating with dhchap_key first, anew for each association; instead of psk (not in SPDK)")};
 }
 
 Result<void> take_psk(const Params& params, const std::string& user, ControllerOptions& options) {
   auto psk = key_of(params, "psk", user);
   if (!psk) return std::unexpected(psk.error());
   options.psk = std::move(*psk);
+  options.concatenate = params.boolean("secure_concatenation");
+  if (options.concatenate && (options.psk != nullptr || options.dhchap_key == nullptr)) {
+    return fail(EINVAL, options.psk != nullptr
+                            ? "Invalid argument: secure_concatenation makes keys for TLS itself: leave psk out"
+                            : "Invalid argument: secure_concatenation makes keys for TLS by authenticating: it needs a dhchap_key");
+  }
   if (params.has("psk_identity_version")) options.psk_identity_version = static_cast<std::uint8_t>(params.integer("psk_identity_version"));
   return {};
 }
@@ -80,6 +88,7 @@ Result<void> take_psk(const Params& params, const std::string& user, ControllerO
 void show_keys(const ControllerOptions& options, Json::Value& to) {
   if (options.psk != nullptr) to["psk"] = options.psk->name();
   if (options.psk_identity_version) to["psk_identity_version"] = *options.psk_identity_version;
+  if (options.concatenate) to["secure_concatenation"] = true;
   if (options.dhchap_key != nullptr) to["dhchap_key"] = options.dhchap_key->name();
   if (options.dhchap_ctrlr_key != nullptr) to["dhchap_ctrlr_key"] = options.dhchap_ctrlr_key->name();
 }

@@ -95,6 +95,7 @@ struct ControllerOptions {
   std::optional<MultipathOptions> multipath_opts;    // of its bdevs; none: the module's
   keyring::KeyRef psk;                               // TLS
   std::optional<std::uint8_t> psk_identity_version;  // none: 1, then 0
+  bool concatenate = false;                          // TLS with keys that authenticating makes; not with psk
   keyring::KeyRef dhchap_key;                        // for controllers that demand authentication
   keyring::KeyRef dhchap_ctrlr_key;                  // the controller must authenticate itself, too
   bool from_discovery = false;                       // a discovery service attached it, whose call brings it back

@@ -44,6 +44,7 @@ COMMANDS = [
             number("--num-io-queues", help="I/O queues asked for at most"), *LOSS,
             Arg("-k", "--psk", help="name of the key for TLS"),
             number("--psk-identity-version", help="0 or 1; without it 1, and 0 where the controller refuses that"),
+            flag("--concat", to="secure_concatenation", help="TLS with a key that is made by authenticating with --dhchap-key first"),
             number("-m", "--max-bdevs", help="of SPDK, no effect"),
             Arg("--dhchap-key", help="name of the key with which this host authenticates itself"),
             Arg("--dhchap-ctrlr-key", help="name of the key with which the controller must authenticate itself"),

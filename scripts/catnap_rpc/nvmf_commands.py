@@ -132,6 +132,7 @@ COMMANDS = [
     Command("nvmf_get_subsystems", "Show subsystems", Arg("nqn", nargs="?", help="only this one"), target("-t"), shows=True),
     Command("nvmf_subsystem_add_listener", "Let a subsystem be reached at an address", nqn(), *address(), target("-p"),
             flag("-k", "--secure-channel", help="by TLS only"),
+            Arg("--secure-concatenation", choices=["none", "allowed", "required"], help="TLS with keys that hosts make by authenticating first"),
             Arg("-n", "--ana-state", choices=ANA_STATES, help="of all groups"),
             Arg("-S", "--sock-impl", help="kept for old scripts"), number("--numa-id", help="vfio-user only"), build=discovery_shortcut),
     Command("nvmf_subsystem_remove_listener", "Take an address from a subsystem", nqn(), *address(), target("-p"), build=discovery_shortcut),

@@ -55,11 +55,11 @@ std::atomic<std::uint64_t> under_way_count{0};
 
 // An identity that was offered, and the keys that may be its own.
 struct Suspect {
-  Suspect(std::size_t offered_at, tls::Identity offered, std::vector<keyring::KeyRef> its_keys)
+  Suspect(std::size_t offered_at, tls::Identity offered, KnownKeys its_keys)
       : offer(offered_at), identity(std::move(offered)), keys(std::move(its_keys)) {}
   std::size_t offer;
   tls::Identity identity;
-  std::vector<keyring::KeyRef> keys;
+  KnownKeys keys;
 };
 
 }  // namespace
@@ -109,6 +109,43 @@ Result<keyring::SecretBytes> proven_psk(tls::Bytes message, const tls::ClientHel
   return keyring::SecretBytes();
 }
 
+// The same for a key out of DH-HMAC-CHAP, whose digest is that of the identity.
+Result<keyring::SecretBytes> proven_generated(tls::Bytes message, const tls::ClientHello& hello, const Suspect& suspect) {
+  for (const auto derivation : {tls::Derivation::specification, tls::Derivation::early_linux}) {
+    auto psk = tls::tls_psk(suspect.identity, suspect.keys.generated->bytes(), derivation);
+    if (!psk || tls::binder_fits(message, hello, suspect.offer, suspect.identity.hash, psk->bytes())) return psk;
+  }
+  return keyring::SecretBytes();
+}
+
+// What a worker looks for.
+struct Proof {
+  Proof() = default;
+  const Suspect* suspect = nullptr;  // null: no key fits
+  std::string key_name;
+  keyring::SecretBytes psk;
+  std::string unreadable;  // why a key could not be tried
+};
+
+Proof find_proof(tls::Bytes message, const tls::ClientHello& hello, const std::vector<Suspect>& suspects) {
+  Proof proof;
+  const auto fits = [&proof](const Suspect& suspect, Result<keyring::SecretBytes> psk, const std::string& name) {
+    if (!psk) proof.unreadable = psk.error().message;
+    if (!psk || psk->empty()) return false;
+    proof.suspect = &suspect;
+    proof.key_name = name;
+    proof.psk = std::move(*psk);
+    return true;
+  };
+  for (const Suspect& suspect : suspects) {
+    if (suspect.keys.generated != nullptr && fits(suspect, proven_generated(message, hello, suspect), suspect.keys.generated_name)) return proof;
+    for (const keyring::KeyRef& key : suspect.keys.configured) {
+      if (fits(suspect, proven_psk(message, hello, suspect, *key), key->name())) return proof;
+    }
+  }
+  return proof;
+}
+
 }  // namespace
 
 // --- life ---
@@ -130,7 +167,7 @@ SecureAcceptor::~SecureAcceptor() {
   under_way_count -= connections_.size();
 }
 
-void SecureAcceptor::take(int fd) {
+void SecureAcceptor::take(int fd, bool cleartext_too) {
   check_on_thread(thread_, "tcp::SecureAcceptor");
   auto connection = std::make_unique<Connection>();
   connection->fd = fd;
@@ -151,8 +188,9 @@ void SecureAcceptor::take(int fd) {
   ++under_way_count;
   tls::Handshake::User user;
   user.first_record = [this, &kept](std::vector<std::byte> record) { first_record(kept, record); };
-  user.no_tls = [this, &kept](tls::Bytes bytes) {
+  user.no_tls = [this, &kept, cleartext_too](tls::Bytes bytes) {
     const bool nvme = !bytes.empty() && bytes[0] == std::byte{0};  // PDU type of ICReq
+    if (nvme && cleartext_too) return is_cleartext(kept);
     refuse(kept, HandshakeEnd::cleartext, alert_unexpected_message,
            nvme ? "the host speaks NVMe/TCP without TLS, and this listener was added with secure_channel" : "what it sends is no TLS");
   };
@@ -224,23 +262,16 @@ void SecureAcceptor::judge(Connection& connection) {
   connection.handshake->begin([verdict, hello = *parsed, suspects = std::move(suspects), message = std::move(connection.message),
                                records = std::move(connection.records), options = options_.stream]() -> tls::Handshake::Turn {
     tls::Handshake::Turn turn;
-    std::string unreadable;
-    for (const Suspect& suspect : suspects) {
-      for (const keyring::KeyRef& key : suspect.keys) {
-        auto psk = proven_psk(message, hello, suspect, *key);
-        if (!psk) {
-          unreadable = psk.error().message;
-          continue;
-        }
-        if (psk->empty()) continue;
-        verdict->key_name = key->name();
-        verdict->identity = suspect.identity;
-        auto stream = tls::Stream::accept(hello.offers[suspect.offer].identity, suspect.identity.hash, std::move(*psk), options);
-        if (stream) return tls::Handshake::step(std::move(*stream), records);
-        turn.why = stream.error().message;
-        return turn;
-      }
+    Proof proof = find_proof(message, hello, suspects);
+    if (proof.suspect != nullptr) {
+      verdict->key_name = proof.key_name;
+      verdict->identity = proof.suspect->identity;
+      auto stream = tls::Stream::accept(hello.offers[proof.suspect->offer].identity, verdict->identity.hash, std::move(proof.psk), options);
+      if (stream) return tls::Handshake::step(std::move(*stream), records);
+      turn.why = stream.error().message;
+      return turn;
     }
+    const std::string& unreadable = proof.unreadable;
     const auto alert = alert_record(unreadable.empty() ? alert_decrypt_error : alert_internal_error);
     turn.out.assign(alert.begin(), alert.end());
     verdict->end = unreadable.empty() ? HandshakeEnd::wrong_key : HandshakeEnd::key_unreadable;
@@ -262,20 +293,14 @@ void SecureAcceptor::end(Connection& connection, HandshakeEnd how, const std::st
   counter_of(how).add();
   log_limited(failure_log, LogLevel::warning, connection.peer.traddr, "TLS handshake with {}:{} failed ({}): {}", connection.peer.traddr,
               connection.peer.trsvcid, handshake_end_name(how), why);
-  auto gone = std::move(connections_.at(connection.id));
-  connections_.erase(gone->id);
-  --under_way_count;
-  gone->handshake->stop();
+  auto gone = let_go(connection);
   ::close(gone->fd);
   bury(std::move(gone));
 }
 
 void SecureAcceptor::secured(Connection& connection, std::unique_ptr<tls::Stream> stream) {
   counter_of(HandshakeEnd::secured).add();
-  auto gone = std::move(connections_.at(connection.id));
-  connections_.erase(gone->id);
-  --under_way_count;
-  gone->handshake->stop();
+  auto gone = let_go(connection);
   const tls::Identity& identity = gone->verdict->identity;
   Incoming secured(gone->fd);
   secured.channel.hostnqn = identity.hostnqn;
@@ -292,6 +317,24 @@ void SecureAcceptor::secured(Connection& connection, std::unique_ptr<tls::Stream
            identity.subnqn, secured.channel.suite, identity.version, secured.channel.kernel_sends ? ", sent by the kernel" : "");
   bury(std::move(gone));
   secured_(std::move(secured));
+}
+
+// Nothing of it was read yet: what it sends is for the poll group.
+void SecureAcceptor::is_cleartext(Connection& connection) {
+  auto gone = let_go(connection);
+  gone->ticket.give_back();  // cleartext connections get theirs from the poll group
+  const int fd = gone->fd;
+  bury(std::move(gone));
+  secured_(Incoming(fd));
+}
+
+// The socket is free from here on.
+std::unique_ptr<SecureAcceptor::Connection> SecureAcceptor::let_go(Connection& connection) {
+  auto gone = std::move(connections_.at(connection.id));
+  connections_.erase(gone->id);
+  --under_way_count;
+  gone->handshake->stop();
+  return gone;
 }
 
 // This may be running in a callback that the connection holds: it is freed behind it.

@@ -48,11 +48,22 @@ const char* handshake_end_name(HandshakeEnd end);
 std::uint64_t handshakes_ended(HandshakeEnd end);
 std::uint64_t handshakes_under_way();
 
+// The keys that an identity may mean.
+struct KnownKeys {
+  KnownKeys() = default;
+  std::vector<keyring::KeyRef> configured;
+  // That of an identity of type G, out of DH-HMAC-CHAP; null: none.
+  std::shared_ptr<const keyring::SecretBytes> generated;
+  std::string generated_name;
+
+  bool empty() const { return configured.empty() && generated == nullptr; }
+};
+
 class SecureAcceptor {
  public:
   // The keys that the host of an identity has for its subsystem now; none: no such host.
-  using FindKeys = std::function<std::vector<keyring::KeyRef>(const tls::Identity& identity)>;
-  // The connection may go to a poll group.
+  using FindKeys = std::function<KnownKeys(const tls::Identity& identity)>;
+  // The connection may go to a poll group. One that take() was told to let be cleartext, and is, has no stream.
   using Secured = std::function<void(Incoming connection)>;
 
   SecureAcceptor(Thread& app_thread, SecureAcceptorOptions options, std::shared_ptr<Admission> admission, FindKeys find_keys, Secured secured);
@@ -60,8 +71,8 @@ class SecureAcceptor {
   SecureAcceptor(const SecureAcceptor&) = delete;
   SecureAcceptor& operator=(const SecureAcceptor&) = delete;
 
-  // Takes over a connected non-blocking socket.
-  void take(int fd);
+  // Takes over a connected non-blocking socket. `cleartext_too`: a host that begins with NVMe/TCP is handed on as it is.
+  void take(int fd, bool cleartext_too = false);
   std::size_t under_way() const { return connections_.size(); }
 
  private:
@@ -72,6 +83,8 @@ class SecureAcceptor {
   void refuse(Connection& connection, HandshakeEnd end, std::uint8_t alert, const std::string& why);
   void end(Connection& connection, HandshakeEnd end, const std::string& why);
   void secured(Connection& connection, std::unique_ptr<tls::Stream> stream);
+  void is_cleartext(Connection& connection);
+  std::unique_ptr<Connection> let_go(Connection& connection);
   void bury(std::unique_ptr<Connection> connection);
 
   Thread& thread_;

@@ -1,7 +1,9 @@
 """A host that authenticates itself: the NVMe/TCP client of tests/e2e with DH-HMAC-CHAP by tests/lib/dhchap.py, step by step so that tests can spoil each.
 
-Left out: TLS, discovery of what the controller prefers.
+Left out: TLS (tls_keys.py), discovery of what the controller prefers.
 """
+import hashlib
+import hmac
 import os
 import struct
 import sys
@@ -16,7 +18,7 @@ from nvme_client import FABRICS, IDENTIFY, READ, SET_FEATURES, WRITE, Lost, Queu
 
 SEND, RECEIVE = 5, 6
 AUTHENTICATION_REQUIRED, SEQUENCE_ERROR, INVALID_FIELD = 0x191, 0x00C, 0x002
-ATR = 1 << 17
+ATR, ASCR = 1 << 17, 1 << 18
 
 
 class Refused(Exception):
@@ -30,16 +32,18 @@ class Refused(Exception):
 class AuthQueue:
     """One queue; `connected` is DW0 of Connect's answer."""
 
-    def __init__(self, address, subnqn, hostnqn, secret, qid=0, cntlid=0xFFFF, host_id=None, ctrlr_secret=None, kato_ms=0, timeout_s=60):
+    def __init__(self, address, subnqn, hostnqn, secret, qid=0, cntlid=0xFFFF, host_id=None, ctrlr_secret=None, kato_ms=0, timeout_s=60,
+                 dial=None):
         self.subnqn, self.hostnqn, self.secret, self.ctrlr_secret = subnqn, hostnqn, secret, ctrlr_secret
         self.host_id = host_id or uuid.uuid4()
-        self.queue = QueuePair(address, timeout_s=timeout_s)
+        self.queue = QueuePair(address, timeout_s=timeout_s, dial=dial)
         data = self.host_id.bytes + struct.pack("<H", cntlid) + bytes(238) + subnqn.encode().ljust(256, b"\0") + hostnqn.encode().ljust(256, b"\0") + bytes(256)
         fields = struct.pack("<HHHBxI", 0, qid, 31, 0, kato_ms if qid == 0 else 0)
         self.connected = self.queue.call("Connect", FABRICS, nsid=1, data=data, in_capsule=True, fields=fields).result & 0xFFFFFFFF
         self.cntlid = self.connected & 0xFFFF
         self.t_id = struct.unpack("<H", os.urandom(2))[0]
         self.hash = self.group = None
+        self.generated = None  # PSK out of an authentication with concatenation
 
     def close(self):
         self.queue.close()
@@ -78,23 +82,29 @@ class AuthQueue:
         assert len(challenge.public) == dhchap.prime_bytes(self.group)
         return challenge
 
-    def answer(self, challenge, secret=None, t_id=None):
+    def answer(self, challenge, secret=None, t_id=None, sc_c=0):
         """The reply to a challenge, and what the controller must answer to it."""
         t_id = self.t_id if t_id is None else t_id
         pair = dhchap.KeyPair(self.group) if self.group != "null" else None
         shared = pair.agree(challenge.public) if pair else b""
         key = dhchap.key_of(secret or self.secret, self.hostnqn)
-        response = dhchap.respond(self.hash, key, shared, challenge.value, challenge.seqnum, t_id, "HostHost", self.hostnqn, self.subnqn)
+        response = dhchap.respond(self.hash, key, shared, challenge.value, challenge.seqnum, t_id, "HostHost", self.hostnqn, self.subnqn,
+                                  sc_c)
         own, seqnum, expected = None, 0, None
+        if self.ctrlr_secret or sc_c:
+            own = os.urandom(challenge.hl)
         if self.ctrlr_secret:
-            own, seqnum = os.urandom(challenge.hl), 77
+            seqnum = 77
             key = dhchap.key_of(self.ctrlr_secret, self.subnqn)
-            expected = dhchap.respond(self.hash, key, shared, own, seqnum, t_id, "Controller", self.subnqn, self.hostnqn)
+            expected = dhchap.respond(self.hash, key, shared, own, seqnum, t_id, "Controller", self.subnqn, self.hostnqn, sc_c)
+        if sc_c and shared:
+            session = hashlib.new(self.hash, shared).digest()
+            self.generated = hmac.new(session, challenge.value + own, self.hash).digest()
         return dhchap.reply(t_id, response, own, seqnum, pair.public if pair else b""), expected
 
-    def authenticate(self, **offer):
-        self.negotiate(**offer)
-        reply, expected = self.answer(self.challenge())
+    def authenticate(self, sc_c=0, **offer):
+        self.negotiate(sc_c=sc_c, **offer)
+        reply, expected = self.answer(self.challenge(), sc_c=sc_c)
         self.send(reply)
         success = self.receive()
         kind, message_id, t_id, size, valid = struct.unpack_from("<BB2xHBxB", success)

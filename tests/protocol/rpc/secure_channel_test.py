@@ -223,7 +223,7 @@ class Refused(TlsTest):
         self.server.client.call("nvmf_create_subsystem", {"nqn": OTHER_NQN})
         for traddr in ("127.0.0.1", "0.0.0.0"):
             address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": traddr, "trsvcid": str(self.server.port)}
-            with self.assertRaisesRegex(RpcFailure, "an address has one of the two"):
+            with self.assertRaisesRegex(RpcFailure, "agree on what hosts begin with"):
                 self.server.client.call("nvmf_subsystem_add_listener", {"nqn": OTHER_NQN, "listen_address": address})
 
     def test_each_wrong_hello_has_its_name(self):
@@ -255,6 +255,7 @@ class Refused(TlsTest):
             ("suite", 40, hello(key, suite=0x1302)),
             ("suite", 40, hello(key, suite=0x1303)),
             ("old_version", 70, hello(key, versions=(0x0303,))),
+            ("no_psk", 40, hello(key, modes=(0,))),  # the key alone, without an exchange
             ("malformed", 10, b"\x17\x03\x03\x00\x01x"),
             ("malformed", 10, b"\x16\x03\x01\x00\x04\x02\x00\x00\x00"),
             ("malformed", 50, b"\x16\x03\x01\x00\x04\x01\xff\xff\xff"),
@@ -331,11 +332,22 @@ class Refused(TlsTest):
 class HalfHandshakes(TlsTest):
     transport = {"tls_handshake_timeout_ms": 1000, "max_tls_handshakes": 40}
 
+    @staticmethod
+    def patiently(connect):
+        """On a machine that is busy an honest handshake may take longer than this server's patience."""
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            try:
+                return connect()
+            except Lost:
+                if time.monotonic() > deadline:
+                    raise
+
     def test_a_crowd_is_bounded_and_others_go_on(self):
         raw = new_key()
         self.secure(raw)
         key = HostKey(raw, 1, self.hostnqn, NQN)
-        host = self.connect(key)
+        host = self.patiently(lambda: self.connect(key))
         counts = {"ios": 0, "longest": 0.0}
         stop = threading.Event()
 

@@ -66,6 +66,22 @@ class HostKey:
         self.suite = SUITES[hash_id]
 
 
+def early_linux(hash_id, secret, label, context, size):
+    """As Linux before 6.18 did it for generated PSKs: without length bytes of label and context."""
+    return _expand(hash_id, secret, struct.pack(">H", size) + b"tls13 " + label + context, size)
+
+
+class GeneratedKey:
+    """The same of a PSK that DH-HMAC-CHAP generated, as long as the hash."""
+
+    def __init__(self, psk, hostnqn, subnqn, expand=expand_label):
+        self.hash_id = {32: 1, 48: 2}[len(psk)]
+        digest = base64.b64encode(hmac.digest(psk, f"{hostnqn} {subnqn} NVMe-over-Fabrics".encode(), HASHES[self.hash_id])).decode()
+        self.identity = f"NVMe1G{self.hash_id:02} {hostnqn} {subnqn} {digest}"
+        self.psk = expand(self.hash_id, psk, b"nvme-tls-psk", f"{self.hash_id:02} {digest}".encode(), len(psk))
+        self.suite = SUITES[self.hash_id]
+
+
 def _der(tag, body):
     return bytes([tag, len(body)]) + body if len(body) < 128 else bytes([tag, 0x81, len(body)]) + body
 
@@ -134,7 +150,7 @@ def probe(address, *arguments, timeout_s=20):
 # --- ClientHellos byte by byte, for what no library would send ---
 
 
-def client_hello(identity, psk, hash_id, suite=None, versions=(0x0304,), binder=None):
+def client_hello(identity, psk, hash_id, suite=None, versions=(0x0304,), binder=None, modes=(1,)):
     """The first record of a handshake, with a key share of X25519 that nobody knows the secret of."""
     size = HASHES[hash_id]().digest_size
     suites = struct.pack(">H", suite if suite is not None else 0x1300 + hash_id)
@@ -142,7 +158,7 @@ def client_hello(identity, psk, hash_id, suite=None, versions=(0x0304,), binder=
     extension = lambda kind, body: struct.pack(">H", kind) + vector(body, 2)
     extensions = extension(43, vector(b"".join(struct.pack(">H", version) for version in versions), 1))
     extensions += extension(10, vector(struct.pack(">H", 29), 2)) + extension(51, vector(struct.pack(">H", 29) + vector(os.urandom(32), 2), 2))
-    extensions += extension(45, vector(b"\x01", 1))
+    extensions += extension(45, vector(bytes(modes), 1))
     offered = vector(vector(identity.encode(), 2) + bytes(4), 2)
     binders_size = 2 + 1 + size
     extensions += struct.pack(">HH", 41, len(offered) + binders_size) + offered
