@@ -66,7 +66,8 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   Task<Result<void>> reset();
   Task<Result<void>> disable();  // EBUSY while detaching; disabling twice is fine
   Task<Result<void>> enable();
-  // From now on; live connections authenticate anew (controller_keys.cpp). Errors: why one did not, which has ended then; the keys stay.
+  // From now on; live connections authenticate anew, and one that is not there is tried at once (controller_keys.cpp). Errors: why one did not
+  // authenticate, which has ended then; the keys stay. ECANCELED: newer keys were set meanwhile.
   Task<Result<void>> set_keys(keyring::KeyRef dhchap_key, keyring::KeyRef dhchap_ctrlr_key);
   // Ends every connection, reconnect and command under way; done in well under a second.
   Task<void> detach();
@@ -78,9 +79,6 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   Task<Result<AdminAnswer>> io(AdminCommand command);
   // Faults of commands that go through admin(); made at the first call.
   ErrorInjections& admin_injections();
-  // Looks for namespaces that came, went or changed, and reads the ANA log.
-  Task<Result<void>> rescan();
-  Task<Result<void>> read_ana();
 
   // --- state; on app_thread ---
   State state() const { return state_; }
@@ -149,6 +147,7 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   // --- life (controller.cpp) ---
   AssociationOptions association_options() const;
   void enter(State next);
+  Task<Result<void>> connect();
   Task<Result<void>> connect_once();
   void lost(const Error& why);
   Task<void> recover(std::uint64_t epoch, Error why);
@@ -160,8 +159,24 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   void update_io_waits();
   std::uint64_t ana_limit_ns() const;
   void watch_ana();
+
+  // --- what it tells by itself (controller_events.cpp) ---
+  struct News {
+    News() = default;
+    bool namespaces = false;  // some came, went or changed
+    bool ana = false;         // the state or group of some is another one
+    bool any() const { return namespaces || ana; }
+    void add(const News& more) {
+      namespaces = namespaces || more.namespaces;
+      ana = ana || more.ana;
+    }
+  };
   void event(std::uint32_t dw0);
-  Task<void> follow_event(std::uint32_t dw0);
+  void follow_news();
+  Task<void> look();
+  Task<Result<void>> look_at(std::shared_ptr<Association> association, News told);
+  void look_failed(const Error& why);
+  void forget_news();
 
   // --- what a new association needs (controller_scan.cpp) ---
   Task<Result<void>> bring_up(std::shared_ptr<Association> association);
@@ -170,6 +185,13 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   Task<Result<std::vector<std::uint32_t>>> active_namespaces(std::shared_ptr<Association> association);
   Task<Result<NamespaceData>> read_namespace(std::shared_ptr<Association> association, std::uint32_t nsid);
   Task<Result<void>> read_ana_log(std::shared_ptr<Association> association);
+  bool has_size(NamespaceData& data);
+  void note_ana(std::uint32_t nsid, AnaState state);
+
+  // --- keys (controller_keys.cpp) ---
+  void try_new_keys();
+  bool is_made_anew(const Error& why) const;
+  Task<Result<void>> authenticate_live(std::shared_ptr<const dhchap::HostCredentials> credentials);
 
   // --- I/O queues (controller_queues.cpp) ---
   void plan_queues();
@@ -207,13 +229,21 @@ class NvmeController final : public std::enable_shared_from_this<NvmeController>
   std::uint32_t index_;  // counts controllers, for placement
   std::map<std::uint32_t, NamespaceData> namespaces_;
   bool io_fails_ = false;
-  bool resetting_ = false;  // somebody asked for it: I/O waits for this attempt
-  bool published_ = false;  // channels know what this association found: queues may be given
-  bool scanning_ = false;
-  bool scan_again_ = false;
+  std::uint64_t keys_version_ = 0;           // counts set_keys()
+  bool changing_keys_ = false;               // live connections authenticate with new ones
+  std::vector<Promise<bool>> keys_waiters_;  // who set further ones meanwhile
+  bool resetting_ = false;                   // somebody asked for it: I/O waits for this attempt
+  bool published_ = false;                   // channels know what this association found: queues may be given
+  News news_;                                // told, and not looked at yet
+  bool looking_ = false;
+  std::uint32_t failed_looks_ = 0;  // in a row
+  std::optional<Error> unread_;     // why a namespace could not be read in the last scan
+  // Namespaces that show no size, as they may where they cannot be reached. True: they can be now, and it was asked for once more.
+  std::map<std::uint32_t, bool> without_size_;
   Timer attempt_timer_;
   Timer io_fail_timer_;
-  Timer ana_timer_;  // while a namespace is in a state that should pass
+  Timer ana_timer_;   // while a namespace is in a state that should pass
+  Timer news_timer_;  // while a look that failed is to be repeated
   std::unique_ptr<ErrorInjections> admin_injections_;
   std::function<void(std::uint32_t)> event_handler_;
   std::function<Task<void>()> change_handler_;

@@ -79,6 +79,7 @@ Task<Result<void>> NvmeController::bring_up(std::shared_ptr<Association> associa
   version_ = association->version();
   max_transfer_bytes_ = association->max_transfer_bytes();
   hub_->set_quiesce(association->quiesce());
+  without_size_.clear();
   for (auto& [nsid, known] : namespaces_) known.ana_waits_since_ns = 0;
   auto queues = co_await negotiate_queues(association);
   if (!queues) co_return queues;
@@ -90,6 +91,7 @@ Task<Result<void>> NvmeController::bring_up(std::shared_ptr<Association> associa
   }
   auto scanned = co_await scan(association);
   if (!scanned) co_return scanned;
+  if (unread_) news_.namespaces = true;
   plan_queues();
   co_return Result<void>();
 }
@@ -154,18 +156,25 @@ Task<Result<void>> NvmeController::scan(std::shared_ptr<Association> association
   auto active = co_await active_namespaces(association);
   if (!active) co_return std::unexpected(active.error());
   std::map<std::uint32_t, NamespaceData> found;
+  unread_.reset();
+  std::erase_if(without_size_, [&active](const auto& entry) { return !std::ranges::binary_search(*active, entry.first); });
   for (const std::uint32_t nsid : *active) {
     auto data = co_await read_namespace(association, nsid);
+    const auto before = namespaces_.find(nsid);
     if (!data) {
       if (!association->is_open()) co_return std::unexpected(data.error());
-      log_warning("controller {} at {}: {}; it is left out", name_, id().text(), data.error().message);
+      if (data.error().err == ENODEV) continue;  // it went meanwhile
+      log_warning("controller {} at {}: {}; it {}", name_, id().text(), data.error().message,
+                  before != namespaces_.end() ? "is taken to be what it was" : "is left out");
+      if (before != namespaces_.end()) found.insert(*before);
+      unread_ = data.error();
       continue;
     }
+    if (data->data.nsze == 0 && data->data.lbaf[data->data.flbas & 0xF].lbads == 0) continue;  // zeroes: it went meanwhile
     const std::string why = unfit(*data);
     if (!why.empty()) {
       log_warning("controller {} at {}: namespace {} cannot be a bdev: {}", name_, id().text(), nsid, why);
-    } else if (data->data.nsze != 0) {
-      const auto before = namespaces_.find(nsid);
+    } else if (has_size(*data)) {
       if (before != namespaces_.end()) {
         data->ana_state = before->second.ana_state;
         data->ana_waits_since_ns = before->second.ana_waits_since_ns;
@@ -176,6 +185,31 @@ Task<Result<void>> NvmeController::scan(std::shared_ptr<Association> association
   namespaces_ = std::move(found);
   auto ana = co_await read_ana_log(association);
   co_return ana;
+}
+
+// Capacities may be hidden where a namespace cannot be reached (Base 2.0 sections 8.1.3.3 to 8.1.3.5). What was known of its size holds meanwhile,
+// and a namespace of which nothing is known becomes a bdev when it can be reached.
+bool NvmeController::has_size(NamespaceData& data) {
+  if (data.data.nsze != 0) {
+    without_size_.erase(data.nsid);
+    return true;
+  }
+  if ((data_->cmic & nvme::cmic_ana) == 0) return false;
+  const bool really = !without_size_.emplace(data.nsid, false).second && without_size_.at(data.nsid);
+  const auto before = namespaces_.find(data.nsid);
+  if (really || before == namespaces_.end() || !before->second.same_as(data)) return false;
+  data.data.nsze = before->second.data.nsze;
+  return true;
+}
+
+void NvmeController::note_ana(std::uint32_t nsid, AnaState state) {
+  const auto found = namespaces_.find(nsid);
+  if (found != namespaces_.end()) found->second.ana_state = state;
+  const auto hidden = without_size_.find(nsid);
+  if (hidden == without_size_.end()) return;
+  const bool reachable = state == AnaState::optimized || state == AnaState::non_optimized;
+  if (reachable && !hidden->second) news_.namespaces = true;  // its size can be read now
+  hidden->second = reachable;
 }
 
 Task<Result<void>> NvmeController::read_ana_log(std::shared_ptr<Association> association) {
@@ -201,8 +235,7 @@ Task<Result<void>> NvmeController::read_ana_log(std::shared_ptr<Association> ass
     for (std::uint32_t i = 0; i < count; ++i, at += sizeof(le32)) {
       le32 nsid;
       std::memcpy(&nsid, bytes.data() + at, sizeof nsid);
-      const auto found = namespaces_.find(nsid);
-      if (found != namespaces_.end()) found->second.ana_state = ana_state_of_byte(descriptor.state);
+      note_ana(nsid, ana_state_of_byte(descriptor.state));
     }
   }
   watch_ana();
@@ -236,36 +269,6 @@ std::uint64_t NvmeController::ana_limit_ns() const {
 bool NvmeController::ana_may_pass(const NamespaceData& data) const {
   if (data.ana_state == AnaState::persistent_loss) return false;
   return data.ana_waits_since_ns == 0 || module_.app_thread().now_ns() < data.ana_waits_since_ns + ana_limit_ns();
-}
-
-// One at a time; what changes meanwhile is looked at right afterwards.
-Task<Result<void>> NvmeController::rescan() {
-  const auto keep = shared_from_this();
-  scan_again_ = true;
-  if (scanning_) co_return Result<void>();
-  scanning_ = true;
-  Result<void> result;
-  while (scan_again_ && result) {
-    scan_again_ = false;
-    const auto association = association_;
-    if (state_ != State::ready || association == nullptr) break;
-    // Reading it is what lets the controller report the next change (Base 2.0 section 5.16.1.5).
-    auto changed = co_await association->log_page(nvme::LogPage::changed_namespaces, nvme::broadcast_nsid, 0, sizeof(nvme::ChangedNamespaces), false);
-    if (!changed && !association->is_open()) break;
-    result = co_await scan(association);
-    if (state_ == State::ready && association_ == association) co_await tell_change();
-  }
-  scanning_ = false;
-  co_return result;
-}
-
-Task<Result<void>> NvmeController::read_ana() {
-  const auto keep = shared_from_this();
-  const auto association = association_;
-  if (state_ != State::ready || association == nullptr) co_return fail(ENOTCONN, fmt::format("controller {} is not connected", name_));
-  auto result = co_await read_ana_log(association);
-  if (association_ == association) co_await tell_change();
-  co_return result;
 }
 
 }  // namespace catnap::bdev

@@ -104,6 +104,7 @@ void IoPort::open(tcp::HostQueueOptions options, std::uint64_t epoch) {
   }
   epoch_ = epoch;
   qid_ = options.qid;
+  old_keys_ = false;
   tcp::HostQueueUser& user = *this;
   self_ = shared_from_this();
   hold_.emplace(thread_, "I/O queues");
@@ -206,9 +207,12 @@ void IoPort::end_loan(std::function<void()> ended) {
   });
 }
 
+void IoPort::keys_changed() { old_keys_ = queue_ != nullptr && !queue_->ready(); }
+
 void IoPort::authenticate(std::shared_ptr<const dhchap::HostCredentials> credentials, std::function<void(const Result<void>&)> done) {
-  if (queue_ == nullptr || !queue_->ready()) return done({});
-  queue_->authenticate(std::move(credentials), std::move(done));
+  if (queue_ == nullptr || queue_->over()) return done({});
+  if (queue_->ready()) return queue_->authenticate(std::move(credentials), std::move(done));
+  new_keys_ = NewKeys{std::move(credentials), std::move(done)};
 }
 
 void IoPort::set_poll_period_us(std::uint64_t period_us) {
@@ -229,6 +233,8 @@ void IoPort::tell_users() {
 }
 
 void IoPort::queue_ready(tcp::HostQueue&, std::uint32_t) {
+  old_keys_ = false;
+  if (auto keys = std::exchange(new_keys_, std::nullopt)) queue_->authenticate(std::move(keys->credentials), std::move(keys->done));
   for (const auto& loan : loans_) loan->tell_connected(true);
   tell_users();
 }
@@ -238,7 +244,13 @@ void IoPort::queue_ended(tcp::HostQueue&, const Error& why) {
   outstanding_ = &none_outstanding_;
   queue_.reset();
   hold_.reset();
-  if (epoch_ != 0) {
+  if (auto keys = std::exchange(new_keys_, std::nullopt)) keys->done({});
+  if (epoch_ != 0 && std::exchange(old_keys_, false)) {
+    hub_->tell_controller([weak = weak_from_this(), epoch = std::exchange(epoch_, 0), qid = qid_](NvmeController& controller) {
+      controller.port_gone(qid, epoch);
+      if (const auto port = weak.lock()) controller.port_added(port);
+    });
+  } else if (epoch_ != 0) {
     hub_->tell_controller([epoch = std::exchange(epoch_, 0), why, qid = qid_](NvmeController& controller) {
       controller.queue_lost(epoch, Error(why.err, fmt::format("I/O queue {}: {}", qid, why.message)));
     });

@@ -117,7 +117,10 @@ class IoPort final : public std::enable_shared_from_this<IoPort>, private tcp::H
   void lend_no_more(const std::shared_ptr<IoLoan>& loan);
   // Gives the queue pair up: everything in flight comes back; then `dropped`, on app_thread. `why` the association ended.
   void drop(const Error& why, std::move_only_function<void()> dropped);
-  // The queue of its own, once more, if it is connected; `done` on the port's thread. Queues that come later have the controller's credentials.
+  // The controller has other keys. A queue that is being connected with the old ones and is refused is made anew, and nothing is lost by that.
+  void keys_changed();
+  // The queue of its own, once more, when it is connected; `done` on the port's thread, with success if there is none. Queues that come later have
+  // the controller's credentials.
   void authenticate(std::shared_ptr<const dhchap::HostCredentials> credentials, std::function<void(const Result<void>& outcome)> done);
   void set_poll_period_us(std::uint64_t period_us);
   void set_command_timeout_us(std::uint64_t timeout_us);
@@ -146,6 +149,12 @@ class IoPort final : public std::enable_shared_from_this<IoPort>, private tcp::H
   std::uint32_t none_outstanding_ = 0;
   const std::uint32_t* outstanding_ = &none_outstanding_;
   std::vector<PortUser*> users_;
+  struct NewKeys {
+    std::shared_ptr<const dhchap::HostCredentials> credentials;
+    std::function<void(const Result<void>& outcome)> done;
+  };
+  std::optional<NewKeys> new_keys_;  // to authenticate with when the queue is connected
+  bool old_keys_ = false;            // the queue is being connected with keys that are not the controller's any more
   FaultyCommands faulty_;
   std::vector<std::move_only_function<void()>> dropped_;
 };

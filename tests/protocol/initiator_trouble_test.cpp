@@ -1,6 +1,5 @@
 // What an initiator's user does at the wrong moment, and what controllers do to him: time-outs and their actions, aborts from above, faults on queues
-// that are shared, ANA states that do not pass, reserve addresses, detaching and attaching anew behind a lost write, another volume at the same
-// address.
+// that are shared, reserve addresses, detaching and attaching anew behind a lost write, another volume at the same address.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -148,58 +147,6 @@ TEST_F(InitiatorChain, FaultsReachBorrowedQueues) {
   }
 }
 
-// --- ANA ---
-
-// An ANA log of one group with namespace 1 in it.
-Bytes ana_log(std::uint8_t state, std::size_t size) {
-  Bytes page(size);
-  nvme::AnaHeader header;
-  header.ngrps = std::uint16_t{1};
-  nvme::AnaGroup group;
-  group.grpid = 1U;
-  group.nnsids = 1U;
-  group.state = state;
-  const le32 nsid = 1U;
-  std::memcpy(page.data(), &header, sizeof header);
-  std::memcpy(page.data() + sizeof header, &group, sizeof group);
-  std::memcpy(page.data() + sizeof header + sizeof group, &nsid, sizeof nsid);
-  return page;
-}
-
-void with_ana(FakeController& controller, std::uint8_t state) {
-  controller.change_answers([state](const std::string& step, nvme::CompletionEntry&, Bytes& data) {
-    if (step == "Get Log Page 0Ch") data = ana_log(state, data.size());
-    if (step != "Identify CNS 01h") return;
-    nvme::IdentifyController page;
-    std::memcpy(static_cast<void*>(&page), data.data(), sizeof page);
-    page.cmic |= nvme::cmic_ana;
-    page.anatt = 1;
-    page.nanagrpid = page.mnan = 1U;
-    page.anagrpmax = 1U;
-    std::memcpy(data.data(), &page, sizeof page);
-  });
-}
-
-// A state that should pass within ANATT and does not: I/O waits so long and no longer. A persistent loss passes never.
-TEST_F(TroubleWithController, IoWaitsForAnaStatesNoLongerThanTheyMayTake) {
-  for (const std::uint8_t state : {std::uint8_t{0x3}, std::uint8_t{0xF}, std::uint8_t{0x4}}) {
-    SCOPED_TRACE(int{state});
-    FakeController controller;
-    with_ana(controller, state);
-    attach(controller);
-    EXPECT_EQ(must("bdev_get_bdevs", R"({"name": "Nvme0n1"})")[0]["driver_specific"]["nvme"][0]["ns_data"]["ana_state"].asString(),
-              state == 0x3   ? "inaccessible"
-              : state == 0x4 ? "persistent_loss"
-                             : "change");
-    if (state == 0x3) {
-      Host host = connect_host(serve("Nvme0n1"));
-      EXPECT_FALSE(read(host.io, 0, 4096).ok());
-      EXPECT_FALSE(read(host.io, 0, 4096).ok()) << "nor any other";
-    }
-    must("bdev_nvme_detach_controller", R"({"name": "Nvme0"})");
-  }
-}
-
 // --- addresses ---
 
 TEST_F(InitiatorChain, AReserveAddressIsTriedWhenItIsAdded) {
@@ -329,6 +276,16 @@ TEST_F(InitiatorChain, AnotherVolumeAtTheSameAddressIsNotTheOldOne) {
   HostQueues behind = protocol::connect_host(back_port_, back_nqn);
   ASSERT_EQ(behind.io.size(), 1U);
   EXPECT_EQ(read(behind.io[0], 0, 4096).data, Bytes(4096)) << "the new volume is as it was";
+}
+
+// A UUID is one bdev's. Who attaches the same subsystem under two names has its namespaces under the first, and under the second when that goes.
+TEST_F(InitiatorChain, ANamespaceIsOneBdevWhateverItIsCalled) {
+  export_back(2);
+  attach();
+  EXPECT_TRUE(must("bdev_nvme_attach_controller", path_to(back_port_, back_nqn, "{}", "Again")).empty());
+  EXPECT_EQ(bdevs(), (std::vector<std::string>{"Nvme0n1", "Nvme0n2"}));
+  must("bdev_nvme_detach_controller", R"({"name": "Nvme0"})");
+  EXPECT_TRUE(eventually([&] { return bdevs() == std::vector<std::string>{"Againn1", "Againn2"}; }));
 }
 
 TEST_F(InitiatorChain, ManyNamespacesComeAndGoTogether) {

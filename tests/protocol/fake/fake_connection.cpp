@@ -138,6 +138,7 @@ bool FakeConnection::handle_capsule(std::span<const std::byte> pdu) {
   ++commands_;
   FakeAnswer answer = answer_of(capsule.sqe, data_in(pdu));
   const Deed deed = controller_.next_deed(answer.step, answer.kind);
+  if (const auto dw0 = controller_.event_before(answer.step)) raise_event(*dw0);
   {
     const std::lock_guard lock(controller_.mutex_);
     if (controller_.change_answer_) controller_.change_answer_(answer.step, answer.cqe, answer.data);

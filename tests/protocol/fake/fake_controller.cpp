@@ -131,6 +131,7 @@ void FakeController::forget() {
   seen_.clear();
   counts_.clear();
   deeds_.clear();
+  events_.clear();
   change_answer_ = nullptr;
   change_ic_resp_ = nullptr;
   misbehaved_.store(false);
@@ -158,6 +159,21 @@ bool FakeController::raise_event(std::uint32_t dw0, Milliseconds limit) {
     return std::ranges::any_of(running_,
                                [dw0](const Running& running) { return !running.connection->over() && running.connection->raise_event(dw0); });
   });
+}
+
+void FakeController::raise_event_before(const std::string& step, unsigned occurrence, std::uint32_t dw0) {
+  const std::lock_guard lock(mutex_);
+  events_[{step, occurrence}] = dw0;
+}
+
+// Of the occurrence that next_deed() has counted.
+std::optional<std::uint32_t> FakeController::event_before(const std::string& step) {
+  const std::lock_guard lock(mutex_);
+  const auto found = events_.find({step, counts_[step]});
+  if (found == events_.end()) return std::nullopt;
+  const std::uint32_t dw0 = found->second;
+  events_.erase(found);
+  return dw0;
 }
 
 unsigned FakeController::live_connections() const {

@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -115,6 +116,8 @@ class FakeController {
 
   // Completes an Asynchronous Event Request with `dw0` on some live admin connection, as soon as one waits. False: none did.
   bool raise_event(std::uint32_t dw0, Milliseconds limit = patience);
+  // The same once, just before that occurrence of `step` is answered, on its connection.
+  void raise_event_before(const std::string& step, unsigned occurrence, std::uint32_t dw0);
   unsigned live_connections() const;
   // Returns when every connection that was begun before this call is accepted: one of its own comes behind them in the listener's queue.
   void accept_waiting();
@@ -128,6 +131,7 @@ class FakeController {
   friend class FakeConnection;
   void accept_loop();
   Deed next_deed(const std::string& step, StepKind kind);
+  std::optional<std::uint32_t> event_before(const std::string& step);
 
   FakeOptions options_;
   std::uint16_t port_ = 0;
@@ -136,6 +140,7 @@ class FakeController {
   std::vector<Seen> seen_;
   std::map<std::string, unsigned> counts_;
   std::map<std::pair<std::string, unsigned>, Deed> deeds_;
+  std::map<std::pair<std::string, unsigned>, std::uint32_t> events_;
   ChangeAnswer change_answer_;
   std::function<void(tcp::IcResp&)> change_ic_resp_;
   std::atomic<bool> misbehaved_{false};
