@@ -47,4 +47,9 @@ void AuthFailures::forget(const std::string& hostnqn, const std::string& address
   windows_.erase(key_of(hostnqn, address));
 }
 
+void AuthFailures::forget_host(const std::string& hostnqn) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(windows_, [end = key_of(hostnqn, "")](const auto& entry) { return entry.first.ends_with(end); });
+}
+
 }  // namespace catnap::server

@@ -22,6 +22,8 @@ class AuthFailures {
   bool too_many(const std::string& hostnqn, const std::string& address, std::uint64_t now_ns, std::uint32_t per_minute);
   // It has succeeded.
   void forget(const std::string& hostnqn, const std::string& address);
+  // It has other keys: what failed with the old ones says nothing. From every address.
+  void forget_host(const std::string& hostnqn);
 
  private:
   struct Window {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "rpc/turn.h"
+#include "server/auth_failures.h"
 #include "server/nvmf_common_rpc.h"
 #include "server/nvmf_rpc.h"
 
@@ -101,6 +102,7 @@ Task<Reply> set_keys(rpc::Params params) {
   const std::string nqn = nqn_of(params);
   Target::Change change = target().set_keys(nqn, params.string("host"), std::move(*key), std::move(*ctrlr_key), psks);
   Reply reply = co_await reply_when_settled(change);
+  if (reply) AuthFailures::instance().forget_host(params.string("host"));
   co_return reply;
 }
 
