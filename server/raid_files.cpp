@@ -58,14 +58,25 @@ void RaidNotesFile::keep(std::string text, std::function<void()> kept) {
 
 void RaidNotesFile::write() {
   writing_ = true;
+  again_.disarm();
   auto work = [path = notes_path(state_path_), text = text_] {
     return text.empty() ? remove_durably(path) : write_durably(posix_files(), path, text);
   };
   workers_.submit(app_thread_, std::move(work), [this, alive = alive_, waited = std::exchange(waiting_, {})](const Result<void>& written) {
     if (!*alive) return;
-    if (!written) log_error("{}: {}; a crash now may bring a raid member back that lacks data", notes_path(state_path_), written.error().message);
+    if (!written && !failing_) {
+      log_error("{}: {}; a crash now may bring a raid member back that lacks data; tried again every {} s", notes_path(state_path_),
+                written.error().message, retry_us / 1'000'000);
+    }
+    if (written && failing_) log_notice("{}: written after all", notes_path(state_path_));
+    failing_ = !written;
+    told_(written);
     writing_ = false;
-    if (!waiting_.empty()) write();
+    if (!waiting_.empty()) {
+      write();
+    } else if (failing_) {
+      app_thread_.arm_in_us(again_, retry_us);
+    }
     for (const auto& kept : waited) kept();
   });
 }

@@ -19,8 +19,10 @@ Result<void> make_file(const std::string& path) {
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (fd < 0 && errno == EEXIST) return {};
   if (fd < 0) return fail(errno, fmt::format("{}: bitmap_file '{}' cannot be made", std::strerror(errno), path));
-  const bool made = ftruncate(fd, static_cast<off_t>(bitmap_file_bytes)) == 0 && fsync(fd) == 0;
-  const int err = errno;
+  // Its blocks are taken now: on a full disk this call fails, and not the array one day.
+  int err = posix_fallocate(fd, 0, static_cast<off_t>(bitmap_file_bytes));
+  if (err == 0 && fsync(fd) != 0) err = errno;
+  const bool made = err == 0;
   close(fd);
   if (made) return {};
   unlink(path.c_str());

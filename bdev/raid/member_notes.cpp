@@ -24,6 +24,7 @@ MemberNotes& MemberNotes::instance() {
 
 void MemberNotes::begin(Keeper keeper, const std::string& text) {
   keeper_ = std::move(keeper);
+  problem_.clear();
   of_before_.clear();
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t end = std::min(text.find('\n', at), text.size());
@@ -56,6 +57,8 @@ void MemberNotes::keep(std::function<void()> done) {
   if (!keeper_) return done();
   keeper_(text(), std::move(done));
 }
+
+void MemberNotes::outcome(const Result<void>& kept) { problem_ = kept ? std::string() : kept.error().message; }
 
 void MemberNotes::forget(const std::string& array_uuid) {
   const bool known = std::erase_if(of_before_, [&array_uuid](const std::string& line) { return line.starts_with(array_uuid + " "); }) > 0;

@@ -7,6 +7,8 @@
 #include <set>
 #include <string>
 
+#include "reactor/base/error.h"
+
 namespace catnap::bdev {
 
 class RaidArray;
@@ -25,6 +27,10 @@ class MemberNotes {
   bool lacks_data(const std::string& array_uuid, const std::string& member_name) const;
   // What is so now, of all arrays there are, and what was of those that are not there yet; `done` at once when nobody keeps it.
   void keep(std::function<void()> done);
+  // What has become of the last text: of each one that was given, and again when one that could not be kept is tried once more.
+  void outcome(const Result<void>& kept);
+  // Why what is so now is not kept: then a crash may bring a member back that lacks data. Empty: it is.
+  const std::string& problem() const { return problem_; }
   // The array was deleted: the next one with that UUID is another.
   void forget(const std::string& array_uuid);
 
@@ -32,6 +38,7 @@ class MemberNotes {
   std::string text() const;
 
   Keeper keeper_;
+  std::string problem_;
   std::set<std::string> of_before_;  // lines
 };
 

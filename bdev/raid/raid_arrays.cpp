@@ -136,6 +136,12 @@ Task<void> RaidArrays::adopt(std::shared_ptr<Bdev> bdev, Superblock superblock) 
                  bdev->name(), superblock.name, uuid_text(superblock.host));
       co_return;
     }
+    if (!asked_for && raid_host() != Uuid{} && superblock.host != Uuid{} && superblock.host != raid_host()) {
+      log_warning(
+          "raid: array '{}' on bdev '{}' was assembled by another host ({}) last, and is assembled here now; if that host still has it, delete "
+          "the array here (bdev_raid_delete), and turn examination off (bdev_set_options --no-auto-examine) where disks are only passed on",
+          superblock.name, bdev->name(), uuid_text(superblock.host));
+    }
     if (find(superblock.name) != nullptr || Registry::instance().find(superblock.name) != nullptr) {
       log_error("raid: bdev '{}' is a member of array '{}' with UUID {}, but that name is taken", bdev->name(), superblock.name, uuid);
       co_return;

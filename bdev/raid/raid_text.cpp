@@ -98,6 +98,7 @@ std::string RaidArray::info_json() const {
   json.add_raw("base_bdevs_list", "[" + list + "]");
   if (const std::string kind = level_->bitmap_kind(); !kind.empty()) json.add("bitmap", kind);
   if (!waits_for_.empty()) json.add("waits_for", waits_for_);
+  if (const std::string& problem = MemberNotes::instance().problem(); keeps_no_record() && !problem.empty()) json.add("record_problem", problem);
   for (const auto& [type, ended] : last_processes_) {
     JsonObject last;
     last.add("result", ended.first).add("blocks", ended.second.blocks_done).add("total_blocks", ended.second.blocks_total);
@@ -127,7 +128,8 @@ std::string RaidArray::config_json() const {
     if (each->out_of_sync && !each->name.empty()) lacking += (lacking.empty() ? "" : ",") + json_quote(each->name);
   }
   // Whoever keeps notes has that from them: a configuration is as old as its last change.
-  if (keeps_no_record() && !MemberNotes::instance().kept() && !lacking.empty()) params.add_raw("out_of_sync", "[" + lacking + "]");
+  const bool noted = MemberNotes::instance().kept() && MemberNotes::instance().problem().empty();
+  if (keeps_no_record() && !noted && !lacking.empty()) params.add_raw("out_of_sync", "[" + lacking + "]");
   if (options_.bitmap_region_kib != 0) params.add("bitmap_region_kb", options_.bitmap_region_kib);
   return config_call("bdev_raid_create", params);
 }
