@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <future>
 #include <thread>
 
@@ -69,8 +70,11 @@ class RealLoop : public ::testing::Test {
     return options;
   }
   std::string look() { return liveness_.look({&reactor_}); }
+  static void wait_for(const std::function<bool()>& state) {
+    while (!state()) std::this_thread::yield();
+  }
   void wait_until_asleep() {
-    while (!reactor_.wait_state().waiting) std::this_thread::yield();
+    wait_for([this] { return reactor_.wait_state().waiting; });
   }
 
   Reactor reactor_;
@@ -107,10 +111,11 @@ TEST_F(RealLoop, HangingInACallbackIsFoundOutAtTheSecondLookAndForgivenAfterward
 // Whether it turns or, where others need its CPU, sleeps.
 TEST_F(RealLoop, PollModeIsAlive) {
   reactor_.set_mode(ReactorMode::poll);
+  wait_for([this] { return reactor_.wait_state().due.empty(); });  // two looks within the moment that waking up takes would find it dead
   for (int times = 0; times < 5; ++times) {
     EXPECT_EQ(look(), "");
     const std::uint64_t turns = reactor_.stats().turns;
-    while (reactor_.stats().turns == turns && !reactor_.wait_state().waiting) std::this_thread::yield();
+    wait_for([this, turns] { return reactor_.stats().turns != turns || reactor_.wait_state().waiting; });
   }
 }
 
