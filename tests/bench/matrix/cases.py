@@ -88,6 +88,14 @@ def axes():
   return list(dict.fromkeys(found))
 
 
+def together(chosen):
+  """Lists of cases that are compared with each other: alike but for mode, digests and TLS."""
+  groups = {}
+  for case in chosen:
+    groups.setdefault(dataclasses.replace(case, mode="", digests=False, tls=False), []).append(case)
+  return list(groups.values())
+
+
 def tls():
   """With TLS and without: what it costs small and large I/O."""
   shapes = [Case(), Case(depth=1), Case(pattern="randwrite"), *(Case(pattern=pattern, size=131072, depth=16) for pattern in ("read", "write"))]
