@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "image"))
@@ -26,6 +27,15 @@ import guest_image  # noqa: E402
 BOOT_TIMEOUT_S = 120
 HOST_ADDRESS = "10.0.2.2"
 QEMU = "qemu-system-x86_64"
+# What a catnapd says whose filter of system calls had to refuse one. Servers in guests write their logs to /dev/kmsg, from where they get to the console.
+REFUSED = "was refused by catnapd's own filter"
+_running = weakref.WeakSet()
+_refused = []
+
+
+def refused_in_guests():
+  """The lines of all guests, those that have ended too."""
+  return _refused + [line for guest in _running for line in guest.refused_lines()]
 
 
 class GuestError(Exception):
@@ -55,7 +65,8 @@ def missing_prerequisite():
 class Guest:
   """One virtual machine. `drives` are QEMU -drive values without id/if (virtio disks vda, vdb, ... in this order)."""
 
-  def __init__(self, name, tools=True, overlay=None, drives=(), forwards=(), cpus=2, memory_mib=640, log_folder=None, reboots=False, newer_kernel=False):
+  def __init__(self, name, tools=True, overlay=None, drives=(), forwards=(), cpus=2, memory_mib=640, log_folder=None, reboots=False, newer_kernel=False,
+               boot_image=None):
     self.name = name
     self.tools = tools
     self.overlay = overlay  # Path of one more cpio archive, laid over the image
@@ -64,6 +75,7 @@ class Guest:
     self.cpus = cpus
     self.memory_mib = memory_mib
     self.newer_kernel = newer_kernel  # of Debian's backports suite (guest_image.ensure_newer_kernel)
+    self.boot_image = boot_image  # folder with `vmlinuz` and `base.cpio`, instead of the usual ones
     self.reboots = reboots  # True: a reset boots again; False: it ends QEMU
     self.folder = Path(tempfile.mkdtemp(prefix=f"catnap-guest-{name}-"))
     self.console_path = (Path(log_folder) if log_folder else self.folder) / f"{name}.console.log"
@@ -71,6 +83,7 @@ class Guest:
     self.channel = None
     self.received = b""
     self.next_id = 1
+    _running.add(self)
 
   def __enter__(self):
     try:
@@ -85,7 +98,7 @@ class Guest:
 
   def start(self):
     image = guest_image.ensure_image()
-    boot = guest_image.ensure_newer_kernel() if self.newer_kernel else image
+    boot = self.boot_image or (guest_image.ensure_newer_kernel() if self.newer_kernel else image)
     initrd = self.folder / "initrd"
     parts = [boot / "base.cpio"] + ([image / "tools.cpio"] if self.tools else []) + ([self.overlay] if self.overlay else [])
     with open(initrd, "wb") as whole:
@@ -98,7 +111,7 @@ class Guest:
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for here, there in self.forwards)
     command = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-M", "pc", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off",
                "-smp", str(self.cpus), "-m", str(self.memory_mib), "-kernel", str(boot / "vmlinuz"), "-initrd", str(initrd),
-               "-append", "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr random.trust_cpu=on rdinit=/init",
+               "-append", "console=ttyS0 quiet loglevel=5 printk.devkmsg=on panic=-1 mitigations=off nokaslr random.trust_cpu=on rdinit=/init",
                "-serial", f"file:{self.console_path}", "-device", "virtio-serial-pci",
                "-chardev", f"socket,id=agent,path={self.folder / 'agent'}", "-device", "virtserialport,chardev=agent,name=agent",
                "-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile="]
@@ -122,6 +135,17 @@ class Guest:
   def console(self):
     """All that the guest's kernel and init printed so far."""
     return self.console_path.read_text(errors="replace") if self.console_path.exists() else ""
+
+  def wait_for_console(self, text, timeout_s=30):
+    """Until the console has it: what the guest was told to say there has arrived."""
+    deadline = time.monotonic() + timeout_s
+    while text not in self.console():
+      if time.monotonic() > deadline:
+        raise GuestError(f"guest {self.name}: '{text}' did not come to the console, which ends:\n{self.console()[-2000:]}")
+      time.sleep(0.05)
+
+  def refused_lines(self):
+    return [f"guest {self.name}: {line}" for line in self.console().splitlines() if REFUSED in line]
 
   def _receive(self, deadline):
     self.channel.settimeout(max(0.01, deadline - time.monotonic()))
@@ -187,6 +211,9 @@ class Guest:
 
   def stop(self):
     self.kill()
+    if self in _running:
+      _running.discard(self)
+      _refused.extend(self.refused_lines())
     if self.channel:
       self.channel.close()
       self.channel = None

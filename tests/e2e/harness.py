@@ -13,18 +13,28 @@ import sys
 import tempfile
 import time
 import traceback
+import weakref
 from pathlib import Path
 
-from guest import GuestError, die_with_parent, missing_prerequisite
+from guest import REFUSED, GuestError, die_with_parent, missing_prerequisite, refused_in_guests
 
 ROOT = Path(__file__).resolve().parents[2]
 SKIPPED = 77  # ctest's SKIP_RETURN_CODE, see CMakeLists.txt
 START_TIMEOUT_S = 20
 # All end-to-end tests run with both filters on; what the servers are given to serve lies in temporary folders.
 CONFINED = ("--seccomp", "on", "--allow-path", tempfile.gettempdir())
-REFUSED = "was refused by catnapd's own filter"
 # catnapd promises to end within 2 s of SIGTERM; the rest is for a loaded machine.
 STOP_TIMEOUT_S = 15
+
+
+_servers = weakref.WeakSet()
+_refused = []
+
+
+def refused_lines():
+  """What the filters of all servers had to refuse so far, here and in guests, also of those that have ended. None, when all is well: a system call that the
+  filter does not know is a mistake in the filter, also where the caller found another way."""
+  return _refused + [line for server in _servers for line in server.refused_lines()] + refused_in_guests()
 
 
 def skip(reason):
@@ -130,6 +140,10 @@ class Cases:
       else:
         passed += 1
         print(f"[     OK ] {name} ({time.monotonic() - begun:.1f} s)", flush=True)
+    refused = refused_lines()
+    if refused:
+      print("[ FAILED ] no system call is refused\n" + "\n".join(refused), flush=True)
+      failed.append("no system call is refused")
     print(f"{self.title}: {passed} passed, {len(failed)} failed, {len(not_run)} not run, {time.monotonic() - started:.0f} s", flush=True)
     for name in failed + not_run:
       print(f"  {'failed' if name in failed else 'not run'}: {name}", flush=True)
@@ -155,7 +169,15 @@ def run_program(cases, chosen, make_rig, in_guest=False):
     finally:
       if hasattr(rig, "close"):
         rig.close()
-  return code
+  return code or end_code()
+
+
+def end_code():
+  """1, if a server's filter had to refuse something at its end, when the cases were over."""
+  refused = refused_lines()
+  if refused:
+    print("\n".join(refused), flush=True)
+  return 1 if refused else 0
 
 
 class RpcError(AssertionError):
@@ -203,7 +225,7 @@ class Rpc:
 class Catnapd:
   """The server as a child process with its own RPC socket and log; ended by its process id, and with the test that started it."""
 
-  def __init__(self, binary, arguments=(), environment=None, name="catnapd", log_folder=None):
+  def __init__(self, binary, arguments=(), environment=None, name="catnapd", log_folder=None, confined=None):
     self.binary = Path(binary)
     if not os.access(self.binary, os.X_OK):
       skip(f"no server to test: {binary} is not there")
@@ -214,6 +236,8 @@ class Catnapd:
     self.socket_path = self.folder / "rpc.sock"
     self.process = None
     self.rpc = Rpc(self.socket_path)
+    self.confined = CONFINED if confined is None else confined  # its options about that
+    _servers.add(self)
 
   def __enter__(self):
     try:
@@ -230,14 +254,16 @@ class Catnapd:
     finally:
       self.close()
 
+  def refused_lines(self):
+    return [f"{self.log_path.name}: {line}" for line in self.log().splitlines() if REFUSED in line]
+
   def check_nothing_refused(self):
-    """A system call that the filter does not know is a mistake in the filter, also where the caller found another way."""
-    refused = [line for line in self.log().splitlines() if REFUSED in line]
+    refused = self.refused_lines()
     assert not refused, "\n".join(refused)
 
   def start(self):
     """Starts it and returns when it answers."""
-    command = [str(self.binary), "-r", str(self.socket_path), *CONFINED, *self.arguments]
+    command = [str(self.binary), "-r", str(self.socket_path), *self.confined, *self.arguments]
     with open(self.log_path, "ab") as log:
       self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent,
                                       env={**os.environ, **(self.environment or {})})
@@ -279,4 +305,7 @@ class Catnapd:
   def close(self):
     if self.alive():
       self.kill()
+    if self in _servers:
+      _servers.discard(self)
+      _refused.extend(self.refused_lines())
     shutil.rmtree(self.folder, ignore_errors=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "protocol" / "rpc"))
 
-from guest import HOST_ADDRESS, Guest  # noqa: E402
+from guest import HOST_ADDRESS, REFUSED, Guest  # noqa: E402
 from guest_image import Cpio, add_program  # noqa: E402
 from harness import Cases, Catnapd, free_port, options, run_program  # noqa: E402
 from nvme_client import connect_when_ready  # noqa: E402
@@ -84,6 +84,7 @@ class Rig:
 
   def end(self):
     log = self.guest.check("kill $(cat /run/pid); while kill -0 $(cat /run/pid) 2>/dev/null; do sleep 0.1; done; cat /run/log", 30)
+    assert "system calls are filtered" in log and REFUSED not in log, log
     return log
 
   def close(self):

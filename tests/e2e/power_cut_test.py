@@ -116,6 +116,7 @@ class Rig:
                      f"[ \"$(cat /sys/block/vda/queue/write_cache)\" = 'write back' ]\n"
                      f"{preload}catnapd -r /run/rpc.sock --allow-path /dev --allow-path /mnt -c /etc/catnapd.json >/dev/kmsg 2>&1 &\n"
                      f"catnapd=$!; until grep -q ':{PORT_IN_GUEST:04X} 00000000:0000 0A' /proc/net/tcp; do kill -0 $catnapd; sleep 0.1; done", 60)
+    self.guest.wait_for_console("system calls are filtered")  # where the harness looks for what was refused
 
   def connect(self):
     return connect_when_ready(("127.0.0.1", self.port), NQN)

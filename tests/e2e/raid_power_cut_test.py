@@ -82,6 +82,7 @@ class Rig(power_cut_test.Rig):
                      "[ \"$(cat /sys/block/vda/queue/write_cache)\" = 'write back' ]\n"
                      f"catnapd -r /run/rpc.sock --allow-path /dev -c /etc/{configured_by}.json >/dev/kmsg 2>&1 &\n"
                      f"catnapd=$!; until grep -q ':{PORT_IN_GUEST:04X} 00000000:0000 0A' /proc/net/tcp; do kill -0 $catnapd; sleep 0.1; done", 60)
+    self.guest.wait_for_console("system calls are filtered")  # where the harness looks for what was refused
 
   def write_a_while(self):
     """Starts a writer; returns (thread, writer) when enough was promised, while it goes on."""

@@ -113,6 +113,7 @@ class Rig:
                      f"{preload}catnapd -r /run/rpc.sock --allow-path /dev --allow-path /mnt --state /mnt/state.json >/dev/kmsg 2>&1 &\n"
                      "catnapd=$!; until [ -S /run/rpc.sock ]; do kill -0 $catnapd; sleep 0.1; done\n"
                      f"socat TCP-LISTEN:{PORT_IN_GUEST},fork,reuseaddr UNIX-CONNECT:/run/rpc.sock >/dev/kmsg 2>&1 &", 60)
+    self.guest.wait_for_console("system calls are filtered")  # where the harness looks for what was refused
 
     def answers():
       try:

@@ -208,12 +208,13 @@ class Socket(WithServer):
         self.server.process.kill()
         self.server.wait()
         self.assertTrue(os.path.exists(self.server.path))
-        heir = subprocess.Popen([PROGRAM, "-r", self.server.path], stderr=subprocess.DEVNULL)
+        heir = subprocess.Popen([PROGRAM, "-r", self.server.path], stdout=self.server.log, stderr=self.server.log)
         try:
             self.assertIn("catnap", self.rpc("-r 150 spdk_get_version"))
         finally:
             heir.terminate()
             self.assertEqual(heir.wait(60), 0)
+            self.server.wait()  # judges the log of both
 
     def test_longhorn_style_requests(self):
         """Many in flight on one connection, indented by tabs, replies matched by id."""

@@ -5,9 +5,11 @@ import json
 import os
 import tempfile
 import unittest
+import uuid
 
 from auth_host import Refused, dhchap
 from auth_server import HOST, NQN, Server
+from nvme_client import Controller
 from server_process import RpcFailure
 
 
@@ -51,6 +53,26 @@ class SecrecyTest(unittest.TestCase):
                 self.assertNotIn(needle, core)
             self.assertIn(HOST.encode(), core, "the search finds what is there")
             queue.close()
+            self.assertEqual(server.stop(), 0, server.log_text())
+        finally:
+            server.clean()
+
+    def test_data_of_hosts_is_in_no_core(self):
+        server = Server()
+        try:
+            server.set_up()
+            pattern = os.urandom(32)
+            host_id = uuid.uuid4()
+            server.call("nvmf_subsystem_add_host", nqn=NQN, host=f"nqn.2014-08.org.nvmexpress:uuid:{host_id}")
+            host = Controller(server.address, NQN, host_id=host_id, header_digest=True, data_digest=True)
+            self.addCleanup(host.close)
+            # In the capsule, by H2CData, and as large as they come; read again; left on the malloc disk.
+            for size in (4096, 65536, 131072):
+                host.write(1, 0, pattern * (size // len(pattern)))
+                self.assertEqual(host.read(1, 0, size), pattern * (size // len(pattern)))
+            core = self.core_of(server.process.pid)
+            self.assertIn(NQN.encode(), core, "the search finds what is there")
+            self.assertEqual(core.count(pattern), 0)
             self.assertEqual(server.stop(), 0, server.log_text())
         finally:
             server.clean()

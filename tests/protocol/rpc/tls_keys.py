@@ -12,7 +12,6 @@ import socket
 import struct
 import subprocess
 import tempfile
-import threading
 import zlib
 
 HASHES = {1: hashlib.sha256, 2: hashlib.sha384}
@@ -180,15 +179,17 @@ def _expand_only(hash_id, prk, label, context, size):
 
 
 class Crowd:
-    """Half handshakes: `count` connections that sent `first` and say nothing more. `answered` is how many were closed by the peer."""
+    """Half handshakes: `count` connections that sent one of `firsts`, which take turns, and say nothing more. `closed` is how many were closed by the peer."""
 
-    def __init__(self, address, count, first):
+    def __init__(self, address, count, firsts):
         self.sockets = []
-        self.lock = threading.Lock()
-        for _ in range(count):
+        for number in range(count):
             one = socket.create_connection(address, 10)
-            one.sendall(first)
             self.sockets.append(one)
+            try:
+                one.sendall(firsts[number % len(firsts)])
+            except OSError:
+                pass  # one too many: closed before it could say anything
 
     def closed(self):
         count = 0
