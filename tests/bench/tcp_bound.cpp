@@ -223,6 +223,7 @@ int main(int argc, char** argv) {
   app.add_option("--response", options.response, "bytes of an answer")->check(CLI::Range(1, 1 << 26));
   app.add_option("--depth", options.depth, "requests outstanding")->check(CLI::Range(1, 65536));
   app.add_option("--seconds", options.seconds, "how long")->check(CLI::Range(0.1, 3600.0));
+  app.add_option("--warm-up", options.warm_up_seconds, "seconds of load before that")->check(CLI::Range(0.0, 600.0));
   app.add_flag("--server-waits", options.server_waits, "the server sleeps when there is nothing to do, instead of looking for it");
   app.add_option("--rate", options.rate, "requests per second, 0: as fast as answers come");
   app.add_option("--burst", options.burst, "with --rate: so many at once")->check(CLI::Range(1, 65536));

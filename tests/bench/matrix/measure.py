@@ -2,9 +2,11 @@
 
 Left out: which cases (cases.py), what to make of the figures (report.py).
 """
+import contextlib
 import dataclasses
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "e2e"))
-from harness import Catnapd, free_port  # noqa: E402  (the end-to-end tests' way of running catnapd)
+from harness import Catnapd, die_with_parent, free_port  # noqa: E402  (the end-to-end tests' way of running catnapd)
 
 NQN = "nqn.2026-11.io.catnap:bench"
 BLOCK_SIZE = 512
@@ -53,16 +55,43 @@ class Result:
     return self.median(Pair.cpu_ratio)
 
 
-class Bench:
-  """Servers as cases need them; the server on one CPU, the load on another."""
+class Competitors:
+  """Processes that want all of a CPU, but only inside `with`: who else works there meanwhile gets a quarter of it."""
+  COUNT = 3  # a server that sleeps now and then takes little harm from one
 
-  def __init__(self, bin_folder, seconds, pairs, logs=None):
+  def __init__(self, cpu):
+    self.processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"], preexec_fn=lambda: (die_with_parent(), os.sched_setaffinity(0, {cpu})))
+                      for _ in range(self.COUNT)]
+    self._tell(signal.SIGSTOP)
+
+  def _tell(self, what):
+    for process in self.processes:
+      process.send_signal(what)
+
+  def __enter__(self):
+    self._tell(signal.SIGCONT)
+
+  def __exit__(self, *unused):
+    self._tell(signal.SIGSTOP)
+
+  def end(self):
+    self._tell(signal.SIGKILL)
+    for process in self.processes:
+      process.wait()
+
+
+class Bench:
+  """Servers as cases need them; the server on one CPU, the load on another. `slowed`: catnapd has competitors, the yardstick has none."""
+
+  def __init__(self, bin_folder, seconds, pairs, logs=None, warm_up_seconds=None, slowed=False):
     self.bin = bin_folder
     self.seconds = seconds
+    self.warm_up_seconds = warm_up_seconds  # None: as the programs think best
     self.pairs = pairs
     self.logs = logs
     cpus = sorted(os.sched_getaffinity(0))
     self.server_cpu, self.client_cpu = cpus[0], cpus[-1]
+    self.competitors = Competitors(self.server_cpu) if slowed else None
     self.server = None
     self.bdev = None
     self.port = self.secure_port = 0
@@ -73,25 +102,32 @@ class Bench:
 
   def __exit__(self, *unused):
     self._stop()
+    if self.competitors:
+      self.competitors.end()
     self.folder.cleanup()
 
-  def measure(self, case, tell=lambda text: None):
-    self._serve(case)
-    result = Result(case, [])
-    if case.load_percent:
-      full = self._bound(dataclasses.replace(case, load_percent=0), 0)
-      result.rate = max(1, int(full["iops"] * case.load_percent / 100))
+  def measure(self, case):
+    return self.measure_together([case])[0]
+
+  def measure_together(self, cases):
+    """Cases that will be compared with each other, in turn within each round: a machine that becomes slower or faster meanwhile wrongs none of them."""
+    self._serve(cases[0])
+    results = [Result(case, [], self._rate_of(case)) for case in cases]
     for index in range(self.pairs):
-      # In turn, so that a machine that becomes slower or faster meanwhile wrongs neither.
-      if index % 2 == 0:
-        bound = self._bound(case, result.rate)
-        catnap = self._catnap(case, result.rate)
-      else:
-        catnap = self._catnap(case, result.rate)
-        bound = self._bound(case, result.rate)
-      result.pairs.append(Pair(bound, catnap))
-      tell(f"  pair {index + 1}: {catnap['iops']:.0f} of {bound['iops']:.0f} IOPS, {result.pairs[-1].fraction():.2f}")
-    return result
+      for result in results if index % 2 == 0 else reversed(results):
+        result.pairs.append(self._pair(result.case, result.rate, index % 2 == 0))
+    return results
+
+  def _rate_of(self, case):
+    if not case.load_percent:
+      return 0
+    full = self._bound(dataclasses.replace(case, load_percent=0), 0)
+    return max(1, int(full["iops"] * case.load_percent / 100))
+
+  def _pair(self, case, rate, bound_first):
+    bound = self._bound(case, rate) if bound_first else None
+    catnap = self._catnap(case, rate)
+    return Pair(bound or self._bound(case, rate), catnap)
 
   def _bound(self, case, rate):
     request, response = case.shapes()
@@ -114,10 +150,12 @@ class Bench:
       arguments += ["--psk-file", Path(self.folder.name) / "psk"]
     if rate:
       arguments += ["--rate", rate, "--burst", case.burst]
-    return self._run("catnap-perf", arguments)
+    with self.competitors or contextlib.nullcontext():
+      return self._run("catnap-perf", arguments)
 
   def _run(self, program, arguments):
-    done = subprocess.run([self.bin / program, *map(str, arguments), "--seconds", str(self.seconds)], capture_output=True, text=True,
+    arguments = [*arguments, "--seconds", self.seconds, *([] if self.warm_up_seconds is None else ["--warm-up", self.warm_up_seconds])]
+    done = subprocess.run([self.bin / program, *map(str, arguments)], capture_output=True, text=True,
                           timeout=120 + 4 * self.seconds, check=False)
     if done.returncode != 0:
       raise RuntimeError(f"{program} {' '.join(map(str, arguments))}: {done.stderr.strip()}")
