@@ -93,17 +93,18 @@ function(catnap_library name)
   endif()
 endfunction()
 
-# catnap_test(NAME SOURCES file... [DEPENDS target...] [LABELS label...] [BY_HAND]): a GoogleTest program, one ctest entry.
+# catnap_test(NAME SOURCES file... [DEPENDS target...] [LABELS label...] [BY_HAND] [SECONDS count]): a GoogleTest program, one ctest entry.
 # Labels name the tier (quick, ci, soak) and what it needs. BY_HAND: everything runs on one OS thread, so ThreadSanitizer has nothing to look at.
+# SECONDS: about how long it takes, of those that take long: they begin first, so that nobody waits for the last one alone.
 function(catnap_test name)
-  cmake_parse_arguments(ARG "BY_HAND" "TIMEOUT" "SOURCES;DEPENDS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "BY_HAND" "TIMEOUT;SECONDS" "SOURCES;DEPENDS;LABELS" ${ARGN})
   if(ARG_BY_HAND AND CATNAP_SANITIZE STREQUAL thread)
     return()
   endif()
   find_package(GTest REQUIRED)
   add_executable(${name} ${ARG_SOURCES})
-  # Where speed is not measured, building the tests is most of the wait.
-  target_compile_options(${name} PRIVATE $<$<CONFIG:Debug>:-O0>)
+  # No test measures itself, and building the tests is most of the wait. What they test is a library, optimised as always.
+  target_compile_options(${name} PRIVATE -O0)
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} GTest::gmock GTest::gtest_main)
   catnap_use_pch(${name} catnap_test_pch)
   add_test(NAME ${name} COMMAND ${name})
@@ -114,4 +115,7 @@ function(catnap_test name)
     set(ARG_LABELS quick)
   endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${ARG_TIMEOUT} LABELS "${ARG_LABELS}")
+  if(ARG_SECONDS)
+    set_tests_properties(${name} PROPERTIES COST ${ARG_SECONDS})
+  endif()
 endfunction()

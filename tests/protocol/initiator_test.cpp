@@ -368,7 +368,7 @@ TEST_F(InitiatorChain, AnAttachToNowhereHoldsNobodyUp) {
   waiting.join();
   // The network here may also refuse at once, and then there is nothing to detach.
   if (detached) {
-    EXPECT_LT(Clock::now() - before, std::chrono::seconds(1));
+    EXPECT_LT(Clock::now() - before, std::chrono::seconds(4)) << "it did not wait for the attempt, which has five";
   }
   EXPECT_EQ(bdevs(), std::vector<std::string>{"Nvme0n1"});
 }
