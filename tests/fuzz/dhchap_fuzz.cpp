@@ -33,13 +33,18 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (size < 1) return 0;
   std::span<const std::byte> rest = std::as_bytes(std::span(data, size));
   const bool as_host = (data[0] & 1) != 0;
+  const bool concatenates = (data[0] & 2) != 0;
   rest = rest.subspan(1);
   const auto key = std::make_shared<catnap::keyring::Key>("fuzz");  // without a file: reading it fails
   TargetExchange target(nqn, nqn);
   TargetRules rules;
   rules.key = rules.ctrlr_key = key;
   rules.allowed = cheap();
-  HostExchange host(HostCredentials{key, key, cheap()}, nqn, nqn);
+  rules.may_generate_psk = concatenates;
+  rules.may_replace_psk = (data[0] & 4) != 0;
+  rules.must_concatenate = (data[0] & 8) != 0;
+  using catnap::dhchap::AuthConcatenation;
+  HostExchange host(HostCredentials{key, key, cheap()}, nqn, nqn, concatenates ? AuthConcatenation::new_tls_psk : AuthConcatenation::none);
   host.sent();
   while (rest.size() > 2) {
     const std::size_t wanted = std::to_integer<std::size_t>(rest[0]) | std::to_integer<std::size_t>(rest[1]) << 8;
@@ -55,6 +60,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       if (host.next() == HostExchange::Next::send) host.sent();
     }
   }
+  if (target.take_psk() || host.take_psk()) __builtin_trap();
   if (as_host && target.state() == TargetExchange::State::completed) __builtin_trap();  // nobody has the key
   if (!as_host && host.next() == HostExchange::Next::finished && host.outcome()) __builtin_trap();
   return 0;

@@ -17,6 +17,8 @@ GROUP_NAMES = {number: name for name, number in GROUPS.items()}
 
 NEGOTIATE, CHALLENGE, REPLY, SUCCESS1, SUCCESS2, FAILURE2, FAILURE1 = 0x00, 0x01, 0x02, 0x03, 0x04, 0xF0, 0xF1
 COMMON, DHCHAP = 0, 1
+# SC_C of the negotiate message.
+NO_CHANNEL, NEW_TLS_PSK, REPLACE_TLS_PSK = 0, 2, 3
 # Explanations of failures.
 FAILED, PROTOCOL, CONCATENATION, HASH, GROUP, PAYLOAD, MESSAGE = range(1, 8)
 

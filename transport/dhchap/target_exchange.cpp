@@ -86,6 +86,8 @@ const char* mismatch_of(AuthConcatenation asked, const TargetRules& rules) {
   switch (asked) {
     case AuthConcatenation::none:
       return rules.must_concatenate ? "the host does not ask for secure channel concatenation, which the listener requires" : nullptr;
+    case AuthConcatenation::other:
+      break;
     case AuthConcatenation::new_tls_psk:
       return rules.may_generate_psk ? nullptr : "the host asks for secure channel concatenation, which is not for this queue";
     case AuthConcatenation::replace_tls_psk:

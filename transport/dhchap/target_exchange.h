@@ -27,8 +27,8 @@ struct TargetRules {
   keyring::KeyRef ctrlr_key;
   Allowed allowed;
   // Secure channel concatenation: which values of SC_C are taken on this queue besides 0, and whether 0 is.
-  bool may_generate_psk = false;  // 1: a PSK for TLS
-  bool may_replace_psk = false;   // 2: another one than the one that protects this queue
+  bool may_generate_psk = false;  // 2: a PSK for TLS
+  bool may_replace_psk = false;   // 3: another one than the one that protects this queue
   bool must_concatenate = false;
 };
 

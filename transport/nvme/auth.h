@@ -45,8 +45,9 @@ enum class AuthExplanation : std::uint8_t {
   incorrect_message = 7,
 };
 
-// SC_C of a negotiate message: a TLS PSK is to come out of the authentication, or not.
-enum class AuthConcatenation : std::uint8_t { none = 0, new_tls_psk = 1, replace_tls_psk = 2 };
+// SC_C of a negotiate message: a TLS PSK is to come out of the authentication, or not. The numbers are Linux's, too (NVME_AUTH_SECP_...); 1 is of no
+// use with TCP.
+enum class AuthConcatenation : std::uint8_t { none = 0, other = 1, new_tls_psk = 2, replace_tls_psk = 3 };
 
 // What all messages begin with.
 struct AuthHeader {

@@ -5,6 +5,7 @@ TLS by `openssl s_client`), correct and hostile, and catnap's initiator against 
 Left out: the derivations' published values (tests/unit/dhchap, tests/unit/tls), authentication without it (auth_test.py), TLS with configured keys
 (secure_channel_test.py), Linux as host (tests/e2e/concatenation_test.py).
 """
+import base64
 import errno
 import os
 import struct
@@ -43,7 +44,7 @@ class ConcatServer(Server):
 
     def __init__(self, mode, **config):
         super().__init__(config={"dhchap_failures_per_minute": 0, **config})
-        self.queues = []
+        self.queues, self.never_shown = [], set()
         self.host_id, self.open_id = uuid.uuid4(), uuid.uuid4()
         self.host, self.open_host = hostnqn_of(self.host_id), hostnqn_of(self.open_id)
         self.call("nvmf_create_transport", trtype="TCP")
@@ -77,11 +78,12 @@ class ConcatServer(Server):
     def make_key(self, nqn=NQN, expand=None, secret=None, **offer):
         """The whole exchange over cleartext, and its end."""
         queue = self.queue(nqn=nqn, secret=secret)
-        queue.authenticate(sc_c=1, **{**QUICK, **offer})
+        queue.authenticate(sc_c=dhchap.NEW_TLS_PSK, **{**QUICK, **offer})
         queue.close()
         return self.key_of(queue, nqn, expand)
 
     def key_of(self, queue, nqn=NQN, expand=None):
+        self.never_shown |= {queue.generated.hex(), base64.b64encode(queue.generated).decode()}
         return GeneratedKey(queue.generated, self.host, nqn, **({"expand": expand} if expand else {}))
 
     def controller(self, key, **keywords):
@@ -109,6 +111,7 @@ class ConcatTest(unittest.TestCase):
         cls.server.clean()
         assert status == 0, f"catnapd ended with {status}:\n{text}"
         assert "AddressSanitizer" not in text
+        assert cls.server.never_shown and not [key for key in cls.server.never_shown if key in text], "a key is in the log"
 
     def setUp(self):
         self.addCleanup(self.tidy)
@@ -161,7 +164,7 @@ class Everywhere:
             with self.subTest(hash=hash_id, group=group, mutual=bool(ctrlr)):
                 first = self.server.queue(ctrlr_secret=self.server.secrets.get(ctrlr))
                 self.assertTrue(first.connected & ATR)
-                first.authenticate(sc_c=1, hashes=(hash_id,), groups=(group,))
+                first.authenticate(sc_c=dhchap.NEW_TLS_PSK, hashes=(hash_id,), groups=(group,))
                 first.close()
                 self.assertEqual(len(first.generated), size)
                 key = self.server.key_of(first)
@@ -217,7 +220,7 @@ class Everywhere:
     def test_little_passes_before_tls(self):
         queue = self.kept(self.server.queue())
         self.assertEqual(queue.get_property().status, AUTHENTICATION_REQUIRED)
-        queue.authenticate(sc_c=1, **QUICK)
+        queue.authenticate(sc_c=dhchap.NEW_TLS_PSK, **QUICK)
         queue.get_property().check("CSTS")
         queue.queue.call("Property Set", FABRICS, nsid=0, fields=struct.pack("<B3xIQ", 0, 0x14, 0x00460001))
         for cns, passes in ((1, True), (6, True), (0x1C, True), (0, False), (2, False), (3, False), (5, False), (8, False), (0x13, False)):
@@ -234,7 +237,7 @@ class Everywhere:
                 self.assertEqual(self.call_status(queue, opcode, nsid=1, dwords=(1,)), OPERATION_DENIED)
         # Once more on the same queue: another key, and still no more than that.
         first = queue.generated
-        queue.authenticate(sc_c=1, **QUICK)
+        queue.authenticate(sc_c=dhchap.NEW_TLS_PSK, **QUICK)
         self.assertNotEqual(queue.generated, first)
         self.assertEqual(self.call_status(queue, ASYNC_EVENT), OPERATION_DENIED)
         self.kept(self.server.queue(self.server.key_of(queue))).get_property().check("CSTS")
@@ -242,7 +245,7 @@ class Everywhere:
 
 class Allowed(Everywhere, ConcatTest):
     def test_the_strongest_that_makes_a_key(self):
-        queue = self.server.queue().authenticate(sc_c=1, groups=(0, 1, 2))
+        queue = self.server.queue().authenticate(sc_c=dhchap.NEW_TLS_PSK, groups=(0, 1, 2))
         self.assertEqual((queue.hash, queue.group), ("sha384", "ffdhe3072"))
         queue.close()
 
@@ -251,20 +254,20 @@ class Allowed(Everywhere, ConcatTest):
 
     def test_what_makes_no_key_is_refused(self):
         server = self.server
-        for sc_c in (2, 3, 255):
+        for sc_c in (1, dhchap.REPLACE_TLS_PSK, 4, 255):
             self.refused(dhchap.CONCATENATION, lambda sc_c=sc_c: server.queue().authenticate(sc_c=sc_c, **QUICK))
-        self.refused(dhchap.HASH, lambda: server.queue().authenticate(sc_c=1, hashes=(3,)))
-        self.refused(dhchap.GROUP, lambda: server.queue().authenticate(sc_c=1, groups=(0,)))
+        self.refused(dhchap.HASH, lambda: server.queue().authenticate(sc_c=dhchap.NEW_TLS_PSK, hashes=(3,)))
+        self.refused(dhchap.GROUP, lambda: server.queue().authenticate(sc_c=dhchap.NEW_TLS_PSK, groups=(0,)))
         queue = server.queue()
-        queue.negotiate(sc_c=1, **QUICK)
+        queue.negotiate(sc_c=dhchap.NEW_TLS_PSK, **QUICK)
         challenge = queue.challenge()
-        reply, _ = queue.answer(challenge, sc_c=1)
+        reply, _ = queue.answer(challenge, sc_c=dhchap.NEW_TLS_PSK)
         queue.send(reply[:8] + b"\0" + reply[9:])  # no challenge of the host
         self.refused(dhchap.PAYLOAD, queue.receive)
-        self.refused(dhchap.FAILED, lambda: server.queue(secret=server.secrets["other"]).authenticate(sc_c=1, **QUICK))
+        self.refused(dhchap.FAILED, lambda: server.queue(secret=server.secrets["other"]).authenticate(sc_c=dhchap.NEW_TLS_PSK, **QUICK))
         # Somebody in between has changed SC_C: the host's response was made with another.
         queue = server.queue()
-        queue.negotiate(sc_c=1, **QUICK)
+        queue.negotiate(sc_c=dhchap.NEW_TLS_PSK, **QUICK)
         reply, _ = queue.answer(queue.challenge(), sc_c=0)
         queue.send(reply[:8] + b"\1" + reply[9:])
         self.refused(dhchap.FAILED, queue.receive)
@@ -280,7 +283,7 @@ class Allowed(Everywhere, ConcatTest):
     def test_keys_serve_their_host_and_subsystem_alone(self):
         server = self.server
         first = server.queue()
-        first.authenticate(sc_c=1, **QUICK)
+        first.authenticate(sc_c=dhchap.NEW_TLS_PSK, **QUICK)
         first.close()
         psk = first.generated
         self.no_tls(GeneratedKey(psk, server.open_host, NQN))
@@ -317,7 +320,7 @@ class Allowed(Everywhere, ConcatTest):
         old = server.make_key()
         secured = self.kept(server.queue(old))
         for _ in range(2):
-            secured.authenticate(sc_c=2, **QUICK)
+            secured.authenticate(sc_c=dhchap.REPLACE_TLS_PSK, **QUICK)
             new = server.key_of(secured)
             self.no_tls(old)
             server.queue(new).close()
@@ -325,7 +328,7 @@ class Allowed(Everywhere, ConcatTest):
         # Within TLS there is nothing to begin, and authenticating without concatenation changes no key.
         secured.authenticate(**QUICK)
         server.queue(new).close()
-        self.refused(dhchap.CONCATENATION, lambda: secured.authenticate(sc_c=1, **QUICK))
+        self.refused(dhchap.CONCATENATION, lambda: secured.authenticate(sc_c=dhchap.NEW_TLS_PSK, **QUICK))
 
     def test_only_admin_queues_make_keys(self):
         server = self.server
@@ -333,7 +336,7 @@ class Allowed(Everywhere, ConcatTest):
         secured = self.kept(server.queue(key))
         secured.enable()
         io = self.kept(AuthQueue(server.address, NQN, server.host, server.secrets["host"], 1, secured.cntlid, server.host_id, dial=dialler(key)))
-        for sc_c in (1, 2):
+        for sc_c in (dhchap.NEW_TLS_PSK, dhchap.REPLACE_TLS_PSK):
             self.refused(dhchap.CONCATENATION, lambda sc_c=sc_c: io.authenticate(sc_c=sc_c, **QUICK))
             io.close()
             io = self.kept(AuthQueue(server.address, NQN, server.host, server.secrets["host"], 2, secured.cntlid, server.host_id, dial=dialler(key)))
@@ -350,7 +353,7 @@ class Allowed(Everywhere, ConcatTest):
         self.assertTrue(queue.connected & ATR, "it proves the key of the listener, not who authenticates")
         self.assertFalse(queue.connected & ASCR)
         # A key is made over cleartext only, and replaced only where there is one.
-        for sc_c in (1, 2):
+        for sc_c in (dhchap.NEW_TLS_PSK, dhchap.REPLACE_TLS_PSK):
             self.refused(dhchap.CONCATENATION, lambda sc_c=sc_c: queue.authenticate(sc_c=sc_c, **QUICK))
             queue = self.kept(server.queue(HostKey(raw, 1, server.host, NQN)))
         queue.authenticate(**QUICK).get_property().check("CSTS")
@@ -404,7 +407,7 @@ class Allowed(Everywhere, ConcatTest):
     def test_io_queues_make_no_keys(self):
         queue = self.kept(self.server.queue()).authenticate(groups=(0,))
         queue.enable()
-        self.refused(dhchap.CONCATENATION, lambda: queue.io_queue(self.server.address).authenticate(sc_c=1, **QUICK))
+        self.refused(dhchap.CONCATENATION, lambda: queue.io_queue(self.server.address).authenticate(sc_c=dhchap.NEW_TLS_PSK, **QUICK))
 
     def test_listeners_agree(self):
         server = self.server
@@ -439,7 +442,7 @@ class Required(Everywhere, ConcatTest):
         self.assertIn("84h", str(caught.exception))
         self.assertIn("has no dhchap_key", server.log_text())
         # I/O queues come by TLS, whatever the admin queue has shown.
-        queue = self.kept(server.queue()).authenticate(sc_c=1, **QUICK)
+        queue = self.kept(server.queue()).authenticate(sc_c=dhchap.NEW_TLS_PSK, **QUICK)
         with self.assertRaises(AssertionError) as caught:
             queue.io_queue(server.address)
         self.assertIn("84h", str(caught.exception))
@@ -457,7 +460,7 @@ class Forgotten(ConcatTest):
         server = self.server
         used = server.make_key()
         secured = self.kept(server.queue(used))
-        secured.authenticate(sc_c=2, **QUICK)
+        secured.authenticate(sc_c=dhchap.REPLACE_TLS_PSK, **QUICK)
         replaced = server.key_of(secured)
         unused = server.make_key()
         before = server.ended("unknown_identity")

@@ -148,11 +148,12 @@ TEST_F(ConcatenationTest, WhatTheQueueMayNotAskForIsRefused) {
     AuthExplanation explanation;
   };
   const Case cases[] = {
-      {"a new key where there are none", 1, false, false, false, AuthExplanation::concatenation_mismatch},
-      {"a new key within TLS", 1, false, true, false, AuthExplanation::concatenation_mismatch},
-      {"another key without one", 2, true, false, false, AuthExplanation::concatenation_mismatch},
+      {"a new key where there are none", 2, false, false, false, AuthExplanation::concatenation_mismatch},
+      {"a new key within TLS", 2, false, true, false, AuthExplanation::concatenation_mismatch},
+      {"another key without one", 3, true, false, false, AuthExplanation::concatenation_mismatch},
       {"nothing, where it is required", 0, true, false, true, AuthExplanation::concatenation_mismatch},
-      {"of a kind that nobody knows", 3, true, true, false, AuthExplanation::concatenation_mismatch},
+      {"of a kind that is not TLS", 1, true, true, false, AuthExplanation::concatenation_mismatch},
+      {"of a kind that nobody knows", 4, true, true, false, AuthExplanation::concatenation_mismatch},
       {"of another kind that nobody knows", 255, true, true, true, AuthExplanation::concatenation_mismatch},
   };
   for (const Case& each : cases) {
@@ -174,7 +175,7 @@ TEST_F(ConcatenationTest, WhatTheQueueMayNotAskForIsRefused) {
 
 // Somebody in between turns the request off, on, or into another one: both sides compute with what they saw.
 TEST_F(ConcatenationTest, AChangedRequestIsFound) {
-  for (const auto& [asked, arrives] : {std::pair{1, 0}, std::pair{0, 1}, std::pair{1, 2}, std::pair{2, 1}}) {
+  for (const auto& [asked, arrives] : {std::pair{2, 0}, std::pair{0, 2}, std::pair{2, 3}, std::pair{3, 2}}) {
     HostCredentials mine = credentials("host", "ctrlr");
     mine.allowed.hashes = 0b0110;
     mine.allowed.groups = 0b10;
@@ -209,7 +210,7 @@ TEST_F(ConcatenationTest, NothingIsLeftOfWhatFails) {
     TargetRules only = concatenating();
     (of_group ? only.allowed.groups : only.allowed.hashes) = of_group ? 0b1 : 0b1000;
     converse(host, target, only, [](int number, Bytes& message) {
-      if (number == 0) message[6] = std::byte{1};
+      if (number == 0) message[6] = std::byte{2};
     });
     EXPECT_EQ(target.explanation(), of_group ? AuthExplanation::group_not_usable : AuthExplanation::hash_not_usable);
     EXPECT_FALSE(target.take_psk());

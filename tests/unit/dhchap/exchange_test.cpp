@@ -208,7 +208,7 @@ TEST_F(ExchangeTest, ConcatenationIsRefusedAndNotIgnored) {
   HostExchange host(credentials(), host_nqn, sub_nqn);
   TargetExchange target(host_nqn, sub_nqn);
   converse(host, target, rules(), [](int number, Bytes& message) {
-    if (number == 0) message[6] = std::byte{1};
+    if (number == 0) message[6] = std::byte{2};
   });
   EXPECT_EQ(target.explanation(), AuthExplanation::concatenation_mismatch);
 }

@@ -1,0 +1,197 @@
+#!/usr/bin/env -S /usr/bin/python3
+"""A real Linux host with TLS (kernel 6.18 or later of Debian's backports, handshakes by tlshd): keys out of authentication (secure channel
+concatenation), configured keys, wrong ones, another secret, connecting anew.
+
+Left out: hostile hosts (tests/protocol/rpc/concatenation_test.py, secure_channel_test.py), authentication without TLS (auth_test.py).
+"""
+import base64
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "protocol" / "rpc"))
+
+import dhchap  # noqa: E402
+import tls_host_image  # noqa: E402
+from guest import HOST_ADDRESS, Guest, guest_image  # noqa: E402
+from harness import Cases, Catnapd, free_port, options, run_program, skip, wait_for  # noqa: E402
+from linux_host import FRIEND, present  # noqa: E402
+from tls_keys import HostKey, interchange, new_key  # noqa: E402
+
+NQN = "nqn.2026-11.io.catnap:tls-host"
+SUITES = {"sha256": "TLS_AES_128_GCM_SHA256", "sha384": "TLS_AES_256_GCM_SHA384"}
+# An emulated CPU on a busy machine takes its time for a group and for handshakes.
+EMULATED_MS = 120_000
+
+cases = Cases("tls_host_test")
+case = cases.case
+
+
+class Rig:
+  """The guest with tlshd, and a target for as long as `target()` is open."""
+
+  def __init__(self, folder, chosen):
+    self.folder, self.chosen = folder, chosen
+    try:
+      image = tls_host_image.ensure()
+    except guest_image.ImageUnavailable as problem:
+      skip(f"no Linux host with TLS: {problem}")
+    self.guest = Guest("tls-host", log_folder=chosen.logs, boot_image=image, overlay=image / "tlshd.cpio")
+    try:
+      self.guest.start()
+      self.guest.check("for module in nvme-keyring nvme-auth nvme-tcp tls gcm ctr; do modprobe $module; done; [ -e /dev/nvme-fabrics ]", 60)
+      self.guest.check("/usr/sbin/tlshd -s -c /etc/tlshd.conf >/tmp/tlshd.log 2>&1 & until grep -q linked /tmp/tlshd.log; do sleep 0.1; done", 30)
+    except BaseException:
+      self.guest.stop()
+      raise
+    self.secrets = {name: dhchap.make_secret(32, 1) for name in ("host", "other")}
+    self.port = self.rpc = None
+
+  def close(self):
+    self.guest.stop()
+
+  def target(self, listener, **config):
+    return Target(self, listener, config)
+
+  def connect(self, more):
+    """As the kernel has it; nvme-cli of Debian 12 does not know all of it."""
+    words = f"transport=tcp,traddr={HOST_ADDRESS},trsvcid={self.port},nqn={NQN},hostnqn={FRIEND},hostid={FRIEND[-36:]},nr_io_queues=2,{more}"
+    return self.guest.run(f"echo '{words}' 2>&1 >/dev/nvme-fabrics", EMULATED_MS // 1000)
+
+  def connected(self, more):
+    code, output = self.connect(more)
+    assert code == 0, output + self.guest.check("dmesg | tail -20; cat /tmp/tlshd.log")
+    self.guest.wait_until(present(1), 20, "the disk")
+    return self.guest.check("cd /sys/block; ls | grep -x 'nvme[0-9]*n[0-9]*'").split()[0]
+
+  def not_connected(self, more):
+    code, output = self.connect(more)
+    assert code != 0, f"connected: {output}"
+    assert not self.guest.check("ls /sys/class/nvme").split(), "a controller is left after the refusal"
+
+  def write_and_read(self, disk):
+    self.guest.check(f"""dd if=/dev/urandom of=/tmp/written bs=64k count=16
+      dd if=/tmp/written of=/dev/{disk} bs=64k oflag=direct
+      dd if=/dev/{disk} of=/tmp/read bs=64k count=16 iflag=direct
+      cmp /tmp/written /tmp/read""", 60)
+
+  def disconnect(self):
+    self.guest.check("nvme disconnect-all; until [ -z \"$(ls /sys/class/nvme)\" ]; do sleep 0.1; done", 60)
+
+  def queues(self):
+    return [queue for queue in self.rpc.call("nvmf_subsystem_get_qpairs", nqn=NQN) if queue["state"] == "enabled"]
+
+  def keys(self):
+    """By queue id: the key's name, by which the queue is secured."""
+    return {queue["qid"]: queue["tls"] and queue["tls"]["key"] for queue in self.queues()}
+
+
+class Target:
+  def __init__(self, rig, listener, config):
+    self.rig, self.listener, self.config = rig, listener, config
+    self.server = Catnapd(rig.chosen.catnapd, ["--wait-for-rpc"], name="catnapd-tls-host-test", log_folder=rig.chosen.logs)
+
+  def __enter__(self):
+    self.server.__enter__()
+    rig, rpc = self.rig, self.server.rpc
+    rig.port, rig.rpc = free_port(), rpc
+    rpc.call("nvmf_set_config", dhchap_failures_per_minute=0, dhchap_timeout_ms=EMULATED_MS, dhchap_dhgroups=["null", "ffdhe2048"], **self.config)
+    rpc.call("framework_start_init")
+    rpc.call("nvmf_create_transport", trtype="TCP", tls_handshake_timeout_ms=EMULATED_MS // 2)
+    rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=16 * 2048, block_size=512)
+    rpc.call("nvmf_create_subsystem", nqn=NQN, serial_number="TLSHOST")
+    rpc.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "Malloc0"})
+    for name, secret in rig.secrets.items():
+      self.add_key(name, secret)
+    rpc.call("nvmf_subsystem_add_host", nqn=NQN, host=FRIEND, dhchap_key="host")
+    address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(rig.port)}
+    rpc.call("nvmf_subsystem_add_listener", nqn=NQN, listen_address=address, **self.listener)
+    return self
+
+  def add_key(self, name, text):
+    path = self.rig.folder / f"{name}.key"
+    path.touch(mode=0o600)
+    path.write_text(text + "\n")
+    self.rig.rpc.call("keyring_file_add_key", name=name, path=str(path))
+
+  def __exit__(self, kind, *rest):
+    try:
+      self.rig.disconnect()
+      if kind is None:
+        self.server.terminate()
+    finally:
+      self.server.__exit__(kind, *rest)
+
+
+def concatenation(rig, hash_name):
+  with rig.target({"secure_concatenation": "required"}, dhchap_digests=[hash_name]):
+    disk = rig.connected(f"dhchap_secret={rig.secrets['host']},concat")
+    queues = rig.queues()
+    assert {queue["qid"] for queue in queues} == {0, 1, 2}, queues
+    for queue in queues:
+      assert (queue["tls"]["key_type"], queue["tls"]["suite"]) == ("generated", SUITES[hash_name]), queue
+    assert len(set(rig.keys().values())) == 1, rig.keys()
+    rig.write_and_read(disk)
+    # Connecting anew begins anew: another key.
+    before = set(rig.keys().values())
+    controller = rig.guest.check("ls /sys/class/nvme").split()[0]
+    rig.guest.check(f"echo 1 >/sys/class/nvme/{controller}/reset_controller", EMULATED_MS // 1000)
+    rig.guest.wait_until(f"[ $(cat /sys/class/nvme/{controller}/state) = live ]", EMULATED_MS // 1000, "the controller to be live")
+    wait_for(lambda: len(rig.keys()) == 3, 30, "its queues")
+    assert None not in rig.keys().values() and not before & set(rig.keys().values()), (before, rig.keys())
+    rig.write_and_read(disk)
+
+
+for each in ("sha256", "sha384"):
+  case(f"keys out of authentication with {each}: every queue by TLS, again after a reset")(lambda rig, each=each: concatenation(rig, each))
+
+
+@case("what must not connect does not: the wrong secret, without concatenation where it is required, with it where there is none")
+def refused(rig):
+  with rig.target({"secure_concatenation": "required"}, dhchap_digests=["sha256"]):
+    rig.not_connected(f"dhchap_secret={rig.secrets['other']},concat")
+    rig.not_connected(f"dhchap_secret={rig.secrets['host']}")
+    rig.connected(f"dhchap_secret={rig.secrets['host']},concat")
+  with rig.target({}, dhchap_digests=["sha256"]):
+    rig.not_connected(f"dhchap_secret={rig.secrets['host']},concat")
+    rig.connected(f"dhchap_secret={rig.secrets['host']}")
+
+
+@case("a host in cleartext and one with its own key, where both are allowed")
+def allowed(rig):
+  with rig.target({"secure_concatenation": "allowed"}, dhchap_digests=["sha256"]):
+    disk = rig.connected(f"dhchap_secret={rig.secrets['host']}")
+    assert set(rig.keys().values()) == {None}, rig.keys()
+    rig.write_and_read(disk)
+    rig.disconnect()
+    rig.write_and_read(rig.connected(f"dhchap_secret={rig.secrets['host']},concat"))
+    assert None not in rig.keys().values(), rig.keys()
+
+
+@case("configured keys of both lengths, by tlshd and the kernel's TLS; a wrong one is refused")
+def configured(rig):
+  with rig.target({"secure_channel": True}) as target:
+    for name, size, transform, suite in (("k32", 32, 1, "sha256"), ("k48", 48, 2, "sha384")):
+      raw = new_key(size)
+      target.add_key(name, interchange(raw, transform))
+      rig.rpc.call("nvmf_subsystem_remove_host", nqn=NQN, host=FRIEND)
+      rig.rpc.call("nvmf_subsystem_add_host", nqn=NQN, host=FRIEND, psk=name)
+      key = HostKey(raw, transform, FRIEND, NQN)
+      for psk in (new_key(size), key.psk):
+        text = base64.b64encode(psk).decode()
+        serial = rig.guest.check(f"echo {text} | base64 -d | keyctl padd psk '{key.identity}' %:.nvme").strip()
+        if psk != key.psk:
+          rig.not_connected(f"tls,tls_key={serial}")
+      disk = rig.connected(f"tls,tls_key={serial}")
+      assert set(rig.keys().values()) == {name}, rig.keys()
+      assert all(queue["tls"]["suite"] == SUITES[suite] for queue in rig.queues())
+      rig.write_and_read(disk)
+      rig.disconnect()
+
+
+def main():
+  return run_program(cases, options(__doc__.split("\n", maxsplit=1)[0]), Rig, in_guest=True)
+
+
+if __name__ == "__main__":
+  sys.exit(main())
