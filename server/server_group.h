@@ -187,7 +187,7 @@ class ServerGroup final : public transport::CommandSink {
                       std::expected<std::shared_ptr<Controller>, ConnectFailure> result);
   void refuse_connect(transport::Request& request, const ConnectFailure& failure);
   std::uint32_t begin_authentication(ServedQueue& served, const transport::Request& request, const SubsystemSnapshot& subsystem,
-                            const ControllerTable::NewQueue& asked);
+                                     const ControllerTable::NewQueue& asked);
 
   Thread& thread_;
   ControllerTable& table_;
