@@ -16,7 +16,7 @@ import sys
 import threading
 from pathlib import Path
 
-from guest import Guest
+from guest import PATIENCE, Guest
 from guest_image import Cpio, add_program
 from harness import ROOT, Cases, free_port, options, run_program, wait_for
 from volatile_disk import VolatileDisk
@@ -28,7 +28,7 @@ DISK_BYTES = 24 << 20
 PORT_IN_GUEST = 5260
 CUTS = 10 if os.environ.get("CATNAP_SOAK") == "1" else 2
 CALLS_BEFORE_CUT = 120
-CALLING_TIMEOUT_S = 300
+CALLING_TIMEOUT_S = 300 * PATIENCE
 
 cases = Cases("state_power_cut_test")
 case = cases.case
@@ -38,7 +38,7 @@ class TcpRpc:
   """One connection to the guest's JSON-RPC socket, led there by socat."""
 
   def __init__(self, port):
-    self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+    self.socket = socket.create_connection(("127.0.0.1", port), timeout=60 * PATIENCE)
     self.received = b""
     self.last_id = 0
 
@@ -124,7 +124,7 @@ class Rig:
       except (OSError, RpcFailure):
         return False
 
-    wait_for(answers, 60, "the server's first answer")
+    wait_for(answers, 60 * PATIENCE, "the server's first answer")
 
   def connect(self):
     return TcpRpc(self.port)
@@ -180,7 +180,7 @@ def cuts(rig):
       rig.guest.wait_ready()
       rig.disk.forget()
     for thread in threads:
-      thread.join(90)
+      thread.join(90 * PATIENCE)
       assert not thread.is_alive(), "a client does not end"
     for model in rig.models:
       assert model.problem is None, model.problem

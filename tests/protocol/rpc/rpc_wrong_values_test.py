@@ -2,8 +2,9 @@
 """Right calls with one parameter spoiled, at any depth, in every way that its declaration forbids: each is refused, the message names the parameter, and
 nothing has changed; then the right call is made, and works. And any calls at all, with names of any characters: whatever is answered is strict JSON.
 
-The right calls are those that bring every kind of object about (config_test.py), so that a new method is covered by having an object there. Left out:
-calls that are wrong in fact (rpc_wrong_calls_test.py). CATNAP_SOAK=1: 20 times as many random calls.
+The right calls are those that bring every kind of object about (config_test.py), and those that show, act, and take away (DEEDS): every method that has
+parameters is in one of the two, so that a new one cannot be forgotten. Left out: calls that are wrong in fact (rpc_wrong_calls_test.py). CATNAP_SOAK=1: 20
+times as many random calls.
 """
 
 import copy
@@ -12,16 +13,18 @@ import os
 import random
 import socket
 import tempfile
+import time
 import unittest
 
 import config_test
-from config_test import objects
+from config_test import DISCOVERY, HOST, NQN, PLAIN_NQN, objects
 from server_process import RpcFailure, ServerProcess, free_tcp_port
 
 SOAK = os.environ.get("CATNAP_SOAK") == "1"
 INVALID_PARAMS = -32602
 NESTED = {"a": [{"b": [[[{}]]]}]}
 NO_EFFECT = object()  # leaves the parameter out
+
 
 def spoiled(param):
     """(what, value) for one parameter of this declaration."""
@@ -90,6 +93,112 @@ def spoiled_calls(declared, params, path=()):
                 yield what, where, {**params, name: [wrong, *inner[1:]]}, value, inner_param
 
 
+# Methods without a declared parameter that could be wrong, or that would end what the test stands on.
+ELSEWHERE = {
+    "spdk_kill_instance": "ends the process (ending_test.py)",
+    "framework_start_init": "has been called",
+}
+# What is refused in fact here, whatever its parameters: only their form counts.
+REFUSED = {
+    "bdev_raid_start": "the array runs", "bdev_raid_take_over": "there is no superblock", "bdev_raid_get_bitmap": "of raid1 only",
+    "bdev_raid_add_base_bdev": "raid0 has no place to fill", "bdev_raid_remove_base_bdev": "raid0 needs each member",
+    "bdev_nvme_apply_firmware": "the remote target takes none", "bdev_nvme_set_preferred_path": "controller ids are given out by the remote target",
+    "bdev_nvme_send_cmd": "no command of 0 bytes", "nvmf_create_target": "there is one already", "nvmf_delete_target": "it stays", "poller_set_period": "there is no such poller",
+    "bdev_nvme_set_keys": "the attached controller does not authenticate",
+    "bdev_raid_start_scrub": "of raid1 only", "bdev_raid_stop_scrub": "of raid1 only",
+    "nvmf_publish_mdns_prr": "there is no mDNS", "nvmf_stop_mdns_prr": "there is no mDNS",
+}
+
+
+# Of SPDK's configurations, without a meaning here (server/foreign_options_rpc.h).
+FOREIGN = {
+    "accel_set_options": {}, "bdev_iscsi_set_options": {}, "bdev_nvme_set_hotplug": {"enable": False}, "bdev_virtio_blk_set_hotplug": {"enable": False},
+    "fsdev_set_opts": {}, "iscsi_set_options": {}, "keyring_linux_set_options": {}, "log_enable_timestamps": {"enabled": True}, "nvmf_publish_mdns_prr": {},
+    "nvmf_stop_mdns_prr": {}, "sock_impl_set_options": {"impl_name": "posix"}, "sock_set_default_impl": {"impl_name": "posix"},
+}
+
+
+def deeds(cpu, port):
+    """(method, params) of what shows, acts and takes away, on what objects() has made; in an order in which all of them succeed, but those REFUSED."""
+    address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1"}
+    listen = {**address, "trsvcid": str(port)}
+    referral = {"address": {**address, "trsvcid": "8009"}, "subnqn": DISCOVERY}
+    injected = {"name": "Nvme0", "cmd_type": "io", "opc": 2}
+    yield "accel_crypto_keys_get", {"key_name": "key"}
+    yield "bdev_get_bdevs", {"name": "Null0"}
+    yield "bdev_get_iostat", {"names": ["Null0"]}
+    yield "bdev_reset_iostat", {"name": "Null0"}
+    yield "bdev_get_timeouts", {"name": "Delay0"}
+    yield "bdev_enable_histogram", {"name": "Null0", "enable": True}
+    yield "bdev_get_histogram", {"name": "Null0"}
+    yield "bdev_get_histogram_borders", {"name": "Null0", "borders": [1, 2]}
+    for method in ("bdev_nvme_get_controller_health_info", "bdev_nvme_get_controllers"):
+        yield method, {"name": "Nvme0"}
+    for method in ("bdev_nvme_get_io_paths", "bdev_nvme_get_path_iostat"):
+        yield method, {"name": "Nvme0n1"}
+    yield "bdev_raid_get_bdevs", {"category": "all"}
+    yield "bdev_raid_get_bitmap", {"name": "Raid0"}
+    yield "framework_get_config", {"name": "bdev"}
+    yield "notify_get_notifications", {"id": 0, "max": 1}
+    for method in ("nvmf_discovery_get_referrals", "nvmf_get_stats", "rpc_get_methods"):
+        yield method, {}
+    yield "nvmf_get_transports", {"trtype": "TCP"}
+    for method in ("nvmf_get_io_stats", "nvmf_get_subsystems", "nvmf_subsystem_get_controllers", "nvmf_subsystem_get_listeners", "nvmf_subsystem_get_qpairs"):
+        yield method, {"nqn": NQN}
+    yield "reactor_get_wakeups", {"limit": 5}
+    # What acts.
+    yield "bdev_aio_rescan", {"name": "Aio0"}
+    yield "bdev_uring_rescan", {"name": "Uring0"}
+    yield "bdev_error_inject_error", {"name": "EE_Uring0p0", "io_type": "read", "error_type": "failure", "num": 1}
+    yield "bdev_error_resume_pending", {"name": "EE_Uring0p0"}
+    yield "bdev_nvme_add_error_injection", {**injected, "sct": 0, "sc": 4}
+    yield "bdev_nvme_remove_error_injection", injected
+    yield "bdev_nvme_send_cmd", {"name": "Nvme0", "cmd_type": "admin", "data_direction": "c2h", "cmdbuf": ""}
+    yield "bdev_nvme_apply_firmware", {"filename": "/nowhere", "bdev_name": "Nvme0n1"}
+    yield "bdev_nvme_set_keys", {"name": "Nvme0", "dhchap_key": "secret"}
+    yield "bdev_nvme_set_multipath_policy", {"name": "Nvme0n1", "policy": "active_passive"}
+    yield "bdev_nvme_set_preferred_path", {"name": "Nvme0n1", "cntlid": 1}
+    for method in ("bdev_nvme_reset_controller", "bdev_nvme_disable_controller", "bdev_nvme_enable_controller"):
+        yield method, {"name": "Nvme0"}
+    yield "framework_monitor_context_switch", {"enabled": False}
+    yield "reactor_set_interrupt_mode", {"lcore": cpu, "disable_interrupt": False}
+    yield "poller_set_period", {"id": 1 << 40, "period_us": 1000}
+    yield "nvmf_subsystem_listener_set_ana_state", {"nqn": NQN, "listen_address": listen, "ana_state": "optimized"}
+    yield "nvmf_subsystem_set_keys", {"nqn": NQN, "host": HOST + "3", "dhchap_key": "secret"}
+    yield "nvmf_create_target", {"name": "another"}
+    # What takes away.
+    yield "nvmf_delete_target", {"name": "nvmf_tgt"}
+    yield "nvmf_ns_visible", {"nqn": NQN, "nsid": 3, "host": HOST + "3", "visible": True}
+    yield "nvmf_ns_remove_host", {"nqn": NQN, "nsid": 3, "host": HOST}
+    yield "nvmf_subsystem_remove_ns", {"nqn": NQN, "nsid": 3}
+    yield "nvmf_subsystem_remove_listener", {"nqn": NQN, "listen_address": listen}
+    yield "nvmf_subsystem_remove_host", {"nqn": NQN, "host": HOST}
+    yield "nvmf_discovery_referral_remove_host", {**referral, "host": HOST + "2"}
+    yield "nvmf_discovery_remove_referral", referral
+    yield "nvmf_delete_subsystem", {"nqn": PLAIN_NQN}
+    yield "keyring_file_remove_key", {"name": "secret"}
+    yield "log_clear_flag", {"flag": "rpc", "persist": True}
+    for method in ("bdev_raid_start", "bdev_raid_start_scrub", "bdev_raid_stop_scrub"):
+        yield method, {"name": "Raid0"}
+    yield "bdev_raid_take_over", {"base_bdev": "Null0"}
+    yield "bdev_raid_add_base_bdev", {"raid_bdev": "Raid0", "base_bdev": "Null0"}
+    yield "bdev_raid_remove_base_bdev", {"name": "Member1"}
+    yield "bdev_raid_grow_base_bdev", {"raid_name": "Raid0", "base_name": "Member1"}
+    yield "bdev_raid_delete", {"name": "Raid0"}
+    yield "bdev_error_delete", {"name": "EE_Uring0p0"}
+    yield "bdev_split_delete", {"base_bdev": "Uring0"}
+    yield "bdev_crypto_delete", {"name": "Crypto0"}
+    yield "accel_crypto_key_destroy", {"key_name": "key"}
+    yield "bdev_delay_delete", {"name": "Delay0"}
+    yield "bdev_passthru_delete", {"name": "Awaited0"}
+    yield "bdev_nvme_stop_discovery", {"name": "Disc"}
+    yield "bdev_nvme_detach_controller", {"name": "Nvme0"}
+    yield "bdev_aio_delete", {"name": "Aio0"}
+    yield "bdev_uring_delete", {"name": "Uring0"}
+    yield "bdev_malloc_delete", {"name": "Malloc0"}
+    yield "bdev_null_delete", {"name": "Member0"}
+
+
 class WrongValues(unittest.TestCase):
     maxDiff = None
     serve_remote = config_test.Configuration.serve_remote
@@ -115,7 +224,8 @@ class WrongValues(unittest.TestCase):
             return None
         call = self.call
         return [call("framework_get_config", {"name": one["subsystem"]}) for one in call("framework_get_subsystems")] + [
-            [bdev["name"] for bdev in call("bdev_get_bdevs")], call("nvmf_get_subsystems"), call("log_get_flags"), call("framework_get_pending")]
+            [bdev["name"] for bdev in call("bdev_get_bdevs")], call("nvmf_get_subsystems"), call("log_get_flags"), call("framework_get_pending"),
+            call("bdev_nvme_get_controllers"), call("bdev_raid_get_bdevs", {"category": "all"}), call("keyring_get_keys"), call("nvmf_discovery_get_referrals")]
 
     def refused(self, method, what, path, params, value, param):
         shown = json.dumps(value)[:60] if value is not NO_EFFECT else "nothing"
@@ -132,8 +242,17 @@ class WrongValues(unittest.TestCase):
             self.fail(f"{where} was taken")
         self.count += 1
 
+    def at_rest(self):
+        """Waits for controllers that come back by themselves, as after bdev_nvme_set_keys with keys that the target does not want."""
+        deadline = time.monotonic() + 60
+        while any(each["state"] in ("resetting", "reconnect_is_delayed") for one in self.call("bdev_nvme_get_controllers") for each in one["ctrlrs"]):
+            self.assertLess(time.monotonic(), deadline, "a controller does not come back")
+            time.sleep(0.01)
+
     def around(self, method, right):
         """All that is wrong around a right call, then the right one."""
+        if self.started:
+            self.at_rest()
         before = self.state()
         for what, path, params, value, param in spoiled_calls(self.schema[method]["params"], right):
             if right_type(param, value):
@@ -141,16 +260,26 @@ class WrongValues(unittest.TestCase):
             with self.subTest(method, what=what, param=".".join(path)):
                 self.refused(method, what, path, params, value, param)
         self.assertEqual(before, self.state(), f"{method} was refused, and has changed something")
-        self.call(method, right)
+        try:
+            self.call(method, right)
+        except RpcFailure as failure:
+            self.assertIn(method, REFUSED, failure.error)
+            self.assertNotEqual(failure.error["code"], INVALID_PARAMS, failure.error)
 
-    def test_around_every_object(self):
-        cpu = min(os.sched_getaffinity(0))
-        for method, params in objects(self.folder, cpu, free_tcp_port(), self.remote_port):
+    def test_around_every_method(self):
+        cpu, port = min(os.sched_getaffinity(0)), free_tcp_port()
+        seen = set(ELSEWHERE)
+        early = [(method, params) for method, params in FOREIGN.items() if self.schema[method]["phase"] == "startup"]
+        late = [each for each in FOREIGN.items() if each not in early]
+        for method, params in (*early, *objects(self.folder, cpu, port, self.remote_port), *late, *deeds(cpu, port)):
             if not self.started and self.schema[method]["phase"] == "runtime":
                 self.call("framework_start_init")
                 self.started = True
             self.around(method, params)
-        print(f"{self.count} wrong calls around right ones", flush=True)
+            seen.add(method)
+        missing = {name for name, method in self.schema.items() if method["params"]} - seen
+        self.assertEqual(missing, set(), "methods with parameters that nobody calls here")
+        print(f"{self.count} wrong calls around right ones of {len(seen)} methods", flush=True)
 
 
 def no_duplicates(pairs):
