@@ -104,8 +104,12 @@ class Reloaded(unittest.TestCase):
         waiting = ssl.create_default_context(cafile=self.certs["one"][0]).wrap_socket(web.raw(), server_hostname="localhost")
         self.addCleanup(waiting.close)
         body = json.dumps({"id": 7, "method": "framework_wait_init"})
-        waiting.sendall(f"POST /rpc HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
-        self.assertEqual(self.status(old, TOKEN), 200)
+        waiting.sendall(f"POST /rpc HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {TOKEN}\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        goes_on = b""
+        while b"\r\n\r\n" not in goes_on:
+            goes_on += waiting.recv(1)
+        self.assertIn(b" 100 ", goes_on, "its credentials were looked at")
+        waiting.sendall(body.encode())
         renew(2, "two")
         write(self.path("credentials"), NEW)
         said = self.reload(web.server)
