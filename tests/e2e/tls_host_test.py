@@ -19,7 +19,8 @@ from linux_host import FRIEND, present  # noqa: E402
 from tls_keys import HostKey, interchange, new_key  # noqa: E402
 
 NQN = "nqn.2026-11.io.catnap:tls-host"
-SUITES = {"sha256": "TLS_AES_128_GCM_SHA256", "sha384": "TLS_AES_256_GCM_SHA384"}
+# tlshd 1.0.0 with GnuTLS 3.8.9 makes SHA-256 binders for SHA-384 keys, which nobody can take.
+SUITE = "TLS_AES_128_GCM_SHA256"
 # An emulated CPU on a busy machine takes its time for a group and for handshakes.
 EMULATED_MS = 120_000
 
@@ -36,7 +37,8 @@ class Rig:
       image = tls_host_image.ensure()
     except guest_image.ImageUnavailable as problem:
       skip(f"no Linux host with TLS: {problem}")
-    self.guest = Guest("tls-host", log_folder=chosen.logs, boot_image=image, overlay=image / "tlshd.cpio")
+    # Without the usual tools, of which busybox has enough: a small image boots sooner.
+    self.guest = Guest("tls-host", tools=False, log_folder=chosen.logs, boot_image=image, overlay=image / "tlshd.cpio")
     try:
       self.guest.start()
       self.guest.check("for module in nvme-keyring nvme-auth nvme-tcp tls gcm ctr; do modprobe $module; done; [ -e /dev/nvme-fabrics ]", 60)
@@ -76,7 +78,8 @@ class Rig:
       cmp /tmp/written /tmp/read""", 60)
 
   def disconnect(self):
-    self.guest.check("nvme disconnect-all; until [ -z \"$(ls /sys/class/nvme)\" ]; do sleep 0.1; done", 60)
+    self.guest.check("for one in /sys/class/nvme/*/delete_controller; do [ -e $one ] && echo 1 >$one; done; "
+                     "until [ -z \"$(ls /sys/class/nvme)\" ]; do sleep 0.1; done", 60)
 
   def queues(self):
     return [queue for queue in self.rpc.call("nvmf_subsystem_get_qpairs", nqn=NQN) if queue["state"] == "enabled"]
@@ -123,13 +126,14 @@ class Target:
       self.server.__exit__(kind, *rest)
 
 
-def concatenation(rig, hash_name):
-  with rig.target({"secure_concatenation": "required"}, dhchap_digests=[hash_name]):
+@case("keys out of authentication: every queue by TLS, again after a reset")
+def concatenation(rig):
+  with rig.target({"secure_concatenation": "required"}):
     disk = rig.connected(f"dhchap_secret={rig.secrets['host']},concat")
     queues = rig.queues()
     assert {queue["qid"] for queue in queues} == {0, 1, 2}, queues
     for queue in queues:
-      assert (queue["tls"]["key_type"], queue["tls"]["suite"]) == ("generated", SUITES[hash_name]), queue
+      assert (queue["tls"]["key_type"], queue["tls"]["suite"]) == ("generated", SUITE), queue
     assert len(set(rig.keys().values())) == 1, rig.keys()
     rig.write_and_read(disk)
     # Connecting anew begins anew: another key.
@@ -142,24 +146,20 @@ def concatenation(rig, hash_name):
     rig.write_and_read(disk)
 
 
-for each in ("sha256", "sha384"):
-  case(f"keys out of authentication with {each}: every queue by TLS, again after a reset")(lambda rig, each=each: concatenation(rig, each))
-
-
 @case("what must not connect does not: the wrong secret, without concatenation where it is required, with it where there is none")
 def refused(rig):
-  with rig.target({"secure_concatenation": "required"}, dhchap_digests=["sha256"]):
+  with rig.target({"secure_concatenation": "required"}):
     rig.not_connected(f"dhchap_secret={rig.secrets['other']},concat")
     rig.not_connected(f"dhchap_secret={rig.secrets['host']}")
     rig.connected(f"dhchap_secret={rig.secrets['host']},concat")
-  with rig.target({}, dhchap_digests=["sha256"]):
+  with rig.target({}):
     rig.not_connected(f"dhchap_secret={rig.secrets['host']},concat")
     rig.connected(f"dhchap_secret={rig.secrets['host']}")
 
 
 @case("a host in cleartext and one with its own key, where both are allowed")
 def allowed(rig):
-  with rig.target({"secure_concatenation": "allowed"}, dhchap_digests=["sha256"]):
+  with rig.target({"secure_concatenation": "allowed"}):
     disk = rig.connected(f"dhchap_secret={rig.secrets['host']}")
     assert set(rig.keys().values()) == {None}, rig.keys()
     rig.write_and_read(disk)
@@ -168,25 +168,23 @@ def allowed(rig):
     assert None not in rig.keys().values(), rig.keys()
 
 
-@case("configured keys of both lengths, by tlshd and the kernel's TLS; a wrong one is refused")
+@case("a configured key; a wrong one is refused")
 def configured(rig):
   with rig.target({"secure_channel": True}) as target:
-    for name, size, transform, suite in (("k32", 32, 1, "sha256"), ("k48", 48, 2, "sha384")):
-      raw = new_key(size)
-      target.add_key(name, interchange(raw, transform))
-      rig.rpc.call("nvmf_subsystem_remove_host", nqn=NQN, host=FRIEND)
-      rig.rpc.call("nvmf_subsystem_add_host", nqn=NQN, host=FRIEND, psk=name)
-      key = HostKey(raw, transform, FRIEND, NQN)
-      for psk in (new_key(size), key.psk):
-        text = base64.b64encode(psk).decode()
-        serial = rig.guest.check(f"echo {text} | base64 -d | keyctl padd psk '{key.identity}' %:.nvme").strip()
-        if psk != key.psk:
-          rig.not_connected(f"tls,tls_key={serial}")
-      disk = rig.connected(f"tls,tls_key={serial}")
-      assert set(rig.keys().values()) == {name}, rig.keys()
-      assert all(queue["tls"]["suite"] == SUITES[suite] for queue in rig.queues())
-      rig.write_and_read(disk)
-      rig.disconnect()
+    raw = new_key()
+    target.add_key("psk", interchange(raw, 1))
+    rig.rpc.call("nvmf_subsystem_remove_host", nqn=NQN, host=FRIEND)
+    rig.rpc.call("nvmf_subsystem_add_host", nqn=NQN, host=FRIEND, psk="psk")
+    key = HostKey(raw, 1, FRIEND, NQN)
+    for psk in (new_key(), key.psk):
+      text = base64.b64encode(psk).decode()
+      serial = rig.guest.check(f"echo {text} | base64 -d | keyctl padd psk '{key.identity}' %:.nvme").strip()
+      if psk != key.psk:
+        rig.not_connected(f"tls,tls_key={serial}")
+    disk = rig.connected(f"tls,tls_key={serial}")
+    assert set(rig.keys().values()) == {"psk"}, rig.keys()
+    assert all(queue["tls"]["suite"] == SUITE for queue in rig.queues())
+    rig.write_and_read(disk)
 
 
 def main():

@@ -192,11 +192,19 @@ std::optional<Work> TargetExchange::take(std::span<const std::byte> message, con
 }
 
 // The strongest that both know; a host that offers less than the target demands is refused, so an attacker in between cannot make it less than that.
+// With concatenation the host's first hash that serves: not every TLS library can do both (tlshd 1.0.0 with GnuTLS 3.8.9 cannot do SHA-384).
+std::optional<AuthHash> TargetExchange::select_hash(const Negotiate& offer, const Allowed& allowed) const {
+  if (concatenating()) {
+    const auto first = std::ranges::find_if(offer.hashes, [&](AuthHash each) { return allowed.has(each) && can_concatenate(each); });
+    return first == offer.hashes.end() ? std::nullopt : std::optional(*first);
+  }
+  const auto strongest = std::ranges::find_if(hashes_by_strength, [&](AuthHash each) { return allowed.has(each) && contains(offer.hashes, each); });
+  return strongest == hashes_by_strength.end() ? std::nullopt : std::optional(*strongest);
+}
+
 bool TargetExchange::select(const Negotiate& offer, const Allowed& allowed) {
-  const auto hash = std::ranges::find_if(hashes_by_strength, [&](AuthHash each) {
-    return allowed.has(each) && contains(offer.hashes, each) && (!concatenating() || can_concatenate(each));
-  });
-  if (hash == hashes_by_strength.end()) {
+  const auto hash = select_hash(offer, allowed);
+  if (!hash) {
     fail(AuthExplanation::hash_not_usable, concatenating() ? "no hash that the host offers is allowed (dhchap_digests) and has TLS identities"
                                                            : "no hash that the host offers is allowed (dhchap_digests)");
     return false;

@@ -72,6 +72,7 @@ class TargetExchange {
   void take_negotiate(std::span<const std::byte> message, const TargetRules& rules);
   std::optional<Work> take_reply(std::span<const std::byte> message, const TargetRules& rules);
   void take_end(const Kind& kind, std::span<const std::byte> message);
+  std::optional<AuthHash> select_hash(const Negotiate& offer, const Allowed& allowed) const;
   bool select(const Negotiate& offer, const Allowed& allowed);
   bool concatenating() const { return concatenation_ != AuthConcatenation::none; }
 

@@ -244,10 +244,11 @@ class Everywhere:
 
 
 class Allowed(Everywhere, ConcatTest):
-    def test_the_strongest_that_makes_a_key(self):
-        queue = self.server.queue().authenticate(sc_c=dhchap.NEW_TLS_PSK, groups=(0, 1, 2))
-        self.assertEqual((queue.hash, queue.group), ("sha384", "ffdhe3072"))
-        queue.close()
+    def test_the_hosts_first_hash_and_the_strongest_group(self):
+        for hashes, chosen in (((3, 2, 1), "sha384"), ((1, 2, 3), "sha256"), ((9, 2), "sha384")):
+            queue = self.server.queue().authenticate(sc_c=dhchap.NEW_TLS_PSK, hashes=hashes, groups=(0, 1, 2))
+            self.assertEqual((queue.hash, queue.group), (chosen, "ffdhe3072"))
+            queue.close()
 
     def test_early_linux_is_served(self):
         self.kept(self.server.queue(self.server.make_key(expand=early_linux))).get_property().check("CSTS")
@@ -454,12 +455,20 @@ class Required(Everywhere, ConcatTest):
 
 class Forgotten(ConcatTest):
     """Keys that nobody uses."""
-    config = {"generated_psk_timeout_ms": 500}
+    config = {"generated_psk_timeout_ms": 1500}
+
+    def come_back(self):
+        """A queue by TLS with a new key; a busy machine may be too late for it, and then takes another."""
+        deadline = time.monotonic() + WAIT_S
+        while True:
+            try:
+                return self.server.queue(self.server.make_key())
+            except Lost:
+                self.assertLess(time.monotonic(), deadline, "never in time")
 
     def test_unused_keys_are_forgotten_and_used_ones_are_not(self):
         server = self.server
-        used = server.make_key()
-        secured = self.kept(server.queue(used))
+        secured = self.kept(self.come_back())
         secured.authenticate(sc_c=dhchap.REPLACE_TLS_PSK, **QUICK)
         replaced = server.key_of(secured)
         unused = server.make_key()
@@ -479,7 +488,7 @@ class Forgotten(ConcatTest):
 
     def test_the_option_is_kept(self):
         calls = self.server.call("framework_get_config", name="nvmf")
-        self.assertEqual(next(call["params"] for call in calls if call["method"] == "nvmf_set_config")["generated_psk_timeout_ms"], 500)
+        self.assertEqual(next(call["params"] for call in calls if call["method"] == "nvmf_set_config")["generated_psk_timeout_ms"], 1500)
 
 
 if __name__ == "__main__":

@@ -113,12 +113,12 @@ TEST_F(ConcatenationTest, EveryExchangeMakesAnotherKey) {
   }
 }
 
-TEST_F(ConcatenationTest, TakesTheStrongestThatHasIdentities) {
+TEST_F(ConcatenationTest, TakesTheHostsFirstHashThatHasIdentities) {
   HostExchange host(credentials(), host_nqn, sub_nqn, AuthConcatenation::new_tls_psk);
   TargetExchange target(host_nqn, sub_nqn);
   TargetRules some = concatenating();
   some.allowed.groups = 0b111;
-  // As Linux offers it: SHA-512 too.
+  // With SHA-512 before the others.
   converse(host, target, some, [](int number, Bytes& message) {
     if (number != 0) return;
     message[8 + 2] = std::byte{3};
