@@ -33,11 +33,9 @@ std::unexpected<RpcError> refuse(std::string why) { return std::unexpected(RpcEr
 
 // A controller of that name: the first that is connected, else the first.
 RpcResult<std::shared_ptr<NvmeController>> controller_named(const std::string& name) {
-  const auto subsystem = NvmeModule::instance()->find(name);
-  if (subsystem == nullptr || subsystem->controllers().empty()) {
-    return std::unexpected(RpcError(-ENODEV, fmt::format("No such device: there is no controller named {}", name)));
-  }
-  const auto& all = subsystem->controllers();
+  const auto subsystem = attached_as(name);
+  if (!subsystem) return std::unexpected(subsystem.error());
+  const auto& all = (*subsystem)->controllers();
   const auto ready = std::ranges::find_if(all, [](const auto& controller) { return controller->state() == NvmeController::State::ready; });
   return ready != all.end() ? *ready : all.front();
 }

@@ -10,6 +10,7 @@
 
 #include "bdev/nvme/error_injection.h"
 #include "bdev/nvme/module.h"
+#include "bdev/nvme/nvme_rpc.h"
 
 namespace catnap::bdev {
 namespace {
@@ -22,13 +23,12 @@ using rpc::RpcError;
 using rpc::RpcResult;
 
 RpcResult<Json::Value> set_fault(const Params& params, const InjectedFault& fault, std::uint32_t count) {
-  const std::string name = params.string("name");
-  const auto subsystem = NvmeModule::instance()->find(name);
-  if (subsystem == nullptr) return std::unexpected(RpcError(-ENODEV, fmt::format("No such device: there is no controller named {}", name)));
+  const auto subsystem = attached_as(params.string("name"));
+  if (!subsystem) return std::unexpected(subsystem.error());
   const auto opcode = static_cast<std::uint8_t>(params.integer("opc"));
   const bool admin = params.string("cmd_type") == "admin";
   // All paths: which one a command takes is not the caller's choice.
-  for (const auto& controller : subsystem->controllers()) {
+  for (const auto& controller : (*subsystem)->controllers()) {
     ErrorInjections& injections = admin ? controller->admin_injections() : controller->hub()->injections();
     injections.set(opcode, fault, count);
   }

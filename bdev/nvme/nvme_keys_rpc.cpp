@@ -27,14 +27,12 @@ Result<keyring::KeyRef> key_of(const Params& params, const char* name, const std
 Task<RpcResult<Json::Value>> set_keys(Params params) {
   auto turn = rpc::Turn::current();
   const std::string name = params.string("name");
-  const auto subsystem = NvmeModule::instance()->find(name);
-  if (subsystem == nullptr || subsystem->controllers().empty()) {
-    co_return std::unexpected(RpcError(-ENODEV, fmt::format("No such device: there is no controller named {}", name)));
-  }
+  const auto subsystem = attached_as(name);
+  if (!subsystem) co_return std::unexpected(subsystem.error());
   ControllerOptions keys;
   const auto taken = take_keys(params, name, keys);
   if (!taken) co_return std::unexpected(RpcError(taken.error()));
-  const auto controllers = subsystem->controllers();
+  const auto controllers = (*subsystem)->controllers();
   turn.give_up();
   Result<void> worst;
   for (const auto& controller : controllers) {

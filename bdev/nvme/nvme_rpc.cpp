@@ -157,8 +157,9 @@ RpcResult<Json::Value> get_controllers(const Params& params) {
 
 // The controllers that `name` and `cntlid` mean.
 RpcResult<std::vector<std::shared_ptr<NvmeController>>> chosen(const Params& params) {
-  const auto subsystem = NvmeModule::instance()->find(params.string("name"));
-  if (subsystem == nullptr) return no_such_controller(params.string("name"));
+  const auto attached = attached_as(params.string("name"));
+  if (!attached) return std::unexpected(attached.error());
+  const NvmeSubsystem* const subsystem = attached->get();
   if (!params.has("cntlid")) return subsystem->controllers();
   const auto cntlid = static_cast<std::uint16_t>(params.integer("cntlid"));
   const auto controller = subsystem->find_controller(cntlid);
@@ -287,6 +288,12 @@ bool waits_for_bdev_of(const Json::Value& detached, const Json::Value& waiting) 
 }
 
 }  // namespace
+
+RpcResult<std::shared_ptr<NvmeSubsystem>> attached_as(const std::string& name) {
+  auto subsystem = NvmeModule::instance()->find(name);
+  if (subsystem == nullptr || subsystem->controllers().empty()) return no_such_controller(name);
+  return subsystem;
+}
 
 Result<void> check_trtype(const std::string& trtype) {
   if (strcasecmp(trtype.c_str(), "tcp") == 0) return {};

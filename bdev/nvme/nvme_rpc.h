@@ -22,6 +22,8 @@ void register_bdev_nvme_config(rpc::ConfigRegistry& registry);
 std::vector<Json::Value> nvme_lost_calls(const NvmeSubsystem& subsystem, const NvmeController& controller);
 
 // --- for the family's other files ---
+// What is attached under this name, with at least one controller. Errors: -ENODEV in words.
+rpc::RpcResult<std::shared_ptr<NvmeSubsystem>> attached_as(const std::string& name);
 // The address parameters: traddr, adrfam, trsvcid, subnqn, hostaddr, hostsvcid.
 std::vector<rpc::Param> transport_id_params();
 TransportId transport_id_of(const rpc::Params& params);
