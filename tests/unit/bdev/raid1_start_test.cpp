@@ -220,6 +220,25 @@ TEST_F(Raid1Start, AMemberThatIsLeftOutIsNotedBeforeAnythingIsAnswered) {
   EXPECT_FALSE(MemberNotes::instance().lacks_data(uuid_of_array, "B"));
 }
 
+// What nobody can write down is shown, and stands in saved configurations instead.
+TEST_F(Raid1Start, ARecordThatCannotBeKeptIsShown) {
+  const auto keeper = [](const std::string&, const std::function<void()>& done) { done(); };
+  MemberNotes::instance().begin(keeper, "");
+  add_disk("A");
+  add_disk("B");
+  ASSERT_TRUE(create_array(bare()).has_value());
+  bench_.on_thread([] { Registry::instance().remove("B", [](Result<void>) {}); });
+  bench_.settle();
+  EXPECT_EQ(array("R")->info_json().find("record_problem"), std::string::npos);
+  EXPECT_EQ(array("R")->config_json().find("out_of_sync"), std::string::npos);
+  MemberNotes::instance().outcome(fail(ENOSPC, "no room"));
+  EXPECT_NE(array("R")->info_json().find("\"record_problem\":\"no room\""), std::string::npos) << array("R")->info_json();
+  EXPECT_NE(array("R")->config_json().find("\"out_of_sync\":[\"B\"]"), std::string::npos) << array("R")->config_json();
+  MemberNotes::instance().outcome({});
+  EXPECT_EQ(array("R")->info_json().find("record_problem"), std::string::npos);
+  ASSERT_TRUE(remove_array("R").has_value());
+}
+
 TEST_F(Raid1Start, AnArrayThatAnotherHostHasOfOurDisksIsLeftAloneUntilItIsTakenOver) {
   const Uuid here = raid_host_of("machine", "/run/one.sock"), there = raid_host_of("machine", "/run/other.sock");
   EXPECT_NE(here, there);
