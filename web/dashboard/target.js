@@ -163,7 +163,7 @@ export class Target {
     const list = this.answer("notify_get_notifications") ?? [];
     this.answers.delete("notify_get_notifications");
     this.fresh = this.nextEvent === 0 ? [] : list;
-    for (const { id, type, ctx, details, time } of list) this.events.unshift({ id, type, ctx, details: details ?? {}, time: new Date(time) });
+    for (const { id, type, ctx, details, time } of list) this.events.unshift({ id, type, ctx, details, time: new Date(time) });
     if (list.length > 0) {
       this.nextEvent = list.at(-1).id + 1;
       this.changed = true;

@@ -219,7 +219,7 @@ export class EventsView {
       h("li", {}, h("time", { datetime: event.time.toISOString() }, moment(event.time)), " ", h("span", {}, this.#words(event))), () => {});
   }
 
-  #words({ type, ctx, details }) {
+  #words({ type, ctx, details = {} }) {
     const more = Object.entries(details).map(([name, value]) => `${name.replaceAll("_", " ")} ${value}`).join(", ");
     return `${ctx}: ${WORDS[type] ?? type.replaceAll("_", " ")}${more ? ` (${more})` : ""}`;
   }
