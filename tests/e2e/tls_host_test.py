@@ -130,8 +130,8 @@ class Target:
 def concatenation(rig):
   with rig.target({"secure_concatenation": "required"}):
     disk = rig.connected(f"dhchap_secret={rig.secrets['host']},concat")
+    wait_for(lambda: sorted(rig.keys()) == [0, 1, 2] and all(queue["tls"] for queue in rig.queues()), 30, "three queues by TLS")
     queues = rig.queues()
-    assert {queue["qid"] for queue in queues} == {0, 1, 2}, queues
     for queue in queues:
       assert (queue["tls"]["key_type"], queue["tls"]["suite"]) == ("generated", SUITE), queue
     assert len(set(rig.keys().values())) == 1, rig.keys()
@@ -141,8 +141,7 @@ def concatenation(rig):
     controller = rig.guest.check("ls /sys/class/nvme").split()[0]
     rig.guest.check(f"echo 1 >/sys/class/nvme/{controller}/reset_controller", EMULATED_MS // 1000)
     rig.guest.wait_until(f"[ $(cat /sys/class/nvme/{controller}/state) = live ]", EMULATED_MS // 1000, "the controller to be live")
-    wait_for(lambda: len(rig.keys()) == 3, 30, "its queues")
-    assert None not in rig.keys().values() and not before & set(rig.keys().values()), (before, rig.keys())
+    wait_for(lambda: len(rig.keys()) == 3 and None not in rig.keys().values() and not before & set(rig.keys().values()), 30, "queues by another key")
     rig.write_and_read(disk)
 
 
@@ -165,7 +164,7 @@ def allowed(rig):
     rig.write_and_read(disk)
     rig.disconnect()
     rig.write_and_read(rig.connected(f"dhchap_secret={rig.secrets['host']},concat"))
-    assert None not in rig.keys().values(), rig.keys()
+    wait_for(lambda: rig.keys() and None not in rig.keys().values(), 30, "every queue by TLS")
 
 
 @case("a configured key; a wrong one is refused")
