@@ -252,8 +252,7 @@ def lists(rig):
     with_host.close()
   page.until("return document.querySelectorAll('#host-list li').length === 0", "the host's leaving")
   assert f"nvme connect -t tcp -a 127.0.0.1 -s {rig.port} -n {NQN}" in page.run("return document.body.innerText"), "the empty list does not say how to connect"
-  # The host's leaving is an event too, and comes by itself.
-  page.until("return document.querySelector('#event-list li').textContent.includes('host disconnected')", "the event of the host's leaving")
+  page.until("return document.querySelector('#event-list li').textContent.includes('host disconnected')", "the event of the host's leaving, which comes by itself")
   events = call("notify_get_notifications")
   assert page.run("return document.querySelectorAll('#event-list li').length") == min(len(events), 200)
   assert page.run("return document.querySelector('#event-list time').dateTime") == events[-1]["time"]
@@ -297,8 +296,7 @@ def hostile(rig):
     page.until("return [...document.querySelectorAll('#volumes-body .name')].some((one) => one.textContent === arguments[0])", "the name as it is", 30, HOSTILE)
     assert page.run("return document.querySelector('#event-list li').textContent").find(HOSTILE) >= 0
     assert page.run("return [...document.images].map((one) => one.getAttribute('src'))") == ["icon.svg"], "a name became an element"
-    complaints = page.complaints()
-    assert not complaints, complaints
+    assert not (complaints := page.complaints()), complaints
   finally:
     call("bdev_null_delete", name=HOSTILE)
 
