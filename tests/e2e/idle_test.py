@@ -465,6 +465,16 @@ def secure_channels(chosen):
 
 @cases.case("authentication: an attached controller's queues after new keys, and a queue that never finished")
 def authentication(chosen):
+  authenticated_controller(chosen, {}, {}, lambda queue: queue["auth"]["state"] == "completed")
+
+
+@cases.case("secure channel concatenation: the same by TLS with a generated key")
+def concatenation(chosen):
+  authenticated_controller(chosen, {"secure_concatenation": "allowed"}, {"secure_concatenation": True},
+                           lambda queue: (queue["tls"] or {}).get("key_type") == "generated")
+
+
+def authenticated_controller(chosen, listener, attach, proven):
   hostnqn = "nqn.2026-11.io.catnap:idle-host"
   with tempfile.TemporaryDirectory(prefix="catnap-idle-") as folder, \
        Catnapd(chosen.catnapd, ["--wait-for-rpc"], name="idle-auth-back", log_folder=chosen.logs) as back, \
@@ -484,10 +494,10 @@ def authentication(chosen):
     back.rpc.call("nvmf_create_subsystem", nqn=NQN)
     back.rpc.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "M0", "nsid": 1})
     back.rpc.call("nvmf_subsystem_add_host", nqn=NQN, host=hostnqn, dhchap_key="one", dhchap_ctrlr_key="two")
-    back.rpc.call("nvmf_subsystem_add_listener", nqn=NQN,
+    back.rpc.call("nvmf_subsystem_add_listener", nqn=NQN, **listener,
                   listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)})
     server.rpc.call("bdev_nvme_attach_controller", name="Nvme0", trtype="TCP", adrfam="IPv4", traddr="127.0.0.1", trsvcid=str(port), subnqn=NQN,
-                    hostnqn=hostnqn, dhchap_key="one", dhchap_ctrlr_key="two")
+                    hostnqn=hostnqn, dhchap_key="one", dhchap_ctrlr_key="two", **attach)
     front = free_port()
     server.rpc.call("nvmf_create_transport", trtype="TCP")
     export_disk(server.rpc, NQN + "-front", "Nvme0n1", [front])
@@ -495,9 +505,10 @@ def authentication(chosen):
     do_io(host, "nvme")
 
     def authenticated():
-      return [queue["auth"]["state"] for queue in back.rpc.call("nvmf_subsystem_get_qpairs", nqn=NQN)] == ["completed"] * 2
+      queues = back.rpc.call("nvmf_subsystem_get_qpairs", nqn=NQN)
+      return len(queues) == 2 and all(proven(queue) for queue in queues)
 
-    wait_for(authenticated, 20, "both queues to have authenticated")
+    wait_for(authenticated, 20, "the queues to have authenticated")
     back.rpc.call("nvmf_subsystem_set_keys", nqn=NQN, host=hostnqn, dhchap_key="two", dhchap_ctrlr_key="one")
     server.rpc.call("bdev_nvme_set_keys", name="Nvme0", dhchap_key="two", dhchap_ctrlr_key="one")
     before = len(back.rpc.call("nvmf_subsystem_get_qpairs", nqn=NQN))

@@ -3,7 +3,7 @@
 TLS by `openssl s_client`), correct and hostile, and catnap's initiator against its target.
 
 Left out: the derivations' published values (tests/unit/dhchap, tests/unit/tls), authentication without it (auth_test.py), TLS with configured keys
-(secure_channel_test.py), Linux as host (tests/e2e/concatenation_test.py).
+(secure_channel_test.py), Linux as host (tests/e2e/tls_host_test.py).
 """
 import base64
 import errno
