@@ -216,7 +216,7 @@ bool TargetExchange::select(const Negotiate& offer, const Allowed& allowed) {
     fail(AuthExplanation::group_not_usable, "no group that the host offers is allowed (dhchap_dhgroups)");
     return false;
   }
-  hash_ = *hash;
+  hash_ = hash;
   group_ = *group;
   return true;
 }
