@@ -7,8 +7,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <liburing.h>
-#include <netinet/tcp.h>
-#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -28,13 +26,13 @@
 
 #include "reactor/base/error.h"
 #include "reactor/clock.h"
+#include "tests/bench/loopback.h"
 
 namespace catnap::perf {
 namespace {
 
 constexpr std::size_t request_bytes = 72, response_bytes = 24 + 4096 + 24;
 constexpr std::size_t most_at_once_bytes = 256 << 10;
-constexpr int socket_buffer_bytes = 4 << 20;
 constexpr int server_cpu = 0, client_cpu = 1;
 
 struct Shape {
@@ -53,17 +51,7 @@ struct Measured {
 }
 
 void pin(int cpu) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(static_cast<unsigned>(cpu), &set);
-  if (sched_setaffinity(0, sizeof set, &set) != 0) die("pinning to a CPU");
-}
-
-void prepare(int fd) {
-  const int one = 1;
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &socket_buffer_bytes, sizeof socket_buffer_bytes);
-  setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &socket_buffer_bytes, sizeof socket_buffer_bytes);
+  if (!pin_to(cpu)) die("pinning to a CPU");
 }
 
 // What has come on a connection, and what is to go out for it.
@@ -234,7 +222,7 @@ double cpu_seconds(int whose) {
   for (Connection& connection : connections) {
     connection.fd = accept(listener, nullptr, nullptr);
     if (connection.fd < 0) die("accept");
-    prepare(connection.fd);
+    tune_socket(connection.fd);
   }
   if (by_ring) {
     RingServer(connections).run(UINT64_MAX);
@@ -257,7 +245,7 @@ Measured measure(const Shape& shape, bool by_ring, double seconds) {
   for (Connection& connection : connections) {
     connection.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (connection.fd < 0 || connect(connection.fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) die("connecting");
-    prepare(connection.fd);
+    tune_socket(connection.fd);
   }
   for (const Connection& connection : connections) {
     if (send(connection.fd, first.data(), first.size(), MSG_NOSIGNAL) < 0) die("the first requests");

@@ -6,8 +6,6 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <netinet/tcp.h>
-#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -26,6 +24,7 @@
 
 #include "reactor/base/error.h"
 #include "reactor/clock.h"
+#include "tests/bench/loopback.h"
 #include "tests/bench/perf/latency.h"
 #include "tests/bench/perf/pace.h"
 
@@ -46,7 +45,6 @@ struct BoundOptions {
 };
 
 constexpr std::size_t chunk_bytes = 1 << 20;
-constexpr int socket_buffer_bytes = 4 << 20;
 
 [[noreturn]] void die(const char* what) {
   fmt::print(stderr, "catnap-tcp-bound: {}: {}\n", what, errno_text(errno));
@@ -54,18 +52,12 @@ constexpr int socket_buffer_bytes = 4 << 20;
 }
 
 void pin(int cpu) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(static_cast<unsigned>(cpu), &set);
-  if (sched_setaffinity(0, sizeof set, &set) != 0) die("pinning to a CPU");
+  if (!pin_to(cpu)) die("pinning to a CPU");
 }
 
 void prepare(int fd) {
-  const int one = 1;
   if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0) die("O_NONBLOCK");
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &socket_buffer_bytes, sizeof socket_buffer_bytes);
-  setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &socket_buffer_bytes, sizeof socket_buffer_bytes);
+  tune_socket(fd);
 }
 
 // A socket of which whole messages of `in_bytes` are taken, and to which messages of `out_bytes` go.
