@@ -19,6 +19,7 @@ TIMEOUT_S = 60
 WATCHDOG_US = 400_000
 PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH = 0x4206, 0x4207, 17
 WALL = 0x40000000  # __WALL: waits for a thread, too
+EPOLL_WAITS = {"232", "281", "441"} if os.uname().machine == "x86_64" else {"22", "441"}  # epoll_wait, epoll_pwait, epoll_pwait2
 
 
 class Datagrams:
@@ -127,12 +128,24 @@ class Watched(WithManager):
             number = ctypes.get_errno()
             self.skipTest(f"threads cannot be stopped one by one here: {os.strerror(number)}")
 
+    def asleep(self, server, tid):
+        """Waits until that OS thread is blocked in epoll's wait: where nothing is due, and so nothing wakes it up again, it stays there."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while time.monotonic() < deadline:
+            with open(f"/proc/{server.process.pid}/task/{tid}/syscall", encoding="ascii") as file:
+                where = file.read().split()[0]  # "running", or the number of the system call that it is blocked in
+            if where in EPOLL_WAITS:
+                return
+            os.sched_yield()
+        raise AssertionError(f"thread {tid} does not go to sleep: {where}")
+
     def stop_thread(self, server, name):
-        """Stops the OS thread of that name, and gives back its id."""
+        """Stops the OS thread of that name, once it sleeps, and gives back its id."""
         for tid in os.listdir(f"/proc/{server.process.pid}/task"):
             with open(f"/proc/{server.process.pid}/task/{tid}/comm", encoding="ascii") as file:
                 if not file.read().startswith(name):
                     continue
+            self.asleep(server, tid)  # that a call has been answered does not mean that the reactor's turn is over
             self.ptrace(PTRACE_SEIZE, int(tid))
             self.ptrace(PTRACE_INTERRUPT, int(tid))
             self.addCleanup(self.libc.ptrace, ctypes.c_long(PTRACE_DETACH), ctypes.c_long(int(tid)), None, None)  # or it could not end
