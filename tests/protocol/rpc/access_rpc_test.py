@@ -9,7 +9,8 @@ import errno
 import json
 import unittest
 
-from server_process import RpcFailure, ServerProcess, free_tcp_port
+from expect import refused
+from server_process import ServerProcess, free_tcp_port
 
 NQN, OTHER_NQN = "nqn.2026-11.io.catnap:one", "nqn.2026-11.io.catnap:another"
 DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
@@ -51,11 +52,7 @@ class WithServer(unittest.TestCase):
         return out
 
     def refused(self, method, params, code, *words):
-        with self.assertRaises(RpcFailure) as caught:
-            self.server.client.call(method, params)
-        self.assertEqual(caught.exception.error["code"], code, caught.exception.error["message"])
-        for word in words:
-            self.assertIn(word, caught.exception.error["message"])
+        refused(self, code, words, self.server.client.call, method, params)
 
     def subsystem(self, nqn=NQN):
         return self.server.client.call("nvmf_get_subsystems", {"nqn": nqn})[0]

@@ -12,6 +12,7 @@ import unittest
 
 from auth_host import AuthQueue, Lost
 from auth_server import HOST, NQN, OPEN_HOST, Server
+from expect import end_well, wait_for
 from server_process import RpcFailure
 
 OUTER = NQN + "2"
@@ -190,10 +191,7 @@ class AuthKeysTest(unittest.TestCase):
         self.addCleanup(self.stop_readers)
 
     def end(self):
-        status = self.server.stop()
-        text = self.server.log_text()
-        self.server.clean()
-        self.assertEqual(status, 0, text)
+        end_well(self.server)
 
     def stop_readers(self):
         while self.readers:
@@ -234,12 +232,6 @@ class AuthKeysTest(unittest.TestCase):
     def state(self):
         return self.server.call("bdev_nvme_get_controllers", name="Nvme0")[0]["ctrlrs"][0]["state"]
 
-    def eventually(self, condition, what, within_s=PATIENCE_S):
-        deadline = time.monotonic() + within_s
-        while not condition():
-            self.assertLess(time.monotonic(), deadline, what)
-            time.sleep(0.01)
-
     def test_while_the_admin_queue_connects(self):
         self.start()
         self.attach(KEYS[0], **NEVER)
@@ -256,7 +248,7 @@ class AuthKeysTest(unittest.TestCase):
                 take(new)
             self.gate.release()
             self.assertIsNone(reset.finish(), f"held at PDU {step}")
-            self.eventually(lambda: self.state() == "enabled", f"held at PDU {step}, the controller is not back")
+            wait_for(lambda: self.state() == "enabled", f"held at PDU {step}, the controller is not back")
         self.stop_readers()
         self.detach()
 
@@ -268,7 +260,7 @@ class AuthKeysTest(unittest.TestCase):
             self.target_takes(old)
             self.attach(old)
             admin = max(number for number, qid in enumerate(self.gate.qids) if qid == 0)
-            self.eventually(lambda: not self.busy_queues(), "queues of the attach are left")
+            wait_for(lambda: not self.busy_queues(), "queues of the attach are left")
             self.gate.hold(step, every=True)
             self.export_again()
             io = self.outer_host()
@@ -278,7 +270,7 @@ class AuthKeysTest(unittest.TestCase):
             before = self.gate.passed[admin]
             taking = Aside(self.server, "bdev_nvme_set_keys", name="Nvme0", **self.named(new))
             # Its exchange on the admin queue has begun, and every thread has heard of the new keys before it answers this.
-            self.eventually(lambda: self.gate.passed[admin] >= before + 2, "the admin queue does not authenticate")
+            wait_for(lambda: self.gate.passed[admin] >= before + 2, "the admin queue does not authenticate")
             self.server.call("bdev_nvme_get_io_paths")
             self.gate.release()
             io.queue.reap().check(f"Read, held at PDU {step}")
@@ -297,9 +289,9 @@ class AuthKeysTest(unittest.TestCase):
         before = len(self.gate.passed)
         with self.assertRaises(RpcFailure):
             self.host_takes(KEYS[1])
-        self.eventually(lambda: len(self.gate.passed) >= before + 5, "it does not try again")
+        wait_for(lambda: len(self.gate.passed) >= before + 5, "it does not try again")
         self.target_takes(KEYS[1])
-        self.eventually(lambda: self.state() == "enabled", "it is refused although the keys agree", within_s=30)
+        wait_for(lambda: self.state() == "enabled", "it is refused although the keys agree", timeout_s=30)
         self.stop_readers()
         self.detach()
 
@@ -315,9 +307,9 @@ class AuthKeysTest(unittest.TestCase):
                     self.read_all_the_time()
                 self.target_takes(KEYS[1])
                 self.gate.cut()
-                self.eventually(lambda: self.state() == refused, f"not {refused}")
+                wait_for(lambda: self.state() == refused, f"not {refused}")
                 self.host_takes(KEYS[1])
-                self.eventually(lambda: self.state() == "enabled", "the controller is not back")
+                wait_for(lambda: self.state() == "enabled", "the controller is not back")
                 if not options:
                     self.read_all_the_time()
                 self.stop_readers()

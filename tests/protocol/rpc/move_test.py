@@ -8,9 +8,9 @@ import json
 import os
 import sys
 import threading
-import time
 import unittest
 
+from expect import WAIT_S, refused, wait_for
 from server_process import ROOT, RpcFailure, ServerProcess, free_tcp_port
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
@@ -22,7 +22,6 @@ BLOCK = 4096
 BLOCKS = 32
 DEPTH = 8
 MIN_ROUNDS = 3  # of all blocks written and read back, however fast the moves are
-WAIT_S = 60
 GROUP = "nvmf_tgt_poll_group_"
 
 
@@ -113,17 +112,10 @@ class TwoReactors(unittest.TestCase):
         return dict(places)
 
     def wait_until(self, what, true):
-        deadline = time.monotonic() + WAIT_S
-        while not true():
-            self.assertLess(time.monotonic(), deadline, f"not within {WAIT_S} s: {what}; {self.where()}; {self.call('framework_get_scheduler')}")
-            time.sleep(0.02)
+        wait_for(true, lambda: f"{what}; {self.where()}; {self.call('framework_get_scheduler')}")
 
     def refuse(self, method, params, code, *words):
-        with self.assertRaises(RpcFailure) as refused:
-            self.call(method, params)
-        self.assertEqual(refused.exception.error["code"], code, refused.exception.message)
-        for word in words:
-            self.assertIn(word, refused.exception.error["message"])
+        refused(self, code, words, self.call, method, params)
 
     def finish(self, writers):
         for writer in writers:

@@ -10,7 +10,8 @@ import threading
 import time
 import unittest
 
-from server_process import ROOT, RpcFailure, ServerProcess, free_tcp_port
+from expect import refused
+from server_process import ROOT, ServerProcess, free_tcp_port
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "e2e"))
 from nvme_client import Controller  # noqa: E402
@@ -44,11 +45,7 @@ class WithServer(unittest.TestCase):
         return ("127.0.0.1", port)
 
     def refuse(self, method, params, code, *words):
-        with self.assertRaises(RpcFailure) as refused:
-            self.call(method, params)
-        self.assertEqual(refused.exception.error["code"], code, refused.exception.message)
-        for word in words:
-            self.assertIn(word, refused.exception.error["message"])
+        refused(self, code, words, self.call, method, params)
 
     def reactor(self):
         return self.call("framework_get_reactors")["reactors"][0]
