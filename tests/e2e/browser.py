@@ -16,7 +16,7 @@ try:
   from selenium.webdriver.chrome.service import Service
   from selenium.webdriver.common.keys import Keys  # noqa: F401 (for the tests)
 except ImportError:
-  webdriver = None
+  webdriver = Keys = None
 
 START_TIMEOUT_S = 60
 # Remembers what the page asked and was told, before any script of the page runs. Lists are bounded, as a test may look at a page for long.

@@ -1,6 +1,6 @@
 #!/usr/bin/env -S /usr/bin/python3
-"""The dashboard in headless Chromium, against the real catnapd: what stands on the page is what the RPCs say, on any width, in both colours, by keyboard; and
-what fails is said.
+"""The dashboard in headless Chromium, against the real catnapd: what stands on the page is what the RPCs say, and what fails is said. What it looks like, on
+any width, in both colours, by keyboard, is in dashboard_looks.py; both run here.
 
 The figures are computed anew from the replies that the page got, by scripts/top's code, which shares nothing with the page's. Left out: other browsers.
 """
@@ -10,39 +10,14 @@ import re
 import sys
 import time
 
-from browser import Browser, Keys, programs
-from harness import ROOT, Cases, Catnapd, free_port, options, wait_for
-from nvme_client import Controller
+import dashboard_looks  # noqa: F401 (its cases)
+from browser import programs
+from dashboard_rig import BLOCK, CASES, NQN, Rig, rows_of
+from harness import ROOT, Catnapd, free_port, options, wait_for
 
 sys.path.insert(0, str(ROOT / "scripts"))
 from catnap_top import sample, views  # noqa: E402 (needs the path above)
 
-NQN = "nqn.2026-11.io.example:disks"
-HOSTILE = "<img src=x onerror=document.body.remove()>\"'&amp;"
-BLOCK = 4096
-CASES = Cases("dashboard_test")
-
-# Text colour and the colours behind it, for everything that shows text; computed by the browser. Ends of the list are the page's own ground.
-CONTRASTS = """
-const rgba = (text) => { const n = text.match(/[\\d.]+/g).map(Number); return [n[0], n[1], n[2], n[3] ?? 1]; };
-const over = (top, under) => [0, 1, 2].map((i) => top[i] * top[3] + under[i] * (1 - top[3])).concat(1);
-const luminance = (c) => { const [r, g, b] = c.slice(0, 3).map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
-const found = [];
-const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-  if (!node.textContent.trim()) continue;
-  const element = node.parentElement;
-  if (!element.checkVisibility() || element.closest("script, .unseen, .skip, option, svg")) continue;
-  const chain = [];
-  for (let at = element; at; at = at.parentElement) chain.unshift(rgba(getComputedStyle(at).backgroundColor));
-  let ground = chain.reduce((under, top) => over(top, under), [255, 255, 255, 1]);
-  const text = over(rgba(getComputedStyle(element).color), ground);
-  const [light, dark] = [luminance(text), luminance(ground)].sort((a, b) => b - a);
-  found.push([(light + 0.05) / (dark + 0.05), node.textContent.trim().slice(0, 40), element.className]);
-}
-return found.sort((a, b) => a[0] - b[0]);
-"""
 # The figures that stand on the page together with the two newest replies, when a reply has just been drawn.
 SNAPSHOT = """
 const done = arguments[arguments.length - 1];
@@ -59,57 +34,6 @@ const look = () => {
 };
 look();
 """
-
-
-class Rig:
-  """A server with a few disks, and the page on it."""
-
-  def __init__(self, chosen):
-    self.chosen = chosen
-    self.browser = Browser()
-    self.http_port, self.port = free_port(), free_port()
-    self.server = Catnapd(chosen.catnapd, ["--http", f"127.0.0.1:{self.http_port}"], name="catnapd-dashboard", log_folder=chosen.logs)
-    self.start()
-
-  def start(self):
-    self.server.start()
-    call = self.server.rpc.call
-    call("nvmf_create_transport", trtype="TCP")
-    for name in ("Disk0", "Disk1"):
-      call("bdev_malloc_create", name=name, num_blocks=(64 << 20) // BLOCK, block_size=BLOCK)
-    call("bdev_null_create", name="Null0", num_blocks=1 << 18, block_size=BLOCK)
-    call("bdev_passthru_create", base_bdev_name="Null0", name="Thru0")
-    call("bdev_raid_create", name="Mirror0", raid_level="raid1", base_bdevs=["Disk0", "Disk1"], superblock=False)
-    call("nvmf_create_subsystem", nqn=NQN, allow_any_host=True, serial_number="E2E1", model_number="catnap e2e")
-    for bdev in ("Mirror0", "Thru0"):
-      call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": bdev})
-    call("nvmf_subsystem_add_listener", nqn=NQN, listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(self.port)})
-
-  def connect(self):
-    return Controller(("127.0.0.1", self.port), NQN)
-
-  @property
-  def url(self):
-    return f"http://127.0.0.1:{self.http_port}/"
-
-  def open(self, pace_ms=500):
-    """The page, fresh and live."""
-    page = self.browser
-    page.size(1440, 1100)
-    page.prefers(color_scheme="light")
-    page.page.get(self.url)
-    page.run("localStorage.clear(); localStorage.setItem('catnap.pace', arguments[0])", str(pace_ms))
-    page.page.get(self.url)
-    page.until("return document.querySelector('#main').dataset.live === 'true' && document.querySelectorAll('#volumes-body tr').length > 0", "the first figures")
-    return page
-
-  def close(self):
-    self.browser.close()
-    self.server.close()
-
-
-def rows_of(page):
-  return page.run("return [...document.querySelectorAll('#volumes-body tr')].map((row) => row.querySelector('.name').textContent)")
 
 
 @CASES.case("the page loads without a complaint, from one origin only")
@@ -285,164 +209,6 @@ def arrays(rig):
     page.until("return document.querySelector('#attention').dataset.calm === 'true'", "calm")
   finally:
     call("bdev_raid_set_options", process_max_bandwidth_mb_sec=0)
-
-
-@CASES.case("names are text, whatever stands in them")
-def hostile(rig):
-  page = rig.open()
-  call = rig.server.rpc.call
-  call("bdev_null_create", name=HOSTILE, num_blocks=8192, block_size=512)
-  try:
-    page.until("return [...document.querySelectorAll('#volumes-body .name')].some((one) => one.textContent === arguments[0])", "the name as it is", 30, HOSTILE)
-    assert page.run("return document.querySelector('#event-list li').textContent").find(HOSTILE) >= 0
-    assert page.run("return [...document.images].map((one) => one.getAttribute('src'))") == ["icon.svg"], "a name became an element"
-    assert not (complaints := page.complaints()), complaints
-  finally:
-    call("bdev_null_delete", name=HOSTILE)
-
-
-@CASES.case("no sideways scrolling from 320 to 1440 pixels, and nothing is cut off")
-def widths(rig):
-  page = rig.open()
-  for width in (320, 375, 412, 600, 768, 1024, 1440):
-    page.size(width, 900)
-    wide, sticking_out = page.run("""
-      const out = [...document.querySelectorAll("main *, header *")].filter((one) => one.checkVisibility() && !one.closest(".unseen, thead, .skip")
-        && one.getBoundingClientRect().right > innerWidth + 1).map((one) => one.tagName + "." + one.className);
-      return [document.documentElement.scrollWidth, out];""")
-    assert wide <= width, f"{width} pixels: the page is {wide} wide"
-    assert not sticking_out, f"{width} pixels: {sticking_out[:5]} stick out"
-  page.size(375, 900)
-  small = page.run("return [...document.querySelectorAll('button, select, input')]"
-                   ".map((one) => one.type === 'checkbox' ? one.closest('label') : one).filter((one) => one.checkVisibility() && one.offsetHeight < 40).length")
-  assert small == 0, "a control is too small for a finger"
-
-
-def in_module(page, module, script, *arguments):
-  """What `script` returns with `it` being a module of the page."""
-  answer = page.page.execute_async_script(f"""
-    const done = arguments[arguments.length - 1], given = [...arguments].slice(0, -1);
-    import("./{module}").then((it) => done({{value: ((it, ...given) => {{ {script} }})(it, ...given)}})).catch((failure) => done({{failure: String(failure)}}));""",
-                                          *arguments)
-  assert "failure" not in answer, answer["failure"]
-  return answer["value"]
-
-
-@CASES.case("numbers have sane units, also at their borders")
-def numbers(rig):
-  page = rig.open()
-  for function, value, wanted in [
-      ("count", 0, "0"), ("count", 0.2, "<1"), ("count", 999, "999"), ("count", 999.6, "1.00 k"), ("count", 12345, "12.3 k"), ("count", 1e6, "1.00 M"),
-      ("count", None, "–"), ("throughput", 0, "0 B/s"), ("throughput", 4096000, "4.10 MB/s"), ("throughput", 999_999, "1.00 MB/s"), ("size", 64 << 20, "64 MiB"),
-      ("size", 3 << 29, "1.50 GiB"), ("latency", 400, "<1 µs"), ("latency", 84_200, "84.2 µs"), ("latency", 2_000_000, "2.00 ms"), ("latency", None, "–"),
-      ("percent", 0, "0 %"), ("percent", 0.0001, "<0.1 %"), ("percent", 0.0123, "1.2 %"), ("percent", 1, "100 %"), ("duration", 8, "8 s"),
-      ("duration", 180, "3 min"), ("duration", 7500, "2 h 5 min")]:
-    shown = in_module(page, "format.js", "return it[given[0]](given[1])", function, value)
-    assert shown.replace("\u00a0", " ") == wanted, f"{function}({value}) is {shown!r}, not {wanted!r}"
-  steps = [[10, 1], [20, 98], [30, 1]]
-  for part, wanted in ((0.5, 20), (0.99, 30), (1, 30), (0, 10)):
-    assert in_module(page, "latency.js", "return it.percentile(given[0], given[1])", steps, part) == wanted, part
-  assert in_module(page, "latency.js", "return it.percentile([], 0.5)") is None
-
-
-@CASES.case("what is wrong is found, worst first")
-def attention(rig):
-  page = rig.open()
-  found = in_module(page, "attention.js", """
-    const [answers, arrays] = given;
-    const target = {arrays: () => arrays, answer: (method) => answers[method], previous: new Map(), reactors: [], errorCounts: new Map([["Disk7", 2]])};
-    return it.findings(target).map((one) => `${one.weight}: ${one.what}`);""", {
-        "bdev_nvme_get_controllers": [{"name": "Rem0", "ctrlrs": [{"state": "failed", "trid": {"traddr": "192.0.2.1", "trsvcid": "4420"}, "last_error": "refused"},
-                                                                 {"state": "enabled", "trid": {"traddr": "192.0.2.2", "trsvcid": "4420"}, "last_error": ""}]}],
-        "framework_get_state": {"enabled": True, "fault": "No space left on device"},
-        "framework_get_pending": [{"method": "nvmf_subsystem_add_listener", "params": {"nqn": "nqn.a"}, "message": "Cannot assign requested address"}],
-        "iobuf_get_stats": [{"module": "reactor_0", "waiting": 3}]},
-                    [{"name": "R", "state": "online", "base_bdevs_list": [{"name": "A", "state": "in_sync"}, {"name": "B", "state": "failed", "reason": "I/O error"}]},
-                     {"name": "Q", "state": "offline", "base_bdevs_list": []}])
-  found = [one.replace("\u00a0", " ") for one in found]
-  for wanted in ("bad: Array R: member B is failed", "bad: Array Q is offline", "bad: Path Rem0 by 192.0.2.1:4420 is failed", "bad: Configuration changes cannot be kept",
-                 "warn: Waiting: nvmf_subsystem_add_listener nqn.a", "warn: reactor_0: 3 commands wait for a data buffer", "warn: Disk7: 2 I/O errors"):
-    assert wanted in found, f"no {wanted!r} in {found}"
-  assert len(found) == 7, found
-  assert [one.split(":")[0] for one in found] == ["bad"] * 4 + ["warn"] * 3, found
-
-
-@CASES.case("text stands out from its ground, light and dark, live and not")
-def contrast(rig):
-  page = rig.open()
-  for scheme in ("light", "dark"):
-    page.prefers(color_scheme=scheme)
-    for live in ("true", "false"):
-      page.run("document.querySelector('#main').dataset.live = arguments[0]; document.querySelector('#banner').hidden = false", live)
-      worst = page.run(CONTRASTS)
-      assert len(worst) > 30, "there is hardly any text"
-      assert worst[0][0] >= 4.5, f"{scheme}, live {live}: contrast {worst[0][0]:.2f} of {worst[0][1]!r} ({worst[0][2]})"
-    print(f"{scheme}: {len(worst)} texts, the faintest {worst[0][0]:.2f}:1 ({worst[0][1]!r})", flush=True)
-  ground = page.run("return getComputedStyle(document.body).backgroundColor")
-  page.run("document.querySelector('#theme').click()")
-  assert page.run("return document.documentElement.dataset.theme") == "light"
-  assert page.run("return getComputedStyle(document.body).backgroundColor") != ground, "the switch does not win over the system"
-  page.page.get(rig.url)
-  assert page.run("return document.documentElement.dataset.theme") == "light", "the choice is forgotten"
-
-
-@CASES.case("everything can be reached and used by keyboard, and the focus is seen")
-def keyboard(rig):
-  page = rig.open()
-  body = page.page.find_element("tag name", "body")
-  reached = []
-  for _ in range(30):
-    page.page.switch_to.active_element.send_keys(Keys.TAB)
-    where = page.run("""
-      const at = document.activeElement, style = getComputedStyle(at);
-      return [at.id || at.className || at.tagName, at.dataset.key ?? "", at.tagName === "BODY" || (style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2)];""")
-    if where[0] == "BODY" or (reached and where[:2] == reached[0][:2]):
-      break
-    reached.append(where)
-  names = [where[0] for where in reached]
-  for wanted in ("skip", "pace", "theme", "wakers", "busiest", "filter", "event-list"):
-    assert wanted in names, f"{wanted} is not reached by Tab: {names}"
-  assert sum(1 for where in reached if where[1]) == 1, f"the tree is one stop: {reached}"
-  assert all(where[2] for where in reached), f"focus that is not seen: {[where[0] for where in reached if not where[2]]}"
-  page.run("document.querySelector('#volumes-body tr').focus()")
-
-  def press(key):
-    page.page.switch_to.active_element.send_keys(key)
-    return page.run("const row = document.activeElement; return [row.querySelector?.('.name')?.textContent, row.getAttribute('aria-expanded')]")
-
-  assert press(Keys.ARROW_DOWN) == ["1: Mirror0", "true"]
-  assert press(Keys.ARROW_RIGHT)[0].startswith("Disk")
-  assert press(Keys.ARROW_LEFT) == ["1: Mirror0", "true"]
-  rows = len(rows_of(page))
-  assert press(Keys.ARROW_LEFT) == ["1: Mirror0", "false"]
-  assert len(rows_of(page)) == rows - 2
-  assert press(Keys.ENTER) == ["1: Mirror0", "true"]
-  assert press(Keys.END)[0] == rows_of(page)[-1]
-  assert press(Keys.HOME)[0] == NQN
-  levels = page.run("return [...document.querySelectorAll('#volumes-body tr')].map((row) => [row.getAttribute('aria-level'), row.getAttribute('role')])")
-  assert [level for level, _ in levels][:3] == ["1", "2", "3"] and {role for _, role in levels} == {"row"}, levels
-  # Redrawing each half second does not take the focus away.
-  asked = page.run("return recorded.answered")
-  page.until("return recorded.answered > arguments[0] + 2", "three more replies", 30, asked)
-  assert page.run("return document.activeElement.querySelector('.name')?.textContent") == NQN, "the focus is lost"
-  filter_field = page.page.find_element("id", "filter")
-  filter_field.send_keys("null0")
-  assert rows_of(page) == [NQN, "2: Thru0", "Null0"], rows_of(page)
-  filter_field.send_keys("x")
-  assert "Nothing is named like" in page.run("return document.querySelector('#volumes-note').textContent")
-  filter_field.clear()
-  body.click()
-
-
-@CASES.case("nothing moves for those who asked for that")
-def motion(rig):
-  page = rig.open()
-  page.prefers(reduced_motion="reduce")
-  moving = page.run("return [...document.querySelectorAll('*')].filter((one) => { const s = getComputedStyle(one); "
-                    "return parseFloat(s.transitionDuration) > 0 || s.animationName !== 'none'; }).length")
-  assert moving == 0, f"{moving} elements move"
-  page.prefers(reduced_motion="no-preference")
-  assert page.run("return [...document.querySelectorAll('*')].filter((one) => getComputedStyle(one).animationName !== 'none').length") == 0, "something blinks"
 
 
 @CASES.case("why a reactor is awake, and what wakes it")
