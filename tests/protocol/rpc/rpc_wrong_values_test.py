@@ -13,11 +13,11 @@ import os
 import random
 import socket
 import tempfile
-import time
 import unittest
 
 import config_test
 from config_test import DISCOVERY, HOST, NQN, PLAIN_NQN, objects
+from expect import wait_for
 from server_process import RpcFailure, ServerProcess, free_tcp_port
 
 SOAK = os.environ.get("CATNAP_SOAK") == "1"
@@ -244,10 +244,8 @@ class WrongValues(unittest.TestCase):
 
     def at_rest(self):
         """Waits for controllers that come back by themselves, as after bdev_nvme_set_keys with keys that the target does not want."""
-        deadline = time.monotonic() + 60
-        while any(each["state"] in ("resetting", "reconnect_is_delayed") for one in self.call("bdev_nvme_get_controllers") for each in one["ctrlrs"]):
-            self.assertLess(time.monotonic(), deadline, "a controller does not come back")
-            time.sleep(0.01)
+        wait_for(lambda: not any(each["state"] in ("resetting", "reconnect_is_delayed") for one in self.call("bdev_nvme_get_controllers")
+                                 for each in one["ctrlrs"]), "controllers to come back")
 
     def around(self, method, right):
         """All that is wrong around a right call, then the right one."""

@@ -9,8 +9,9 @@ import errno
 import unittest
 
 import state_pending_test
+from expect import wait_for
 from server_process import free_tcp_port
-from state_test import HOST, NQN, WithFolder, wait_for, whole
+from state_test import HOST, NQN, WithFolder, whole
 
 
 class Lost(WithFolder):

@@ -12,8 +12,9 @@ import subprocess
 import time
 import unittest
 
+from expect import wait_for
 from server_process import PROGRAM, ServerProcess, free_tcp_port
-from state_test import HOST, NQN, WithFolder, wait_for, whole
+from state_test import HOST, NQN, WithFolder, whole
 
 
 class Pending(WithFolder):

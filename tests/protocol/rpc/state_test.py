@@ -18,6 +18,7 @@ import threading
 import time
 import unittest
 
+from expect import refused
 from server_process import PROGRAM, RpcFailure, ServerProcess, free_tcp_port
 
 SOAK = os.environ.get("CATNAP_SOAK") == "1"
@@ -26,16 +27,6 @@ CALLS_PER_ROUND = 1000 if SOAK else 150
 CLIENTS = 4
 NQN = "nqn.2026-11.io.catnap:state"
 HOST = "nqn.2014-08.org.example:host"
-# For what is promised within 2 s, on a busy machine in a sanitizer build.
-APPEAR_TIMEOUT_S = 30
-
-
-def wait_for(condition, what, timeout_s=APPEAR_TIMEOUT_S):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout_s} s in vain for {what}")
-        time.sleep(0.02)
 
 
 class StateServer(ServerProcess):
@@ -226,11 +217,7 @@ class WithFolder(unittest.TestCase):
         return self.start(*options, **more)
 
     def refused(self, call, method, params, code, *words):
-        with self.assertRaises(RpcFailure) as caught:
-            call(method, params)
-        self.assertEqual(caught.exception.error["code"], code, caught.exception.message)
-        for word in words:
-            self.assertIn(word, caught.exception.error["message"])
+        refused(self, code, words, call, method, params)
 
     def start_fails(self, *options):
         done = subprocess.run([PROGRAM, "-r", self.at("other.sock"), *options], capture_output=True, text=True, timeout=120, check=False)
