@@ -1,4 +1,5 @@
-// What a Reactor keeps to itself; for the files that implement it (reactor.cpp, reactor_move.cpp).
+// What a Reactor keeps to itself; for the files that implement it (reactor.cpp, reactor_wait.cpp,
+// reactor_account.cpp, reactor_move.cpp).
 // Owner: the reactor's OS thread, but for atomics and what a mutex guards. Left out: everything that its users need (reactor.h).
 #pragma once
 
@@ -34,6 +35,10 @@ struct Reactor::Impl {
     std::vector<BufferWaiter*> line;
     bool moved = false;  // from another reactor
   };
+
+  // A wait that took less than this found its events ready: about what the system call itself takes on a slow machine. A real sleep and the wake-up
+  // from it take 20 us and more.
+  static constexpr std::uint64_t no_wait_ns = 5'000;
 
   Impl(const ReactorOptions& options, const Clock& clock)
       : tuner(options.max_spin_us * ns_per_us),
