@@ -320,6 +320,7 @@ class AuthKeysTest(unittest.TestCase):
         self.attach(KEYS[0], **NEVER)
         self.export_again()
         self.read_all_the_time()
+        self.readers[0].wait_for_one()  # its queue is there, and not just being made with keys that the target takes no more
         self.target_takes(KEYS[1])
         calls = [Aside(self.server, "bdev_nvme_set_keys", name="Nvme0", **self.named(KEYS[1])) for _ in range(4)]
         problems = [call.finish() for call in calls]
@@ -327,7 +328,7 @@ class AuthKeysTest(unittest.TestCase):
         for problem in problems:
             if problem is not None:
                 self.assertIn("newer keys were set meanwhile", str(problem))
-        self.assertEqual(self.state(), "enabled")
+        wait_for(lambda: self.state() == "enabled", "the controller is not there")
         self.stop_readers()
         self.detach()
 

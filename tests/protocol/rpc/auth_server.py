@@ -5,6 +5,7 @@ Left out: the host (auth_host.py).
 import os
 
 from auth_host import AuthQueue, dhchap
+from expect import wait_for
 from server_process import ServerProcess, free_tcp_port
 
 NQN, HOST, OPEN_HOST = "nqn.2026-11.io.catnap:auth", "nqn.2026-11.io.catnap:host", "nqn.2026-11.io.catnap:open"
@@ -67,4 +68,12 @@ class Server(ServerProcess):
         return AuthQueue(self.address, NQN, hostnqn, secret or self.secrets["host"], **keywords)
 
     def auth_of(self, qid=0):
-        return next(queue.get("auth") for queue in self.call("nvmf_subsystem_get_qpairs", nqn=NQN) if queue["qid"] == qid)
+        """Of the one queue with that id, once those whose connections have ended are gone."""
+        found = []
+
+        def only_one():
+            found[:] = [queue.get("auth") for queue in self.call("nvmf_subsystem_get_qpairs", nqn=NQN) if queue["qid"] == qid]
+            return len(found) == 1
+
+        wait_for(only_one, lambda: f"one queue {qid}: {found}")
+        return found[0]
