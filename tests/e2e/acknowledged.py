@@ -13,6 +13,7 @@ from nvme_client import Lost
 
 BLOCK = 4096
 SECTOR = 512
+READ_BLOCKS = 16  # in one read of read_back
 _STAMP = struct.Struct("<8sIIQ8x")  # 32 bytes: magic, nsid, block, version
 _MAGIC = b"catnap!\n"
 
@@ -83,6 +84,7 @@ class Writer:
     self.random = random.Random(seed)
     self.depth = depth
     self.flush_share, self.fua_share = 0.08, 0.1  # of all commands, of all writes; may be changed while it runs
+    self.blocks = None  # only the first so many of each namespace are written from now on
     self.version = max(max(ledger.submitted) for ledger in ledgers)
     self.in_flight = {}
     self.stopping = False
@@ -94,7 +96,7 @@ class Writer:
       self.in_flight[self.controller.submit_flush(ledger.nsid)] = (ledger, None, list(ledger.acknowledged))
       return
     count = self.random.choice((1, 1, 1, 2, 4, 8))
-    first = self.random.randrange(ledger.blocks - count)
+    first = self.random.randrange((self.blocks or ledger.blocks) - count)
     wanted = range(first, first + count)
     if ledger.busy.intersection(wanted):
       return
@@ -137,9 +139,8 @@ def read_back(controller, ledgers):
   result = {}
   for ledger in ledgers:
     lost = []
-    step = 16  # blocks per read
-    for first in range(0, ledger.blocks, step):
-      count = min(step, ledger.blocks - first)
+    for first in range(0, ledger.blocks, READ_BLOCKS):
+      count = min(READ_BLOCKS, ledger.blocks - first)
       data = controller.read(ledger.nsid, first * BLOCK, count * BLOCK)
       for number in range(count):
         lost += ledger.losses(first + number, data[number * BLOCK : (number + 1) * BLOCK])

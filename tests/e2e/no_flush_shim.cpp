@@ -1,5 +1,6 @@
 // LD_PRELOAD library of the power-cut mutation test: the program under it believes that it flushes, and nothing is flushed. Never part of a product.
-// The environment variable NO_FLUSH_SHIM says what is cut out: `flush` (fsync requests) or `fua` (the durability of single writes).
+// The environment variable NO_FLUSH_SHIM says what is cut out: `flush` (fsync requests), `fua` (the durability of single writes), or `marks` (that of single
+// writes within a disk's first MiB, where members of a raid1 have superblock and bitmap).
 // Owner: any thread of the host program. Covers every way to make file data durable that catnap uses: fsync and fdatasync, RWF_DSYNC on pwritev2,
 // libaio and io_uring writes, and the fsync requests of both. Left out: O_DSYNC at open, sync_file_range.
 #include <dlfcn.h>
@@ -23,8 +24,13 @@ bool cuts_out(std::string_view what) {
   return chosen != nullptr && what == chosen;
 }
 
+constexpr unsigned long long marks_end_bytes = 1 << 20;
+
 // Flags of a write, without those that make it durable if these are cut out.
-int write_flags(int flags) { return cuts_out("fua") ? flags & ~(RWF_DSYNC | RWF_SYNC) : flags; }
+int write_flags(int flags, unsigned long long offset) {
+  const bool cut = cuts_out("fua") || (offset < marks_end_bytes && cuts_out("marks"));
+  return cut ? flags & ~(RWF_DSYNC | RWF_SYNC) : flags;
+}
 
 // Request entries that are filled in and not yet handed to the kernel.
 void remove_flushes(io_uring* ring) {
@@ -34,7 +40,7 @@ void remove_flushes(io_uring* ring) {
       // Of no bytes: ends at once with 0. The ring would not take IORING_OP_NOP (bdev/uring/narrow_ring.h).
       io_uring_prep_readv(&sqe, sqe.fd, nullptr, 0, 0);
     } else if (sqe.opcode == IORING_OP_WRITEV || sqe.opcode == IORING_OP_WRITE || sqe.opcode == IORING_OP_WRITE_FIXED) {
-      sqe.rw_flags = write_flags(sqe.rw_flags);
+      sqe.rw_flags = write_flags(sqe.rw_flags, sqe.off);
     }
   }
 }
@@ -48,7 +54,7 @@ int fsync(int fd) { return cuts_out("flush") ? 0 : next_of<decltype(fsync)>("fsy
 int fdatasync(int fd) { return cuts_out("flush") ? 0 : next_of<decltype(fdatasync)>("fdatasync")(fd); }
 
 ssize_t pwritev2(int fd, const iovec* iov, int count, off_t offset, int flags) {
-  return next_of<decltype(pwritev2)>("pwritev2")(fd, iov, count, offset, write_flags(flags));
+  return next_of<decltype(pwritev2)>("pwritev2")(fd, iov, count, offset, write_flags(flags, static_cast<unsigned long long>(offset)));
 }
 
 int io_submit(io_context_t context, long count, iocb** requests) {
@@ -60,7 +66,7 @@ int io_submit(io_context_t context, long count, iocb** requests) {
       request.u.c.nbytes = 0;
       request.u.c.offset = 0;
     }
-    request.aio_rw_flags = write_flags(request.aio_rw_flags);
+    request.aio_rw_flags = write_flags(request.aio_rw_flags, static_cast<unsigned long long>(request.u.c.offset));
   }
   return next_of<decltype(io_submit)>("io_submit")(context, count, requests);
 }

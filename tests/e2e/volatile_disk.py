@@ -1,9 +1,10 @@
 """A disk that forgets unflushed writes when its power is cut: an NBD server on a Unix socket, which QEMU attaches as a virtio disk with a write cache.
 
 Writes are answered at once and stay in a volatile layer (reads see them) until FLUSH, or FUA on the write itself, makes them stable. `cut` drops what
-is still volatile, all of it or a random part, as a real cache might. Protocol: the NBD project's doc/proto.md, fixed newstyle, simple replies.
+is still volatile, all of it or a part, as a real cache might. A disk can also break: everything ends with an error until it is whole again. Protocol: the NBD project's doc/proto.md, fixed newstyle, simple replies.
 Left out: torn sectors; more than one client at a time; persistence beyond this process.
 """
+import contextlib
 import random
 import socket
 import struct
@@ -19,7 +20,7 @@ HAS_FLAGS, SEND_FLUSH, SEND_FUA, SEND_TRIM, SEND_WRITE_ZEROES = 1, 4, 8, 32, 64
 TRANSMISSION_FLAGS = HAS_FLAGS | SEND_FLUSH | SEND_FUA | SEND_TRIM | SEND_WRITE_ZEROES
 READ, WRITE, DISCONNECT, FLUSH, TRIM, WRITE_ZEROES = 0, 1, 2, 3, 4, 6
 COMMAND_FUA = 1
-EINVAL = 22
+EIO, EINVAL = 5, 22
 
 
 class VolatileDisk:
@@ -30,6 +31,8 @@ class VolatileDisk:
     self.current = bytearray(image) if image else bytearray(size)  # what reads see
     self.stable = bytearray(self.current)                          # what survives a cut
     self.volatile = set()                                          # sectors in which the two may differ
+    self.written = set()                                           # sectors that were written since somebody cleared this
+    self.broken = False
     self.flushes = 0
     self.powered = True
     self.lock = threading.Lock()
@@ -45,10 +48,15 @@ class VolatileDisk:
     return f"driver=raw,cache=writeback,discard=unmap,file.driver=nbd,file.server.type=unix,file.server.path={self.path}"
 
   def cut(self, keep=None):
-    """The power goes: unflushed sectors are gone (with `keep`, a random.Random, half of them happen to survive); nothing is answered until `power_on`."""
+    """The power goes: unflushed sectors are gone; nothing is answered until `power_on`. `keep`, a random.Random: half of them happen to survive; a function
+    of the sector: those for which it is true do. Returns how many were volatile, and how many of them lost what was written to them."""
     with self.lock:
-      self.powered = False
-      self._forget(keep)
+      return self.cut_locked(keep)
+
+  def cut_locked(self, keep):
+    """`cut`, by who holds the lock."""
+    self.powered = False
+    return self._forget(keep)
 
   def power_on(self):
     with self.lock:
@@ -57,16 +65,20 @@ class VolatileDisk:
   def forget(self, keep=None):
     """As `cut`, with the power back at once."""
     with self.lock:
-      self._forget(keep)
+      return self._forget(keep)
 
   def _forget(self, keep):
-    for sector in sorted(self.volatile):
+    volatile, lost = sorted(self.volatile), 0
+    survives = keep if callable(keep) else lambda _: keep is not None and keep.random() < 0.5
+    for sector in volatile:
       place = slice(sector * SECTOR, (sector + 1) * SECTOR)
-      if keep is not None and keep.random() < 0.5:
+      if survives(sector):
         self.stable[place] = self.current[place]
       else:
+        lost += self.current[place] != self.stable[place]
         self.current[place] = self.stable[place]
     self.volatile.clear()
+    return len(volatile), lost
 
   def close(self):
     self.cut()
@@ -141,6 +153,8 @@ class VolatileDisk:
     return True
 
   def _execute(self, command, flags, offset, length, data):
+    if self.broken:
+      return EIO, b""
     if offset + length > len(self.current) or (command != FLUSH and (offset % SECTOR or length % SECTOR)):
       return EINVAL, b""
     if command == READ:
@@ -153,6 +167,7 @@ class VolatileDisk:
     elif command in (WRITE, WRITE_ZEROES, TRIM):
       self.current[offset : offset + length] = data if command == WRITE else bytes(length)
       self.volatile.update(sectors)
+      self.written.update(sectors)
       if flags & COMMAND_FUA:
         self._make_stable(sectors)
         self.volatile.difference_update(sectors)
@@ -164,6 +179,16 @@ class VolatileDisk:
     for sector in sectors:
       place = slice(sector * SECTOR, (sector + 1) * SECTOR)
       self.stable[place] = self.current[place]
+
+
+def cut_together(disks, least, keep):
+  """Cuts all of them at one moment, if each that is not broken has at least so many volatile sectors then: what `cut` returns, of each; else None."""
+  with contextlib.ExitStack() as locks:
+    for disk in disks:
+      locks.enter_context(disk.lock)
+    if any(len(disk.volatile) < least for disk in disks if not disk.broken):
+      return None
+    return [disk.cut_locked(keep) for disk in disks]
 
 
 def seeded(seed):
