@@ -5,12 +5,14 @@
 #include <fcntl.h>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <chrono>
 #include <ctime>
+#include <filesystem>
 #include <utility>
 
 #include "reactor/base/journal.h"
@@ -66,11 +68,40 @@ Json::Value record_json(const rpc::CallRecord& record) {
 
 }  // namespace
 
-Result<std::unique_ptr<AuditLog>> AuditLog::open(const std::string& where) {
+Result<int> AuditLog::open_file(const std::string& path) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+  if (fd < 0) return fail(errno, fmt::format("--audit-log '{}': {}", path, errno_text(errno)));
+  return fd;
+}
+
+Result<std::unique_ptr<AuditLog>> AuditLog::open(const std::string& where, std::optional<std::pair<uid_t, gid_t>> future_owner) {
   if (where == "log" || where == "off") return std::unique_ptr<AuditLog>(new AuditLog(where == "log", std::string(), -1));
-  const int fd = ::open(where.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
-  if (fd < 0) return fail(errno, fmt::format("--audit-log '{}': {}", where, errno_text(errno)));
-  return std::unique_ptr<AuditLog>(new AuditLog(false, where, fd));
+  const auto fd = open_file(where);
+  if (!fd) return std::unexpected(fd.error());
+  struct stat info{};
+  const bool ours_to_give = future_owner && ::fstat(*fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size == 0;
+  if (ours_to_give && ::fchown(*fd, future_owner->first, future_owner->second) != 0) {
+    const int err = errno;
+    ::close(*fd);
+    return fail(err, fmt::format("--audit-log '{}': it cannot be given to the user of --user: {}", where, errno_text(err)));
+  }
+  std::error_code ignored;
+  return std::unique_ptr<AuditLog>(new AuditLog(false, std::filesystem::absolute(where, ignored).string(), *fd));
+}
+
+std::string AuditLog::directory_of(const std::string& where) {
+  if (where == "log" || where == "off") return "";
+  std::error_code ignored;
+  return std::filesystem::absolute(where, ignored).parent_path().string();
+}
+
+void AuditLog::reopen() {
+  if (!is_file()) return;
+  const auto fd = open_file(path_);
+  if (!fd) return log_error("the audit log goes on into the file that was open: {}", fd.error().message);
+  ::close(std::exchange(fd_, *fd));
+  failed_ = false;
+  log_notice("the audit log is {} from now on", path_);
 }
 
 AuditLog::~AuditLog() {

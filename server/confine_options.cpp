@@ -15,6 +15,7 @@
 #include "reactor/base/allowed_paths.h"
 #include "reactor/base/journal.h"
 #include "reactor/base/log.h"
+#include "server/audit_log.h"
 #include "server/confine/landlock.h"
 
 namespace catnap::server {
@@ -163,6 +164,8 @@ Result<void> restrict_to_paths(const ConfineOptions& options, const std::string&
   }
   if (!state_file.empty()) rules.emplace_back(directory_of(state_file), confine::Reach::write, true);
   if (!rpc_socket.empty()) rules.emplace_back(directory_of(rpc_socket), confine::Reach::remove, false);
+  const std::string of_audit_log = AuditLog::directory_of(options.audit_log);
+  if (!of_audit_log.empty()) rules.emplace_back(of_audit_log, confine::Reach::write, false);
   for (const std::string& path : readable) rules.emplace_back(path, confine::Reach::read, false);
   if (auto restricted = confine::restrict_paths(rules); !restricted) return restricted;
   set_allowed_paths(std::move(absolute));

@@ -174,7 +174,7 @@ Result<void> Daemon::serve_http() {
   services.not_alive = [this] { return not_alive(); };
   services.not_ready = [this] { return not_ready(); };
   services.takes_rpcs = [this] { return takes_rpcs_; };
-  services.metrics = [this](std::move_only_function<void(std::string)> done) { metrics_->collect(std::move(done)); };
+  services.metrics = [this](std::move_only_function<void(std::string)> done) { metrics_->collect(http_->certificate_end_s(), std::move(done)); };
   auto served = web::Server::serve(std::move(*http_prepared_), std::move(services));
   http_prepared_.reset();
   if (!served) return std::unexpected(served.error());
@@ -346,10 +346,14 @@ void Daemon::signal_ready() {
   stop();
 }
 
-// What files the command line names and may be read again: the HTTP server's. Key files of the keyring are read at each use anyway.
+// What files the command line names: the audit log is opened again, the HTTP server's are read again. Key files of the keyring are read at each use.
 void Daemon::reload() {
   if (stopping_) return;
-  if (!http_) return log_notice("SIGHUP: there is nothing to read again (no --http)");
+  if (audit_log_ != nullptr && !reloading_) audit_log_->reopen();
+  if (!http_) {
+    if (audit_log_ == nullptr || !audit_log_->is_file()) log_notice("SIGHUP: there is nothing to read again (no --http, no --audit-log FILE)");
+    return;
+  }
   if (reloading_) {
     reload_again_ = true;
     return;

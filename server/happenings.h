@@ -33,6 +33,7 @@ struct Happening {
 inline constexpr const char* host_connected = "nvmf_host_connected";
 inline constexpr const char* host_disconnected = "nvmf_host_disconnected";
 inline constexpr const char* host_authentication_failed = "nvmf_host_authentication_failed";
+inline constexpr const char* host_tls_failed = "nvmf_host_tls_failed";  // about an address: nothing that the host says of itself is proven
 inline constexpr const char* ana_state_changed = "nvmf_ana_state";
 inline constexpr const char* path_up = "bdev_nvme_path_up";
 inline constexpr const char* path_down = "bdev_nvme_path_down";

@@ -23,8 +23,8 @@ void tell_path(const bdev::NvmeController& controller, bool up) {
 
 void notify_of_happenings(Thread& app_thread, bdev::NvmeModule& nvme) {
   auto& notifications = rpc::Notifications::instance();
-  for (const char* type : {host_connected, host_disconnected, host_authentication_failed, ana_state_changed, path_up, path_down, state_not_kept,
-                           state_kept_again, configuration_waits, configuration_back}) {
+  for (const char* type : {host_connected, host_disconnected, host_authentication_failed, host_tls_failed, ana_state_changed, path_up, path_down,
+                           state_not_kept, state_kept_again, configuration_waits, configuration_back}) {
     notifications.add_type(type);
   }
   Happenings::instance().listen(&app_thread, [](const Happening& happening) {

@@ -95,7 +95,9 @@ int run(const Options& options) {
     if (!prepared) return fail_start(prepared.error());
     http.emplace(std::move(*prepared));
   }
-  auto audit_log = AuditLog::open(options.confine.audit_log);
+  std::optional<std::pair<uid_t, gid_t>> future_owner;
+  if (confinement->account) future_owner.emplace(confinement->account->uid, confinement->account->gid);
+  auto audit_log = AuditLog::open(options.confine.audit_log, future_owner);
   if (!audit_log) return fail_start(audit_log.error());
   if (auto lost = lose_privileges(options.confine, *confinement); !lost) return fail_start(lost.error());
   std::optional<StateFile> state;

@@ -39,7 +39,9 @@ Metrics::Metrics(Runtime& runtime, rpc::Dispatcher& dispatcher, ControllerTable&
   dispatcher_.observe(rpcs_);
 }
 
-void Metrics::collect(std::move_only_function<void(std::string)> done) { spawn(gather(this, std::make_shared<Done>(std::move(done)))); }
+void Metrics::collect(std::optional<std::int64_t> certificate_end_s, std::move_only_function<void(std::string)> done) {
+  spawn(gather(this, certificate_end_s, std::make_shared<Done>(std::move(done))));
+}
 
 void Metrics::write_process(MetricsPage& page) const {
   page.family("catnap_build_info", Type::gauge, "1; the version is a label");

@@ -2,8 +2,10 @@
 // beside them. Owner: app_thread. Left out: the text's form (web/prometheus.h).
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,12 +27,13 @@ class Metrics {
   Metrics(const Metrics&) = delete;
   Metrics& operator=(const Metrics&) = delete;
 
-  // The page, now or later, on app_thread.
-  void collect(std::move_only_function<void(std::string)> done);
+  // The page, now or later, on app_thread. `certificate_end_s`: until when the HTTP server's certificate is valid, in seconds since 1970; nothing
+  // without TLS.
+  void collect(std::optional<std::int64_t> certificate_end_s, std::move_only_function<void(std::string)> done);
 
  private:
   using Done = std::move_only_function<void(std::string)>;
-  static Task<void> gather(Metrics* self, std::shared_ptr<Done> done);
+  static Task<void> gather(Metrics* self, std::optional<std::int64_t> certificate_end_s, std::shared_ptr<Done> done);
   void write_process(web::MetricsPage& page) const;
   void write_reactors(web::MetricsPage& page) const;
   void write_target(web::MetricsPage& page) const;

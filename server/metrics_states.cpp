@@ -1,5 +1,5 @@
-// Families about states: buffers of each reactor, arrays, controllers of other targets. What they show is what the RPCs answer, so these are asked
-// (metrics.h). Owner: app_thread.
+// Families about states: buffers of each reactor, arrays, controllers of other targets, the state file, the HTTP server's certificate. What they show
+// is what the RPCs answer, so these are asked (metrics.h). Owner: app_thread.
 #include <string>
 
 #include "server/metrics.h"
@@ -80,18 +80,41 @@ void write_controllers(MetricsPage& page, const Json::Value& list) {
   }
 }
 
+// `state`: what framework_get_state answers.
+void write_state_file(MetricsPage& page, const Json::Value& state) {
+  const bool enabled = state["enabled"].asBool();
+  page.family("catnap_state_file_durable", Type::gauge,
+              "1: the state file has the configuration in force; 0: it could not be written (no series without --state)");
+  if (enabled) page.add({}, state["durable"].asBool() ? 1 : 0);
+  page.family("catnap_state_file_bytes", Type::gauge, "Size of the state file");
+  if (enabled) page.add({}, state["bytes"].asUInt64());
+  page.family("catnap_state_file_writes_total", Type::counter, "Times that the state file was written");
+  if (enabled) page.add({}, state["writes"].asUInt64());
+  page.family("catnap_configuration_pending", Type::gauge,
+              "Calls of the state file that wait for a device, an address or another target, or were refused");
+  if (enabled) page.add({}, state["pending"].asUInt64());
+}
+
+void write_certificate(MetricsPage& page, std::optional<std::int64_t> end_s) {
+  page.family("catnap_http_certificate_expiry_timestamp_seconds", Type::gauge,
+              "Until when the certificate that the HTTP server shows is valid, in seconds since 1970 (no series without TLS)");
+  if (end_s && *end_s >= 0) page.add({}, static_cast<std::uint64_t>(*end_s));
+}
+
 }  // namespace
 
-Task<void> Metrics::gather(Metrics* self, std::shared_ptr<Done> done) {
+Task<void> Metrics::gather(Metrics* self, std::optional<std::int64_t> certificate_end_s, std::shared_ptr<Done> done) {
   const Json::Value nothing;
   Json::Value all_arrays(Json::objectValue);
   all_arrays["category"] = "all";
   const std::string buffers_method = "iobuf_get_stats";
   const std::string arrays_method = "bdev_raid_get_bdevs";
   const std::string controllers_method = "bdev_nvme_get_controllers";
+  const std::string state_method = "framework_get_state";
   auto buffers = co_await self->dispatcher_.call(buffers_method, nothing, rpc::Origin::config_file);
   auto arrays = co_await self->dispatcher_.call(arrays_method, all_arrays, rpc::Origin::config_file);
   auto controllers = co_await self->dispatcher_.call(controllers_method, nothing, rpc::Origin::config_file);
+  auto state = co_await self->dispatcher_.call(state_method, nothing, rpc::Origin::config_file);
   MetricsPage page;
   page.expect(self->page_bytes_ + self->page_bytes_ / 8);
   self->write_process(page);
@@ -103,6 +126,8 @@ Task<void> Metrics::gather(Metrics* self, std::shared_ptr<Done> done) {
   if (buffers) write_buffers(page, *buffers);
   if (arrays) write_arrays(page, *arrays);
   if (controllers) write_controllers(page, *controllers);
+  if (state) write_state_file(page, *state);
+  write_certificate(page, certificate_end_s);
   self->rpcs_.write(page);
   write_events(page);
   self->page_bytes_ = page.text().size();

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "server/happenings.h"
 #include "server/names.h"
 #include "server/target.h"
 #include "transport/tcp/address.h"
@@ -32,6 +33,17 @@ const SubsystemSnapshot::ListenerEntry* listener_at(const TargetSnapshot& target
   return nullptr;
 }
 
+void tell_failed(const transport::CommandQueue::Address& peer, tcp::HandshakeEnd end, const tls::Identity* claimed, const std::string& why) {
+  Happening happening(host_tls_failed, peer.traddr);
+  happening.details.emplace_back("result", tcp::handshake_end_name(end));
+  happening.details.emplace_back("reason", why);
+  if (claimed != nullptr) {
+    happening.details.emplace_back("host", claimed->hostnqn);
+    happening.details.emplace_back("subsystem", claimed->subnqn);
+  }
+  Happenings::instance().tell_of_host(std::move(happening));
+}
+
 }  // namespace
 
 // What a host begins with is the same for all subsystems of an address: nobody knows yet which one it wants.
@@ -56,7 +68,7 @@ void Target::accepted(int fd) {
   if (acceptor_ == nullptr) {
     acceptor_ = std::make_unique<tcp::SecureAcceptor>(
         app_thread_, transport_->tcp.secure, transport_->tcp.admission, [this](const tls::Identity& identity) { return keys_for(identity); },
-        [this](tcp::Incoming incoming) { place(std::move(incoming)); });
+        [this](tcp::Incoming incoming) { place(std::move(incoming)); }, &tell_failed);
   }
   acceptor_->take(fd, security == ChannelSecurity::either);
 }

@@ -99,6 +99,7 @@ void Certificate::find_validity() {
   ::gnutls_x509_crt_deinit(leaf);
   std::tm utc{};
   if (end == static_cast<std::time_t>(-1) || ::gmtime_r(&end, &utc) == nullptr) return;
+  end_s_ = static_cast<std::int64_t>(end);
   validity_ = fmt::format("{} {:%Y-%m-%d %H:%M} UTC", end < std::time(nullptr) ? "NO LONGER valid since" : "valid until", utc);
 }
 

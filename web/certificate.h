@@ -8,7 +8,9 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "reactor/base/error.h"
@@ -34,6 +36,8 @@ class Certificate {
   gnutls_privkey_t key() const { return key_; }
   // For the log: until when it is valid.
   const std::string& validity() const { return validity_; }
+  // The same in seconds since 1970; nothing where it does not say.
+  std::optional<std::int64_t> end_s() const { return end_s_; }
 
  private:
   Certificate() = default;
@@ -45,6 +49,7 @@ class Certificate {
   unsigned chain_length_ = 0;
   gnutls_privkey_t key_ = nullptr;
   std::string validity_;
+  std::optional<std::int64_t> end_s_;
 };
 
 }  // namespace catnap::web

@@ -243,6 +243,8 @@ Server::Fresh Server::read_again(const Options& options) {
   return fresh;
 }
 
+std::optional<std::int64_t> Server::certificate_end_s() const { return certificate_ == nullptr ? std::nullopt : certificate_->end_s(); }
+
 void Server::reload(std::function<void()> done) {
   services_.workers.submit(
       thread_, [options = options_] { return read_again(options); },

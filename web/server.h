@@ -81,6 +81,8 @@ class Server {
 
   // Where the dashboard is, for people.
   std::string url() const { return (tls() ? "https://" : "http://") + address_.text() + "/"; }
+  // Until when the certificate that new connections are shown is valid, in seconds since 1970; nothing: no TLS.
+  std::optional<std::int64_t> certificate_end_s() const;
   // Reads credentials and certificate again, on a worker, and says in the log what came of it. What is good counts for what comes from then on:
   // requests that were begun, and connections with the certificate that they were shown, go on. What is not leaves all as it was. `done` once, unless
   // the server has ended before.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <utility>
 
 #include "reactor/base/check.h"
@@ -53,6 +54,13 @@ EventCounter ended_counters[handshake_end_count] = {
 EventCounter& counter_of(HandshakeEnd end) { return ended_counters[static_cast<std::size_t>(end)]; }
 std::atomic<std::uint64_t> under_way_count{0};
 
+// Only what is plain text goes to people.
+std::optional<tls::Identity> plain_identity(const std::string& offered) {
+  const auto parsed = tls::parse_identity(offered);
+  if (!parsed || !std::ranges::all_of(parsed->hostnqn + parsed->subnqn, [](char c) { return c > ' ' && c < 0x7F; })) return std::nullopt;
+  return *parsed;
+}
+
 // An identity that was offered, and the keys that may be its own.
 struct Suspect {
   Suspect(std::size_t offered_at, tls::Identity offered, KnownKeys its_keys)
@@ -86,6 +94,7 @@ struct SecureAcceptor::Connection {
   std::vector<std::byte> records;  // of the ClientHello
   std::vector<std::byte> message;  // what they carry
   std::shared_ptr<Verdict> verdict;
+  std::optional<tls::Identity> claimed;  // the first identity that it offered, if that is plain text
   std::unique_ptr<Timer> deadline;
 };
 
@@ -151,12 +160,13 @@ Proof find_proof(tls::Bytes message, const tls::ClientHello& hello, const std::v
 // --- life ---
 
 SecureAcceptor::SecureAcceptor(Thread& app_thread, SecureAcceptorOptions options, std::shared_ptr<Admission> admission, FindKeys find_keys,
-                               Secured secured)
+                               Secured secured, Failed failed)
     : thread_(app_thread),
       options_(options),
       admission_(std::move(admission)),
       find_keys_(std::move(find_keys)),
       secured_(std::move(secured)),
+      failed_(std::move(failed)),
       executor_(tls::worker_pool()) {}
 
 SecureAcceptor::~SecureAcceptor() {
@@ -234,6 +244,7 @@ void SecureAcceptor::judge(Connection& connection) {
     return refuse(connection, HandshakeEnd::no_psk, alert_handshake_failure,
                   parsed->offers.empty() ? "the host offers no pre-shared key" : "the host offers no key exchange with its pre-shared key");
   }
+  connection.claimed = plain_identity(parsed->offers.front().identity);
   std::vector<Suspect> suspects;
   bool without_suite = false;
   for (std::size_t i = 0; i < parsed->offers.size(); ++i) {
@@ -250,12 +261,10 @@ void SecureAcceptor::judge(Connection& connection) {
   if (suspects.empty() && without_suite)
     return refuse(connection, HandshakeEnd::suite, alert_handshake_failure, "the host offers a pre-shared key without the cipher suite it is for");
   if (suspects.empty()) {
-    // Only what is plain text goes to the log.
-    const auto shown = tls::parse_identity(parsed->offers.front().identity);
-    const bool plain = shown && std::ranges::all_of(shown->hostnqn + shown->subnqn, [](char c) { return c > ' ' && c < 0x7F; });
+    const auto& shown = connection.claimed;
     return refuse(
         connection, HandshakeEnd::unknown_identity, alert_decrypt_error,
-        plain ? fmt::format("host '{}' has no key for subsystem '{}'", shown->hostnqn, shown->subnqn) : "the identity it offers is none of NVMe/TCP");
+        shown ? fmt::format("host '{}' has no key for subsystem '{}'", shown->hostnqn, shown->subnqn) : "the identity it offers is none of NVMe/TCP");
   }
   auto verdict = std::make_shared<Verdict>();
   connection.verdict = verdict;
@@ -295,6 +304,7 @@ void SecureAcceptor::end(Connection& connection, HandshakeEnd how, const std::st
               connection.peer.trsvcid, handshake_end_name(how), why);
   auto gone = let_go(connection);
   ::close(gone->fd);
+  if (failed_ && how != HandshakeEnd::peer_closed) failed_(gone->peer, how, gone->claimed ? &*gone->claimed : nullptr, why);
   bury(std::move(gone));
 }
 

@@ -65,8 +65,13 @@ class SecureAcceptor {
   using FindKeys = std::function<KnownKeys(const tls::Identity& identity)>;
   // The connection may go to a poll group. One that take() was told to let be cleartext, and is, has no stream.
   using Secured = std::function<void(Incoming connection)>;
+  // A handshake failed, with the reason for people. `claimed` is what the host said of itself and nothing has proven; null: nothing readable. Not
+  // told of peers that only hung up, and of those refused for their number.
+  using Failed =
+      std::function<void(const transport::CommandQueue::Address& peer, HandshakeEnd end, const tls::Identity* claimed, const std::string& why)>;
 
-  SecureAcceptor(Thread& app_thread, SecureAcceptorOptions options, std::shared_ptr<Admission> admission, FindKeys find_keys, Secured secured);
+  SecureAcceptor(Thread& app_thread, SecureAcceptorOptions options, std::shared_ptr<Admission> admission, FindKeys find_keys, Secured secured,
+                 Failed failed = nullptr);
   ~SecureAcceptor();  // what is under way ends
   SecureAcceptor(const SecureAcceptor&) = delete;
   SecureAcceptor& operator=(const SecureAcceptor&) = delete;
@@ -92,6 +97,7 @@ class SecureAcceptor {
   std::shared_ptr<Admission> admission_;
   FindKeys find_keys_;
   Secured secured_;
+  Failed failed_;
   tls::Executor executor_;
   std::unordered_map<std::uint64_t, std::unique_ptr<Connection>> connections_;
   std::uint64_t next_id_ = 1;

@@ -199,6 +199,7 @@ const WORDS = {
   bdev_register: "bdev appeared", bdev_unregister: "bdev went", bdev_resize: "bdev has another size", bdev_raid_state: "array changed its state",
   bdev_raid_member_state: "array member changed its state", bdev_raid_process_start: "began", bdev_raid_process_end: "ended",
   nvmf_host_connected: "host connected", nvmf_host_disconnected: "host disconnected", nvmf_host_authentication_failed: "host failed to authenticate",
+  nvmf_host_tls_failed: "TLS handshake failed",
   nvmf_ana_state: "ANA state changed", bdev_nvme_path_up: "path is up", bdev_nvme_path_down: "path is down", state_file_fault: "state file cannot be written",
   state_file_written: "state file is written again", configuration_pending: "configuration waits", configuration_made: "configuration is there again",
 };

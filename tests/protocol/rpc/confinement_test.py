@@ -9,25 +9,18 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
-import time
 import unittest
 
+from expect import wait_for
 from server_process import PROGRAM, Client, RpcFailure, ServerProcess, free_tcp_port
 
 NOBODY = 65534
 AS_ROOT = os.geteuid() == 0
 NO_CAPABILITIES = "0000000000000000"
-
-
-def wait_for(condition, what, timeout_s=30):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {timeout_s} s in vain for {what}")
-        time.sleep(0.02)
 
 
 def statuses(pid):
@@ -173,7 +166,8 @@ class OrdinaryUser(Started):
         with open(log_path, encoding="utf-8") as log:
             said = log.read()
         self.assertNotIn("ERROR", said)
-        self.assertNotIn("WARNING", said)
+        # That a turn took long is the machine's affair.
+        self.assertEqual([line for line in said.splitlines() if "WARNING" in line and "one turn took" not in line], [])
 
     def test_root_becomes_the_user_of_the_option_for_good(self):
         name = pwd.getpwuid(NOBODY).pw_name
@@ -301,6 +295,50 @@ class AuditLog(Started):
             self.assertEqual(record["caller"]["uid"], os.getuid())
             self.assertGreaterEqual(record["took_us"], 0)
         self.assertNotIn("audit:", server.log_text())
+
+    def methods(self, path):
+        with open(path, encoding="utf-8") as file:
+            return [json.loads(line)["params"]["name"] for line in file]
+
+    def hang_up(self, server, outcome):
+        before = len(server.log_text())
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: outcome in server.log_text()[before:], outcome)
+
+    def check_rotation(self, *options):
+        folder = self.folder()
+        disks = os.path.join(folder, "disks")
+        os.mkdir(disks)
+        os.chmod(folder, 0o777)
+        path = os.path.join(folder, "audit")
+        server = self.start("--audit-log", path, *[option.replace("DISKS", disks) for option in options])
+        make = lambda name: server.client.call("bdev_null_create", {"name": name, "num_blocks": 8, "block_size": 512})
+        make("n0")
+        os.rename(path, path + ".1")
+        make("n1")
+        self.hang_up(server, f"the audit log is {path} from now on")
+        make("n2")
+        self.assertEqual(self.methods(path + ".1"), ["n0", "n1"])
+        self.assertEqual(self.methods(path), ["n2"])
+        self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        # What cannot be opened leaves the one that is: nothing is lost.
+        os.rename(path, path + ".2")
+        os.mkdir(path)
+        self.hang_up(server, "the audit log goes on into the file that was open")
+        make("n3")
+        self.assertEqual(self.methods(path + ".2"), ["n2", "n3"])
+        self.assertNotIn("was refused", server.log_text())
+        self.assertEqual(server.stop(), 0)
+
+    def test_sighup_opens_the_file_anew_for_logrotate(self):
+        self.check_rotation()
+
+    def test_sighup_opens_the_file_anew_behind_landlock(self):
+        self.check_rotation("--allow-path", "DISKS")
+
+    @unittest.skipUnless(AS_ROOT, "--user needs root")
+    def test_sighup_opens_the_file_anew_as_another_user(self):
+        self.check_rotation("--user", "nobody")
 
     def test_it_can_be_off(self):
         server = self.start("--audit-log", "off")

@@ -16,6 +16,7 @@ import time
 import unittest
 import uuid
 
+from expect import WAIT_S, hostnqn_of, wait_for
 from server_process import ROOT, RpcFailure, ServerProcess, free_tcp_port
 from tls_keys import Crowd, HostKey, SUITES, client_hello, dialler, early_libnvme, hang_up_all, interchange, new_key, probe
 
@@ -29,19 +30,7 @@ OTHER_NQN = "nqn.2026-11.io.catnap:tls-other"
 DISCOVERY = "nqn.2014-08.org.nvmexpress.discovery"
 SOAK = os.environ.get("CATNAP_SOAK") == "1"
 CROWD = 1000 if SOAK else 100
-WAIT_S = 60
 BLOCK = 4096
-
-
-def hostnqn_of(host_id):
-    return f"nqn.2014-08.org.nvmexpress:uuid:{host_id}"
-
-
-def eventually(what, condition):
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {WAIT_S} s"
-        time.sleep(0.02)
 
 
 class TlsServer(ServerProcess):
@@ -113,7 +102,7 @@ class TlsTest(unittest.TestCase):
     def expect(self, kind, deed):
         before = self.server.ended(kind)
         deed()
-        eventually(kind, lambda: self.server.ended(kind) > before)
+        wait_for(lambda: self.server.ended(kind) > before, kind)
         self.assertEqual(self.server.handshakes()["under_way"], 0)
 
 
@@ -139,7 +128,7 @@ class SClient(TlsTest):
                         host.write(1, 0, data)
                         self.assertEqual(host.read(1, 0, BLOCK), data)
                     host.close()
-                    eventually("the end", lambda: self.server.client.call("nvmf_subsystem_get_qpairs", {"nqn": NQN}) == [])
+                    wait_for(lambda: self.server.client.call("nvmf_subsystem_get_qpairs", {"nqn": NQN}) == [], "the end")
 
     def test_hosts_with_an_early_libnvme_are_served(self):
         raw = new_key()
@@ -211,13 +200,13 @@ class Refused(TlsTest):
         self.secure(raw)
         with self.assertRaises(Lost):
             QueuePair(self.server.address)
-        eventually("counted", lambda: self.server.ended("cleartext") == 1)
+        wait_for(lambda: self.server.ended("cleartext") == 1, "counted")
         self.assertIn("without TLS", self.server.log_text())
         plain = free_tcp_port()
         self.server.listen(secure=False, port=plain)
         output = probe(("127.0.0.1", plain), "-tls1_3", "-psk", "00" * 32)
         self.assertIn("NONE", output)
-        eventually("the log", lambda: "begins with TLS" in self.server.log_text())
+        wait_for(lambda: "begins with TLS" in self.server.log_text(), "the log")
 
     def test_one_address_has_one_kind(self):
         self.server.listen()
@@ -280,7 +269,7 @@ class Refused(TlsTest):
             connection.recv(4096)
             before = self.server.ended("library")
             connection.sendall(b"\x17\x03\x03\x00\x35" + bytes(0x35))
-            eventually("library", lambda: self.server.ended("library") > before)
+            wait_for(lambda: self.server.ended("library") > before, "library")
         # Every truncation: the host hangs up in the middle.
         whole = hello(key)
         for size in (1, 4, 5, 6, 9, len(whole) // 2, len(whole) - 33, len(whole) - 1):
@@ -288,6 +277,31 @@ class Refused(TlsTest):
                 with socket.create_connection(address, 10) as connection:
                     connection.sendall(whole[:size])
             self.expect("peer_closed", cut)
+
+    def test_failures_are_events_about_the_address_with_what_was_claimed(self):
+        raw = new_key()
+        self.secure(raw)
+        wrong = HostKey(new_key(), 1, self.hostnqn, NQN, version=0)
+        nobody = "nqn.2026-11.io.catnap:\nnobody"
+        for kind, data in (("wrong_key", client_hello(wrong.identity, wrong.psk, wrong.hash_id)),
+                           ("unknown_identity", client_hello(f"NVMe0R01 {nobody} {NQN}", raw, 1)), ("cleartext", b"GET / HTTP/1.1\r\n\r\n")):
+            with self.subTest(kind), socket.create_connection(self.server.address, 10) as connection:
+                connection.sendall(data)
+                connection.settimeout(WAIT_S)
+                connection.recv(64)
+        def told():
+            return [event for event in self.server.client.call("notify_get_notifications") if event["type"] == "nvmf_host_tls_failed"]
+        wait_for(lambda: len(told()) == 3, "three events")
+        self.assertIn("nvmf_host_tls_failed", self.server.client.call("notify_get_types"))
+        by_result = {event["details"]["result"]: event for event in told()}
+        self.assertEqual(set(by_result), {"wrong_key", "unknown_identity", "cleartext"})
+        self.assertEqual({event["ctx"] for event in told()}, {"127.0.0.1"})
+        self.assertEqual(by_result["wrong_key"]["details"]["host"], self.hostnqn)
+        self.assertEqual(by_result["wrong_key"]["details"]["subsystem"], NQN)
+        self.assertIn("used another key", by_result["wrong_key"]["details"]["reason"])
+        # What is no text is not repeated, and what said nothing of itself has no name.
+        for result in ("unknown_identity", "cleartext"):
+            self.assertNotIn("host", by_result[result]["details"])
 
     def test_tls12_and_certificates_are_refused(self):
         self.secure(new_key())
@@ -368,11 +382,11 @@ class HalfHandshakes(TlsTest):
         for firsts in crowds:
             crowd = Crowd(self.server.address, CROWD, firsts)
             self.assertLessEqual(self.server.handshakes()["under_way"], 40)
-            eventually("all are gone", lambda: self.server.handshakes()["under_way"] == 0)
-            eventually("all are told", lambda crowd=crowd: crowd.closed() >= CROWD)
+            wait_for(lambda: self.server.handshakes()["under_way"] == 0, "all are gone")
+            wait_for(lambda crowd=crowd: crowd.closed() >= CROWD, "all are told")
             crowd.end()
             done = counts["ios"]
-            eventually("I/O goes on", lambda done=done: counts["ios"] > done)
+            wait_for(lambda done=done: counts["ios"] > done, "I/O goes on")
         stop.set()
         worker.join()
         ended = self.server.handshakes()
@@ -472,7 +486,7 @@ class Initiator(TlsTest):
         self.server.client.call("bdev_nvme_reset_controller", {"name": "n0"})
         self.assertEqual(self.controller()["state"], "enabled", self.controller())
         done = rounds[0]
-        eventually("rounds", lambda: rounds[0] > done + 3 or failures)
+        wait_for(lambda: rounds[0] > done + 3 or failures, "rounds")
         stop.set()
         worker.join()
         self.assertEqual(failures, [])
@@ -510,9 +524,9 @@ class Initiator(TlsTest):
             address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)}
             client.call("nvmf_subsystem_remove_listener", {"nqn": NQN, "listen_address": address})
             done = rounds[0]
-            eventually("rounds on the other path", lambda done=done: rounds[0] > done + 3 or failures)
+            wait_for(lambda done=done: rounds[0] > done + 3 or failures, "rounds on the other path")
             self.server.listen(port=port)
-            eventually("both paths", lambda: states() == [("enabled", True)] * 2 or failures)
+            wait_for(lambda: states() == [("enabled", True)] * 2 or failures, "both paths")
         stop.set()
         worker.join()
         self.assertEqual(failures, [])

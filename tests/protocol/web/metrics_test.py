@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -209,6 +210,8 @@ class Page(unittest.TestCase):
         self.assertEqual(self.page.value("catnap_raid_state", raid="array", level="raid0", state="online"), 1)
         self.assertEqual(self.page.value("catnap_raid_members", raid="array", state="in_sync"), 2)
         self.assertEqual(self.page.value("catnap_nvme_controller_enabled", controller="self"), 1)
+        for name in ("catnap_state_file_durable", "catnap_configuration_pending", "catnap_http_certificate_expiry_timestamp_seconds"):
+            self.assertEqual(self.page.samples(name), {}, "there is no state file, and no TLS")
 
     def test_names_from_outside_come_through(self):
         self.assertEqual(self.page.value("catnap_bdev_ios_total", bdev='odd "name\\', op="read"), 0)
@@ -298,6 +301,30 @@ class Latency(unittest.TestCase):
                         self.assertLess(abs(ours / theirs - 1), 0.05, figure)
                         compared += 1
         print(f"  {compared} of 12 figures compared within 5 %", flush=True)
+
+
+class Kept(unittest.TestCase):
+    """The state file's families; without --state there is none of their series."""
+
+    def test_the_state_file_is_watched(self):
+        folder = tempfile.TemporaryDirectory(prefix="catnap_metrics_")
+        self.addCleanup(folder.cleanup)
+        path = os.path.join(folder.name, "state.json")
+        waits = {"method": "bdev_aio_create", "params": {"name": "later", "filename": os.path.join(folder.name, "not-there"), "block_size": 512}}
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"subsystems": [{"subsystem": "bdev", "config": [waits]}]}, file)
+        target = Target("--state", path)
+        self.addCleanup(target.close)
+        before = target.metrics()
+        self.assertEqual(before.value("catnap_state_file_durable"), 1)
+        self.assertEqual(before.value("catnap_configuration_pending"), 1)
+        target.call("bdev_null_create", {"name": "n0", "num_blocks": 8, "block_size": 512})
+        after = target.metrics()
+        self.assertEqual(after.value("catnap_state_file_bytes"), os.path.getsize(path))
+        self.assertGreater(after.value("catnap_state_file_bytes"), before.value("catnap_state_file_bytes"))
+        self.assertGreater(after.value("catnap_state_file_writes_total"), before.value("catnap_state_file_writes_total"))
+        target.call("bdev_aio_delete", {"name": "later"})
+        self.assertEqual(target.metrics().value("catnap_configuration_pending"), 0)
 
 
 class Bounds(unittest.TestCase):

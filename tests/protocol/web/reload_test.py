@@ -9,8 +9,10 @@ import http.client
 import json
 import os
 import pty
+import re
 import signal
 import ssl
+import subprocess
 import tempfile
 import time
 import unittest
@@ -45,7 +47,7 @@ class Reloaded(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         os.chmod(folder.name, 0o755)
         self.folder = folder.name
-        self.certs = {name: make_certificate(self.folder, name) for name in ("one", "two")}
+        self.certs = {name: make_certificate(self.folder, name, days) for name, days in (("one", 2), ("two", 9))}
 
     def path(self, name):
         return os.path.join(self.folder, name)
@@ -85,6 +87,18 @@ class Reloaded(unittest.TestCase):
         self.addCleanup(connection.close)
         self.assertEqual(self.status(connection, token), 200)
 
+    def expiry(self, web, cert, token):
+        """What /metrics says of the end of the certificate."""
+        connection = self.connection(web, cert)
+        connection.request("GET", "/metrics", headers={"Authorization": "Bearer " + token})
+        text = connection.getresponse().read().decode()
+        connection.close()
+        return int(re.search(r"^catnap_http_certificate_expiry_timestamp_seconds (\d+)$", text, re.M).group(1))
+
+    def end_of(self, cert):
+        said = subprocess.run(["openssl", "x509", "-noout", "-enddate", "-in", self.certs[cert][0]], check=True, capture_output=True, text=True).stdout
+        return ssl.cert_time_to_seconds(said.strip().removeprefix("notAfter="))
+
     def test_what_is_under_way_goes_on_and_what_comes_finds_the_new_files(self):
         # As certbot has it: links to numbered files elsewhere. The kernel holds the process to another directory (where it can).
         for folder in ("live", "archive", "disks"):
@@ -101,6 +115,7 @@ class Reloaded(unittest.TestCase):
         old = self.connection(web, "one")
         self.addCleanup(old.close)
         self.assertEqual(self.status(old, TOKEN), 200)
+        self.assertEqual(self.expiry(web, "one", TOKEN), self.end_of("one"))
         waiting = ssl.create_default_context(cafile=self.certs["one"][0]).wrap_socket(web.raw(), server_hostname="localhost")
         self.addCleanup(waiting.close)
         body = json.dumps({"id": 7, "method": "framework_wait_init"})
@@ -116,6 +131,7 @@ class Reloaded(unittest.TestCase):
         self.assertIn("1 entries of", said)
         self.assertIn("valid until", said)
         self.shows(web, "two", NEW_TOKEN)
+        self.assertEqual(self.expiry(web, "two", NEW_TOKEN), self.end_of("two"))
         with self.assertRaises(ssl.SSLCertVerificationError):
             self.connection(web, "one").connect()
         self.assertEqual(self.status(old, NEW_TOKEN), 200, "on a connection from before, with the certificate that it was shown")

@@ -95,10 +95,10 @@ class WebServer:
         return status, text
 
 
-def make_certificate(folder, name):
+def make_certificate(folder, name, days=2):
     """Files of a certificate for localhost that signs itself, and of its key."""
     cert, key = (os.path.join(folder, f"{name}.{kind}") for kind in ("cert", "key"))
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key, "-out", cert, "-days", "2",
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key, "-out", cert, "-days", str(days),
                     "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
     os.chmod(key, 0o600)
     return cert, key
