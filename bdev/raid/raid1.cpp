@@ -392,15 +392,15 @@ void Raid1Level::member_found_again(std::uint32_t slot) {
   if (core_ != nullptr && core_->online()) core_->handle_failure(report, [] {});
 }
 
+// Who may go is judged when the changes before this one have been recorded: who has just got in sync is not counted before.
 Task<Result<void>> Raid1Level::remove_member(std::uint32_t slot) {
-  if (!core_->can_do_without(slot)) {
-    co_return fail(EBUSY, fmt::format("Device or resource busy: base_bdev '{}' is the last member of raid bdev '{}' that holds all data",
-                                      array().member(slot).name, array().name()));
-  }
   const Promise<Result<void>> left;
   core_->leave_out(slot, SlotState::empty, "it was removed", [left](Result<void> outcome) { left.set(std::move(outcome)); });
   Result<void> outcome = co_await left;
-  if (!outcome) co_return fail(EBUSY, fmt::format("Device or resource busy: {}", outcome.error().message));
+  if (!outcome) {
+    co_return fail(EBUSY, fmt::format("Device or resource busy: base_bdev '{}' is the last member of raid bdev '{}' that holds all data",
+                                      array().member(slot).name, array().name()));
+  }
   core_->set_port(slot, nullptr, false, false);
   close_port(slot);
   co_return outcome;
