@@ -13,8 +13,9 @@
 
 namespace catnap {
 
-// How long RPCs wait for threads: far above a turn that does not block, far below any caller's patience.
-inline constexpr std::uint64_t thread_answer_us = 500'000;
+// How long RPCs wait for threads: far above a turn that does not block and what a machine that others use keeps a thread from its CPU, far below any
+// caller's patience.
+inline constexpr std::uint64_t thread_answer_us = 2'000'000;
 
 template <typename Answer>
 struct ThreadAnswers {

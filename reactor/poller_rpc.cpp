@@ -120,7 +120,7 @@ Task<RpcResult<Json::Value>> set_period(Runtime* runtime, Params params) {
 }  // namespace
 
 void register_poller_methods(rpc::MethodTable& table, Runtime& runtime) {
-  table.add(Method("thread_get_pollers", "Pollers of every thread; threads that do not answer within half a second are counted instead")
+  table.add(Method("thread_get_pollers", "Pollers of every thread; threads that do not answer within two seconds are counted instead")
                 .result("{tick_rate, threads: [{name, id, active_pollers, timed_pollers, paused_pollers}], unresponsive_threads}")
                 .coroutine([&runtime](const Params&) { return get_pollers(&runtime); }));
   table.add(Method("poller_set_period", "Changes how often pollers run")

@@ -121,7 +121,7 @@ void register_wakeups_methods(rpc::MethodTable& table, Runtime& runtime) {
   table.add(
       Method("reactor_get_wakeups",
              "Why reactors woke up: sleeps ended by cause, and what was handled since the start by name, most first. One wake-up may bring several "
-             "events; timers are counted with those of timed pollers. Threads that do not answer within half a second are named instead")
+             "events; timers are counted with those of timed pollers. Threads that do not answer within two seconds are named instead")
           .with({Param("limit", ParamType::integer, "Names per reactor").range(1, max_limit).or_default(default_limit)})
           .result(
               "{reactors: [{name, lcore, mode, awake_because, sleeps, fd, message, timer, spurious, wakers: [{name, kind: fd|poller|timer|message, "
