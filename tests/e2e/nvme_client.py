@@ -59,7 +59,7 @@ class Completion:
 class QueuePair:
   """One connection. Commands are submitted without waiting; `reap` waits for the next completion."""
 
-  def __init__(self, address, timeout_s=20, header_digest=False, data_digest=False, dial=None):
+  def __init__(self, address, timeout_s=60, header_digest=False, data_digest=False, dial=None):
     """`dial(address)` gives a connected socket instead of TCP's: one that a TLS client stands behind."""
     self.header_digest = header_digest
     self.data_digest = data_digest
@@ -196,7 +196,7 @@ class QueuePair:
 class Controller:
   """An enabled I/O controller with one I/O queue, `io`. Without `kato_ms` no keep-alive is asked for."""
 
-  def __init__(self, address, nqn, header_digest=False, data_digest=False, timeout_s=20, kato_ms=0, dial=None, host_id=None, io_queues=1):
+  def __init__(self, address, nqn, header_digest=False, data_digest=False, timeout_s=60, kato_ms=0, dial=None, host_id=None, io_queues=1):
     self.kato_ms = kato_ms
     self.address = address
     self.nqn = nqn

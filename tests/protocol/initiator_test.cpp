@@ -98,7 +98,8 @@ TEST_F(InitiatorChain, LateCommandsAreAborted) {
   back("nvmf_subsystem_add_listener", std::string(R"({"nqn": ")") + back_nqn +
                                           R"(", "listen_address": {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": ")" +
                                           std::to_string(back_port_) + R"("}})");
-  must("bdev_nvme_set_options", R"({"timeout_us": 200000, "action_on_timeout": "abort"})");
+  // Only the read that is kept is meant: no other one, and not the Abort, on a machine that stands still for a moment.
+  must("bdev_nvme_set_options", R"({"timeout_us": 2000000, "timeout_admin_us": 60000000, "action_on_timeout": "abort"})");
   attach();
   Host host = connect_host(serve("Nvme0n1"));
   ASSERT_TRUE(read(host.io, 0, 512).ok());

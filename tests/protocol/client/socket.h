@@ -17,7 +17,7 @@ using Bytes = std::vector<std::byte>;
 using Milliseconds = std::chrono::milliseconds;
 
 // How long a test waits for anything before it counts as missing: long enough for a sanitizer build on a busy machine.
-inline constexpr Milliseconds patience{20'000};
+inline constexpr Milliseconds patience{60'000};
 
 class Socket {
  public:

@@ -182,7 +182,9 @@ class AuthKeysTest(unittest.TestCase):
         server = self.server = Server(config={"dhchap_failures_per_minute": 0, **config})
         self.addCleanup(self.end)
         server.set_up()
-        server.call("bdev_nvme_set_options", dhchap_digests=["sha256"], dhchap_dhgroups=["null"])
+        # Who is held waits for as long as it takes: on a busy machine that may be longer than a connect usually has, or a controller without Keep Alive.
+        server.call("bdev_nvme_set_options", dhchap_digests=["sha256"], dhchap_dhgroups=["null"], tcp_connect_timeout_ms=PATIENCE_S * 1000,
+                    keep_alive_timeout_ms=0)
         server.call("nvmf_create_subsystem", nqn=OUTER, serial_number="OUTER", allow_any_host=True)
         server.listen(OUTER)
         self.gate = Gate(server.address)
@@ -199,7 +201,7 @@ class AuthKeysTest(unittest.TestCase):
 
     def attach(self, keys, **options):
         self.server.call("bdev_nvme_attach_controller", name="Nvme0", trtype="TCP", traddr="127.0.0.1", trsvcid=str(self.gate.port), subnqn=NQN,
-                         hostnqn=HOST, **self.named(keys), **options)
+                         hostnqn=HOST, fabrics_connect_timeout_us=PATIENCE_S * 1000000, **self.named(keys), **options)
 
     def export_again(self):
         self.server.call("nvmf_subsystem_add_ns", nqn=OUTER, namespace={"bdev_name": "Nvme0n1", "nsid": 1})

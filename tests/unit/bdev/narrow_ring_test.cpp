@@ -43,7 +43,11 @@ class NarrowRing : public testing::Test {
     prepare(entry);
     EXPECT_GE(io_uring_submit(&ring_), 0);
     io_uring_cqe* done = nullptr;
-    EXPECT_EQ(io_uring_wait_cqe(&ring_, &done), 0);
+    int waited = 0;
+    do waited = io_uring_wait_cqe(&ring_, &done);
+    while (waited == -EINTR);
+    EXPECT_EQ(waited, 0);
+    if (done == nullptr) return waited;
     const int result = done->res;
     io_uring_cqe_seen(&ring_, done);
     return result;
