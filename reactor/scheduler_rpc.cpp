@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <expected>
 #include <map>
 #include <memory>
 #include <string_view>
@@ -110,6 +111,26 @@ struct Mapping {
   Reactor* reactor;
 };
 
+// Why a thread cannot go to a CPU, and which of the two the reason is about.
+struct NoMapping {
+  bool cpu = false;
+  std::string why;
+};
+
+// `which`: id or name of a thread.
+std::expected<Mapping, NoMapping> find_mapping(const Runtime& runtime, std::string_view which, unsigned cpu) {
+  const auto threads = runtime.threads();
+  const auto thread = std::ranges::find_if(threads, [&](const Thread* one) { return std::to_string(one->id()) == which || one->name() == which; });
+  if (thread == threads.end()) return std::unexpected(NoMapping{false, fmt::format("there is no thread {}", which)});
+  if ((*thread)->reactor() == &runtime.control())
+    return std::unexpected(NoMapping{false, fmt::format("thread {} runs on the control thread", which)});
+  Reactor* const reactor = runtime.reactor_on(cpu);
+  if (reactor == nullptr) return std::unexpected(NoMapping{true, fmt::format("no reactor runs on CPU {}", cpu)});
+  if (!(*thread)->cpumask().has(cpu))
+    return std::unexpected(NoMapping{true, fmt::format("thread {} may only run on 0x{}", which, (*thread)->cpumask().hex())});
+  return Mapping{*thread, reactor};
+}
+
 // "1:0,2:1": thread ids, or names, and CPUs.
 Result<std::vector<Mapping>> parse_mappings(const Runtime& runtime, std::string_view text) {
   std::vector<Mapping> mappings;
@@ -125,14 +146,9 @@ Result<std::vector<Mapping>> parse_mappings(const Runtime& runtime, std::string_
     unsigned cpu = 0;
     const auto end = std::from_chars(pair.data() + colon + 1, pair.data() + pair.size(), cpu);
     if (end.ec != std::errc() || end.ptr != pair.data() + pair.size()) return bad(pair, "not THREAD_ID:CPU");
-    const auto threads = runtime.threads();
-    const auto thread = std::ranges::find_if(threads, [&](const Thread* one) { return std::to_string(one->id()) == which || one->name() == which; });
-    if (thread == threads.end()) return bad(pair, fmt::format("there is no thread {}", which));
-    if ((*thread)->reactor() == &runtime.control()) return bad(pair, fmt::format("thread {} runs on the control thread", which));
-    Reactor* const reactor = runtime.reactor_on(cpu);
-    if (reactor == nullptr) return bad(pair, fmt::format("no reactor runs on CPU {}", cpu));
-    if (!(*thread)->cpumask().has(cpu)) return bad(pair, fmt::format("thread {} may only run on 0x{}", which, (*thread)->cpumask().hex()));
-    mappings.emplace_back(*thread, reactor);
+    const auto mapping = find_mapping(runtime, which, cpu);
+    if (!mapping) return bad(pair, mapping.error().why);
+    mappings.push_back(*mapping);
   }
   return mappings;
 }
@@ -204,13 +220,16 @@ Task<RpcResult<Json::Value>> move_named_thread(Runtime* runtime, std::shared_ptr
                                                Params params) {
   if (params.has("id") == params.has("name"))
     co_return std::unexpected<RpcError>(std::in_place, rpc::invalid_params, "Invalid parameters: 'id' and 'name': give one of them, and only one");
-  const std::string which = params.has("id") ? std::to_string(params.integer("id")) : params.string("name");
+  const char* const named_by = params.has("id") ? "id" : "name";
+  const std::string which = params.has("id") ? std::to_string(static_cast<std::int64_t>(params.integer("id"))) : params.string("name");
   if (scheduler->dynamic())
     co_return std::unexpected<RpcError>(std::in_place, -EBUSY, "the dynamic scheduler places threads; framework_set_scheduler static first");
-  const auto mappings = parse_mappings(*runtime, fmt::format("{}:{}", which, params.integer("lcore")));
-  if (!mappings) co_return std::unexpected<RpcError>(std::in_place, mappings.error());
-  Thread* const thread = mappings->front().thread;
-  Reactor* const reactor = mappings->front().reactor;
+  const auto mapping = find_mapping(*runtime, which, static_cast<unsigned>(params.integer("lcore")));
+  if (!mapping)
+    co_return std::unexpected<RpcError>(std::in_place, -EINVAL,
+                                        fmt::format("parameter '{}': {}", mapping.error().cpu ? "lcore" : named_by, mapping.error().why));
+  Thread* const thread = mapping->thread;
+  Reactor* const reactor = mapping->reactor;
   Result<void> moved = co_await move_thread(thread, reactor);
   if (!moved) co_return std::unexpected<RpcError>(std::in_place, moved.error());
   kept->homes[thread->name()] = reactor->lcore();

@@ -28,7 +28,7 @@ RpcResult<std::vector<Thread*>> named_threads(const Runtime& runtime, const Para
     return params.has("id") ? thread->id() != params.integer("id") : thread->name() != params.string("name");
   });
   if (!threads.empty()) return threads;
-  const std::string which = params.has("id") ? fmt::format("'id': there is no thread {}", params.integer("id"))
+  const std::string which = params.has("id") ? fmt::format("'id': there is no thread {}", static_cast<std::int64_t>(params.integer("id")))
                                              : fmt::format("'name': there is no thread '{}'", params.string("name"));
   return std::unexpected<RpcError>(std::in_place, -ESRCH, "parameter " + which);
 }

@@ -169,6 +169,7 @@ class Moves(TwoReactors):
         self.refuse("thread_set_cpumask", {"id": group["id"], "cpumask": "[1000]"}, -22, "cpumask", "1000")
         self.refuse("thread_set_cpumask", {"id": group["id"], "cpumask": "frog"}, -22, "cpumask", "frog")
         self.refuse("thread_set_cpumask", {"id": 4711, "cpumask": "1"}, -3, "id", "4711")
+        self.refuse("thread_set_cpumask", {"id": -1, "cpumask": "1"}, -3, "id", " -1")
         self.refuse("thread_set_cpumask", {"id": self.threads()["app_thread"]["id"], "cpumask": "1"}, -22, "id", "control thread")
         self.assertEqual(self.where()[GROUP + "000"], other, "what was refused changed nothing")
 
@@ -178,6 +179,18 @@ class Moves(TwoReactors):
         self.assertEqual((self.where()[GROUP + "000"], self.where()[GROUP + "001"]), (self.cpus[1], self.cpus[0]))
         for mappings, word in ((f"{ids[0]}", "THREAD_ID"), ("4711:0", "4711"), (f"{ids[0]}:1000", "1000"), (f"{ids[0]}:0x", "THREAD_ID")):
             self.refuse("framework_set_scheduler", {"name": "static", "mappings": mappings}, -22, "mappings", word)
+
+    def test_a_thread_is_moved_by_name_and_what_is_wrong_is_named(self):
+        group = GROUP + "000"
+        self.assertIs(self.call("thread_move", {"name": group, "lcore": self.cpus[1]}), True)
+        self.assertEqual(self.where()[group], self.cpus[1])
+        self.refuse("thread_move", {"name": group, "lcore": 1000}, -22, "'lcore'", "CPU 1000")
+        self.refuse("thread_move", {"name": "nobody", "lcore": self.cpus[0]}, -22, "'name'", "nobody")
+        self.refuse("thread_move", {"id": -1, "lcore": self.cpus[0]}, -22, "'id'", " -1")
+        self.refuse("thread_move", {"name": "app_thread", "lcore": self.cpus[0]}, -22, "'name'", "control thread")
+        self.call("thread_set_cpumask", {"name": group, "cpumask": f"[{self.cpus[1]}]"})
+        self.refuse("thread_move", {"name": group, "lcore": self.cpus[0]}, -22, "'lcore'", "may only run on")
+        self.assertEqual(self.where()[group], self.cpus[1], "what was refused moved nothing")
 
 
 class ThreadModes(TwoReactors):
