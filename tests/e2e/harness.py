@@ -20,11 +20,11 @@ from guest import REFUSED, GuestError, die_with_parent, missing_prerequisite, re
 
 ROOT = Path(__file__).resolve().parents[2]
 SKIPPED = 77  # ctest's SKIP_RETURN_CODE, see CMakeLists.txt
-START_TIMEOUT_S = 20
+START_TIMEOUT_S = 60
 # All end-to-end tests run with both filters on; what the servers are given to serve lies in temporary folders.
 CONFINED = ("--seccomp", "on", "--allow-path", tempfile.gettempdir())
 # catnapd promises to end within 2 s of SIGTERM; the rest is for a loaded machine.
-STOP_TIMEOUT_S = 15
+STOP_TIMEOUT_S = 60
 
 
 _servers = weakref.WeakSet()
