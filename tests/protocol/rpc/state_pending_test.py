@@ -111,7 +111,7 @@ class Pending(WithFolder):
         self.appears(call, lambda: "Raid0" in names() and not self.methods(call), "the array and its namespace are in service")
         self.assertEqual(whole(call), before)
         call = self.restart()
-        self.assertEqual(self.methods(call), [])
+        wait_for(lambda: not self.methods(call), "all to be there again")
         self.assertEqual(whole(call), before)
         self.end()
         self.assertEqual(remote.stop(), 0)
