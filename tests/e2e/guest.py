@@ -25,7 +25,7 @@ import guest_image  # noqa: E402
 
 # What software emulation needs for one boot on a loaded two-core machine, with room to spare.
 # Soaks run for long beside other things, and an emulated machine that is starved must not end them: all bounds are that much longer.
-PATIENCE = 5 if os.environ.get("CATNAP_SOAK") == "1" else 1
+PATIENCE = 5 if os.environ.get("CATNAP_SOAK") == "1" else 2
 BOOT_TIMEOUT_S = 120 * PATIENCE
 HOST_ADDRESS = "10.0.2.2"
 QEMU = "qemu-system-x86_64"
@@ -68,7 +68,7 @@ class Guest:
   """One virtual machine. `drives` are QEMU -drive values without id/if (virtio disks vda, vdb, ... in this order)."""
 
   def __init__(self, name, tools=True, overlay=None, drives=(), forwards=(), cpus=2, memory_mib=640, log_folder=None, reboots=False, newer_kernel=False,
-               boot_image=None):
+               boot_image=None, nodes=1):
     self.name = name
     self.tools = tools
     self.overlay = overlay  # Path of one more cpio archive, laid over the image
@@ -76,6 +76,7 @@ class Guest:
     self.forwards = list(forwards)  # (port here on 127.0.0.1, port in the guest)
     self.cpus = cpus
     self.memory_mib = memory_mib
+    self.nodes = nodes  # NUMA nodes, of equal parts of CPUs and memory
     self.newer_kernel = newer_kernel  # of Debian's backports suite (guest_image.ensure_newer_kernel)
     self.boot_image = boot_image  # folder with `vmlinuz` and `base.cpio`, instead of the usual ones
     self.reboots = reboots  # True: a reset boots again; False: it ends QEMU
@@ -112,14 +113,17 @@ class Guest:
     listener.settimeout(BOOT_TIMEOUT_S)
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for here, there in self.forwards)
     command = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-M", "pc", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off",
-               "-smp", str(self.cpus), "-m", str(self.memory_mib), "-kernel", str(boot / "vmlinuz"), "-initrd", str(initrd),
+               "-smp", f"{self.cpus},sockets={self.nodes}", "-m", str(self.memory_mib), "-kernel", str(boot / "vmlinuz"), "-initrd", str(initrd),
                "-append", "console=ttyS0 quiet loglevel=5 printk.devkmsg=on panic=-1 mitigations=off nokaslr random.trust_cpu=on rdinit=/init",
                "-serial", f"file:{self.console_path}", "-device", "virtio-serial-pci",
                "-chardev", f"socket,id=agent,path={self.folder / 'agent'}", "-device", "virtserialport,chardev=agent,name=agent",
                "-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile="]
-    if self.boot_image:
-      # Newer kernels give up when the first timer interrupts come late, as they do where the emulation has to wait for a CPU.
-      command[command.index("-append") + 1] += " no_timer_check"
+    for node in range(self.nodes if self.nodes > 1 else 0):
+      share = self.cpus // self.nodes
+      command += ["-object", f"memory-backend-ram,id=node{node},size={self.memory_mib // self.nodes}M",
+                  "-numa", f"node,nodeid={node},cpus={node * share}-{(node + 1) * share - 1},memdev=node{node}"]
+    # Kernels panic when the first timer interrupts come late, as they do where the emulation has to wait for a CPU.
+    command[command.index("-append") + 1] += " no_timer_check"
     for number, drive in enumerate(self.drives):
       command += ["-drive", f"if=none,id=disk{number},{drive}", "-device", f"virtio-blk-pci,drive=disk{number},num-queues={self.cpus}"]
     if not self.reboots:
