@@ -1,6 +1,8 @@
 // See auth_failures.h.
 #include "server/auth_failures.h"
 
+#include <algorithm>
+
 namespace catnap::server {
 namespace {
 
@@ -14,31 +16,29 @@ AuthFailures& AuthFailures::instance() {
   return failures;
 }
 
-AuthFailures::Window* AuthFailures::window_of(const std::string& key, std::uint64_t now_ns, bool make) {
-  const auto is_over = [now_ns](const Window& window) { return now_ns - window.began_ns >= window_ns; };
-  auto found = windows_.find(key);
-  if (found != windows_.end() && is_over(found->second)) {
-    windows_.erase(found);
-    found = windows_.end();
-  }
-  if (found != windows_.end()) return &found->second;
-  if (windows_.size() >= max_keys) std::erase_if(windows_, [&](const auto& entry) { return is_over(entry.second); });
-  if (windows_.size() >= max_keys) {
-    if (is_over(others_)) others_ = Window{now_ns, 0};
-    return &others_;
-  }
-  return make ? &windows_.emplace(key, Window{now_ns, 0}).first->second : nullptr;
+AuthFailures::Window* AuthFailures::find(const std::string& key, std::uint64_t now_ns) {
+  const auto found = windows_.find(key);
+  if (found == windows_.end()) return nullptr;
+  if (now_ns - found->second.began_ns < window_ns) return &found->second;
+  windows_.erase(found);
+  return nullptr;
 }
 
 void AuthFailures::note(const std::string& hostnqn, const std::string& address, std::uint64_t now_ns) {
   const std::lock_guard lock(mutex_);
-  ++window_of(key_of(hostnqn, address), now_ns, true)->count;
+  const std::string key = key_of(hostnqn, address);
+  Window* window = find(key, now_ns);
+  if (window == nullptr) {
+    if (windows_.size() >= max_keys) windows_.erase(std::ranges::min_element(windows_, {}, [](const auto& entry) { return entry.second.began_ns; }));
+    window = &windows_.emplace(key, Window{now_ns, 0}).first->second;
+  }
+  ++window->count;
 }
 
 bool AuthFailures::too_many(const std::string& hostnqn, const std::string& address, std::uint64_t now_ns, std::uint32_t per_minute) {
   if (per_minute == 0) return false;
   const std::lock_guard lock(mutex_);
-  const Window* window = window_of(key_of(hostnqn, address), now_ns, false);
+  const Window* window = find(key_of(hostnqn, address), now_ns);
   return window != nullptr && window->count >= per_minute;
 }
 

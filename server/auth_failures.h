@@ -13,7 +13,8 @@ namespace catnap::server {
 class AuthFailures {
  public:
   static constexpr std::uint64_t window_ns = 60'000'000'000;
-  // Pairs of host and address that are told apart; further ones share one count until windows are over.
+  // Pairs of host and address that are remembered; for one more the one that began first is forgotten. So whoever has many addresses fails more often
+  // than others, but makes nobody else wait.
   static constexpr std::size_t max_keys = 1024;
 
   static AuthFailures& instance();
@@ -30,11 +31,11 @@ class AuthFailures {
     std::uint64_t began_ns = 0;
     std::uint32_t count = 0;
   };
-  Window* window_of(const std::string& key, std::uint64_t now_ns, bool make);
+  // Null: none, or its time is over.
+  Window* find(const std::string& key, std::uint64_t now_ns);
 
   std::mutex mutex_;
   std::map<std::string, Window> windows_;
-  Window others_;
 };
 
 }  // namespace catnap::server

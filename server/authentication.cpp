@@ -215,7 +215,8 @@ void Authentication::take(Request& request) {
   const std::span<const std::byte> message(request.data, request.data_length);
   const bool begins = exchange_->state() == Exchange::State::negotiate;
   const std::uint64_t now_ns = served_.group().thread().now_ns();
-  if (begins && AuthFailures::instance().too_many(served_.host().hostnqn, address(), now_ns, limits().failures_per_minute)) {
+  // A queue that has proven itself may do so again, whoever fails in its host's name meanwhile.
+  if (begins && required_ && AuthFailures::instance().too_many(served_.host().hostnqn, address(), now_ns, limits().failures_per_minute)) {
     limited.add();
     failure_noted_ = true;  // neither counted as one more, which would keep a host out for ever, nor logged
     exchange_->refuse(message);

@@ -6,6 +6,7 @@ CATNAP_SOAK=1: 1,000 half authentications at a time instead of 100, and every ha
 """
 import errno
 import os
+import socket
 import struct
 import threading
 import unittest
@@ -504,6 +505,27 @@ class AuthLimitsTest(unittest.TestCase):
         config = next(each["params"] for each in saved if each["method"] == "nvmf_set_config")
         self.assertEqual((config["dhchap_timeout_ms"], config["dhchap_failures_per_minute"]), (PATIENCE_MS, 3))
         self.assertEqual((config["dhchap_digests"], config["dhchap_dhgroups"]), (["sha512"], ["null"]))
+
+    def test_who_fails_in_a_hosts_name_does_not_keep_it_out(self):
+        server = self.start(dhchap_timeout_ms=PATIENCE_MS, dhchap_failures_per_minute=3, dhchap_digests=["sha512"], dhchap_dhgroups=["null"])
+        here = server.admin().authenticate()
+        self.addCleanup(here.close)
+        # From another address: only that one is not listened to any more.
+        elsewhere = lambda address: socket.create_connection(address, 60, source_address=("127.0.0.2", 0))  # noqa: E731
+        for _ in range(3):
+            with self.assertRaises(Refused):
+                server.admin(dhchap.make_secret(), dial=elsewhere).authenticate()
+        with self.assertRaises(Refused):
+            server.admin(dial=elsewhere).authenticate()
+        server.admin().authenticate().close()
+        # From its own: queues that have proven themselves may do so again.
+        for _ in range(3):
+            with self.assertRaises(Refused):
+                server.admin(dhchap.make_secret()).authenticate()
+        with self.assertRaises(Refused):
+            server.admin().authenticate()
+        here.authenticate().get_property().check("CSTS")
+        server.admin().authenticate().close()
 
 
 if __name__ == "__main__":
