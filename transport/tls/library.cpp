@@ -24,6 +24,7 @@ SSL_CTX* make_context(const SSL_METHOD* method, const Callbacks& callbacks) {
   // Buffers of 16 KiB each way only while a record is under way; what is written may lie elsewhere at a retry (it is never retried).
   SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   SSL_CTX_set_keylog_callback(context, callbacks.keylog);
+  SSL_CTX_set_info_callback(context, callbacks.stepped);
   return context;
 }
 

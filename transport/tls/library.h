@@ -17,6 +17,7 @@ struct Callbacks {
   SSL_psk_find_session_cb_func find_session = nullptr;
   SSL_psk_use_session_cb_func use_session = nullptr;
   SSL_CTX_keylog_cb_func keylog = nullptr;
+  void (*stepped)(const SSL* ssl, int where, int value) = nullptr;
   int (*read)(BIO* bio, char* to, int size) = nullptr;
   int (*write)(BIO* bio, const char* from, int size) = nullptr;
 };

@@ -10,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 
 #include "reactor/base/check.h"
 #include "reactor/undumped_bytes.h"
@@ -22,6 +23,11 @@ namespace {
 // Ciphertext of one recv(): with what the library holds of a record that was cut, it fits the buffers of both queue pairs (256 KiB) when decrypted.
 constexpr std::size_t receive_bytes = std::size_t{192} << 10;
 constexpr std::size_t plain_record_bytes = 16384;
+// Messages of TLS itself behind the handshake, which cost this thread some 50 us each and the peer nothing: so many, and one for each MiB of data. A
+// peer that takes new keys after 2^24.5 full records (RFC 8446, section 5.5) sends one for 388 GiB; each KeyUpdate and each answer to one count two
+// or three times.
+constexpr std::uint64_t max_messages = 256;
+constexpr std::uint64_t bytes_for_a_message = std::uint64_t{1} << 20;
 
 std::byte* receive_buffer() {
   thread_local const UndumpedBytes buffer = undumped_bytes(receive_bytes);
@@ -60,6 +66,7 @@ struct Stream::Library {
       BIO_set_retry_read(bio);
       return -1;
     }
+    if (stream.messages_ > stream.messages_allowed()) return -1;  // asked for each record: a flood ends in the middle of what was received
     const std::size_t taken = std::min(static_cast<std::size_t>(size), stream.input_.size());
     std::memcpy(to, stream.input_.data(), taken);
     stream.input_ = stream.input_.subspan(taken);
@@ -116,8 +123,12 @@ struct Stream::Library {
     const auto digit = [](char c) { return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10; };
     for (std::size_t i = 0; i < size; ++i) to[i] = static_cast<std::byte>(digit(hex[2 * i]) << 4 | digit(hex[2 * i + 1]));
   }
+  // At each step of the library's handshake machine, which messages behind the handshake go through as well; data does not.
+  static void stepped(const SSL* ssl, int where, int) {
+    if ((where & SSL_CB_LOOP) != 0) ++of(ssl).messages_;
+  }
   static const Contexts& shared() {
-    static const Callbacks callbacks{find_session, use_session, keylog, read, write};
+    static const Callbacks callbacks{find_session, use_session, keylog, stepped, read, write};
     return contexts(callbacks);
   }
 };
@@ -191,6 +202,8 @@ Stream::Step Stream::shake(Bytes records, std::vector<std::byte>& out) {
     ciphertext_.assign(input_.begin(), input_.end());
     input_ = {};
     psk_ = SecretBytes();
+    messages_ = 0;
+    shaken_ = true;
     return Step::done;
   }
   const int error = SSL_get_error(ssl, result);
@@ -199,8 +212,13 @@ Stream::Step Stream::shake(Bytes records, std::vector<std::byte>& out) {
   return Step::failed;
 }
 
+std::uint64_t Stream::messages_allowed() const {
+  return shaken_ ? max_messages + received_bytes_ / bytes_for_a_message : std::numeric_limits<std::uint64_t>::max();
+}
+
 void Stream::note_failure() {
   why_ = library_errors();
+  if (messages_ > messages_allowed()) why_ = "the peer sends more messages of TLS itself (KeyUpdate) than any host needs";
   if (why_.empty()) why_ = "the TLS connection failed";
 }
 
@@ -295,6 +313,7 @@ ssize_t Stream::receive(int fd, const iovec* to, std::size_t count) {
     ciphertext_at_ = 0;
   }
   input_ = {};
+  received_bytes_ += static_cast<std::uint64_t>(total);
   if (total > 0) return total;
   if (ended_) return give_up(end_err_);
   errno = EAGAIN;

@@ -83,6 +83,7 @@ class Stream {
   ssize_t give_up(int err);
   void note_failure();
   void maybe_update_key();
+  std::uint64_t messages_allowed() const;
 
   StreamOptions options_;
   void* ssl_ = nullptr;   // SSL
@@ -97,7 +98,10 @@ class Stream {
   std::vector<std::byte>* output_ = nullptr;  // where the library writes to now
   std::vector<std::byte> unsent_;
   std::size_t unsent_at_ = 0;
-  std::uint64_t records_ = 0;  // sent under the present key
+  std::uint64_t records_ = 0;         // sent under the present key
+  std::uint64_t messages_ = 0;        // of TLS itself, behind the handshake
+  std::uint64_t received_bytes_ = 0;  // decrypted in this process
+  bool shaken_ = false;               // the handshake is done
   bool kernel_sends_ = false;
   bool kernel_receives_ = false;
   bool ended_ = false;      // what there was has been received, and the end is to be told by the next receive()

@@ -149,15 +149,15 @@ def probe(address, *arguments, timeout_s=20):
 # --- ClientHellos byte by byte, for what no library would send ---
 
 
-def client_hello(identity, psk, hash_id, suite=None, versions=(0x0304,), binder=None, modes=(1,)):
-    """The first record of a handshake, with a key share of X25519 that nobody knows the secret of."""
+def client_hello(identity, psk, hash_id, suite=None, versions=(0x0304,), binder=None, modes=(1,), share=None, more=b""):
+    """The first record of a handshake. `share`: of X25519; by default one that nobody knows the secret of. `more`: further extensions."""
     size = HASHES[hash_id]().digest_size
     suites = struct.pack(">H", suite if suite is not None else 0x1300 + hash_id)
     vector = lambda body, width: len(body).to_bytes(width, "big") + body
     extension = lambda kind, body: struct.pack(">H", kind) + vector(body, 2)
     extensions = extension(43, vector(b"".join(struct.pack(">H", version) for version in versions), 1))
-    extensions += extension(10, vector(struct.pack(">H", 29), 2)) + extension(51, vector(struct.pack(">H", 29) + vector(os.urandom(32), 2), 2))
-    extensions += extension(45, vector(bytes(modes), 1))
+    extensions += extension(10, vector(struct.pack(">H", 29), 2)) + extension(51, vector(struct.pack(">H", 29) + vector(share or os.urandom(32), 2), 2))
+    extensions += extension(45, vector(bytes(modes), 1)) + more
     offered = vector(vector(identity.encode(), 2) + bytes(4), 2)
     binders_size = 2 + 1 + size
     extensions += struct.pack(">HH", 41, len(offered) + binders_size) + offered
@@ -165,14 +165,14 @@ def client_hello(identity, psk, hash_id, suite=None, versions=(0x0304,), binder=
     message = b"\x01" + (len(body) + binders_size).to_bytes(3, "big") + body
     if binder is None:
         early = hmac.digest(bytes(size), psk, HASHES[hash_id])
-        secret = _expand_only(hash_id, early, b"ext binder", HASHES[hash_id](b"").digest(), size)
-        finished = _expand_only(hash_id, secret, b"finished", b"", size)
+        secret = expand_only(hash_id, early, b"ext binder", HASHES[hash_id](b"").digest(), size)
+        finished = expand_only(hash_id, secret, b"finished", b"", size)
         binder = hmac.digest(finished, HASHES[hash_id](message).digest(), HASHES[hash_id])
     message += vector(vector(binder, 1), 2)
     return b"\x16\x03\x01" + vector(message, 2)
 
 
-def _expand_only(hash_id, prk, label, context, size):
+def expand_only(hash_id, prk, label, context, size):
     label = b"tls13 " + label
     info = struct.pack(">HB", size, len(label)) + label + bytes([len(context)]) + context
     return hmac.digest(prk, info + b"\x01", HASHES[hash_id])[:size]

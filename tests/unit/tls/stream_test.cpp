@@ -178,6 +178,25 @@ TEST_P(StreamOfEachHash, KeysAreRenewedUnderWay) {
   EXPECT_EQ(got, data);
 }
 
+// Each costs its receiver a thousand times what it costs the sender.
+TEST_P(StreamOfEachHash, NewKeysWithoutEndAreTheEnd) {
+  Pair pair(GetParam(), in_this_process(1));
+  ASSERT_TRUE(pair.shake());
+  std::byte byte{};
+  const iovec iov{&byte, 1};
+  std::size_t received = 0;
+  ssize_t got = 1;
+  for (int i = 0; i < 1000 && (got > 0 || errno == EAGAIN); ++i) {
+    ASSERT_EQ(pair.client->send(pair.client_fd(), &iov, 1), 1);
+    got = pair.server->receive(pair.server_fd(), &iov, 1);
+    if (got > 0) ++received;
+  }
+  EXPECT_LT(got, 0);
+  EXPECT_EQ(errno, EBADMSG);
+  EXPECT_NE(pair.server->why().find("KeyUpdate"), std::string::npos) << pair.server->why();
+  EXPECT_GT(received, 30U) << "so many are nobody's fault";
+}
+
 TEST_P(StreamOfEachHash, TheEndIsToldBehindTheData) {
   Pair pair(GetParam());
   ASSERT_TRUE(pair.shake());
