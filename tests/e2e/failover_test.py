@@ -134,7 +134,7 @@ class Bench:
     for target in self.targets:
       target.start()
     self.initiator.start()
-    self.rpc.call("bdev_nvme_set_options", keep_alive_timeout_ms=KEEP_ALIVE_MS, tcp_connect_timeout_ms=1000, ctrlr_loss_timeout_sec=-1, reconnect_delay_sec=1)
+    self.rpc.call("bdev_nvme_set_options", keep_alive_timeout_ms=KEEP_ALIVE_MS, tcp_connect_timeout_ms=3000, ctrlr_loss_timeout_sec=-1, reconnect_delay_sec=1)
     for target in self.targets:
       self.rpc.call("bdev_nvme_attach_controller", name="Both", subnqn=NQN, multipath="multipath", **target.address)
     self.rpc.call("nvmf_create_transport", trtype="TCP")
