@@ -40,9 +40,11 @@ class Reply:
 
 
 class WebServer:
-    """`server` is the process, `port` where it serves HTTP."""
+    """`server` is the process, `port` where it serves HTTP. `patient`: it is to cut off who is slow, and on a busy machine so is who does nothing wrong: ask()
+    then asks once more."""
 
-    def __init__(self, *options, address="127.0.0.1:0", credentials=None, wait=True, **more):
+    def __init__(self, *options, address="127.0.0.1:0", credentials=None, wait=True, patient=False, **more):
+        self.patient = patient
         self.folder = None
         if credentials is not None:
             self.folder = tempfile.TemporaryDirectory(prefix="catnap_web_")
@@ -67,6 +69,15 @@ class WebServer:
 
     def ask(self, method, path, body=None, **headers):
         """One request on a connection of its own. Header names have _ for -."""
+        end = time.monotonic() + TIMEOUT_S
+        while True:
+            try:
+                return self.ask_once(method, path, body, **headers)
+            except ConnectionError:
+                if not self.patient or time.monotonic() > end:
+                    raise
+
+    def ask_once(self, method, path, body=None, **headers):
         connection = self.connection()
         try:
             connection.request(method, path, body=body, headers={name.replace("_", "-"): value for name, value in headers.items()})
