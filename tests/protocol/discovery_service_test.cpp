@@ -99,11 +99,11 @@ TEST_F(DiscoveryServiceTest, WhatTheLogShowsComesAndGoes) {
   target.add("a");
   expect_soon({"disc1n1", "disc2n1", "disc3n1"});
 
+  EXPECT_TRUE(eventually([&] { return must("bdev_nvme_get_discovery_info", "{}")[0]["subsystems"].size() == 3; }));
   const Json::Value info = must("bdev_nvme_get_discovery_info", "{}");
   ASSERT_EQ(info.size(), 1U);
   EXPECT_EQ(info[0]["name"], "disc");
   EXPECT_EQ(info[0]["trid"]["trsvcid"], std::to_string(target.port()));
-  EXPECT_EQ(info[0]["subsystems"].size(), 3U);
   // A second one of the name or for the address is refused.
   EXPECT_EQ(call("bdev_nvme_start_discovery", service(target.port())).error().err, -EEXIST);
   Json::Value other = service(target.port());

@@ -14,6 +14,8 @@ import unittest
 from server_process import ServerProcess
 
 NQN = "nqn.2026-11.io.catnap:ending"
+# Nobody gives up connecting before the end, however late a busy machine comes to it.
+PATIENT = {"tcp_connect_timeout_ms": 60000}
 
 
 class Ending(unittest.TestCase):
@@ -37,6 +39,8 @@ class Ending(unittest.TestCase):
         server = ServerProcess(*options, wait=wait)
         self.addCleanup(server.clean)
         connections = []
+        if wait:
+            server.client.call("bdev_nvme_set_options", PATIENT)
         for method, params in calls:
             connection = socket.socket(socket.AF_UNIX)
             self.addCleanup(connection.close)
@@ -73,6 +77,7 @@ class Ending(unittest.TestCase):
             server = ServerProcess("--state", state)
             self.addCleanup(server.clean)
             call = server.client.call
+            call("bdev_nvme_set_options", PATIENT)
             call("nvmf_create_transport", {"trtype": "TCP"})
             call("bdev_null_create", {"name": "N", "num_blocks": 8, "block_size": 512})
             call("nvmf_create_subsystem", {"nqn": NQN})
