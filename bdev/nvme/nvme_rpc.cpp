@@ -39,12 +39,11 @@ Result<void> check_unsupported(const Params& params) {
 }
 
 Result<MultipathMode> multipath_mode_of(const Params& params) {
-  if (params.string("multipath") == "multipath") return MultipathMode::multipath;
-  return params.string("multipath") == "disable" ? MultipathMode::disable : MultipathMode::failover;
+  if (params.string("multipath") == "failover") return MultipathMode::failover;
+  return params.string("multipath") == "disable" ? MultipathMode::disable : MultipathMode::multipath;
 }
 
 Result<AttachRequest> attach_request(const Params& params) {
-  if (auto tcp = check_trtype(params.string("trtype")); !tcp) return std::unexpected(tcp.error());
   if (auto supported = check_unsupported(params); !supported) return std::unexpected(supported.error());
   AttachRequest request;
   request.name = params.string("name");
@@ -82,6 +81,10 @@ Result<AttachRequest> attach_request(const Params& params) {
 // Connecting takes what it takes: others need not wait for it. What it changes, it changes at its end in one step.
 Task<RpcResult<Json::Value>> attach(Params params) {
   auto turn = rpc::Turn::current();
+  // Not declared as required: who attaches a local disk (trtype PCIe) has none, and is told of the transport instead.
+  if (auto tcp = check_trtype(params.string("trtype")); !tcp) co_return std::unexpected(RpcError(tcp.error()));
+  if (!params.has("subnqn"))
+    co_return std::unexpected(RpcError(rpc::invalid_params, "Invalid parameters: missing parameter 'subnqn' (NQN of the subsystem)"));
   auto request = attach_request(params);
   if (!request) co_return std::unexpected(RpcError(request.error()));
   turn.give_up();
@@ -208,14 +211,15 @@ std::vector<Param> attach_params() {
   params.push_back(Param("name", ParamType::string, "Name of the controller, and prefix of its bdevs' names: Nvme0 gives Nvme0n1").required());
   params.push_back(Param("trtype", ParamType::string, "TCP").required());
   for (auto& param : transport_id_params()) {
-    params.push_back(param.name == "traddr" || param.name == "subnqn" ? std::move(param).required() : std::move(param));
+    params.push_back(param.name == "traddr" ? std::move(param).required() : std::move(param));
   }
   params.push_back(Param("hostnqn", ParamType::string, "NQN of this host; one made of the machine id without it"));
   params.push_back(Param("hostid", ParamType::string, "UUID of this host (ours; SPDK makes one up); that of the host NQN without it"));
   params.push_back(Param("hdgst", ParamType::boolean, "Header digests"));
   params.push_back(Param("ddgst", ParamType::boolean, "Data digests"));
   params.push_back(Param("multipath", ParamType::string, "What a second address for a name is: refused, a reserve, or a path of its own")
-                       .one_of({"disable", "failover", "multipath"}));
+                       .one_of({"disable", "failover", "multipath"})
+                       .or_default("multipath"));
   params.push_back(Param("num_io_queues", ParamType::integer, "I/O queues asked for at most").range(1, 65536).or_default(1024));
   params.push_back(Param("fabrics_connect_timeout_us", ParamType::integer, "For each step of connecting; 0: 5 s"));
   for (auto& param : reconnect_params()) params.push_back(std::move(param));
@@ -297,7 +301,7 @@ RpcResult<std::shared_ptr<NvmeSubsystem>> attached_as(const std::string& name) {
 
 Result<void> check_trtype(const std::string& trtype) {
   if (strcasecmp(trtype.c_str(), "tcp") == 0) return {};
-  return fail(EINVAL, fmt::format("trtype '{}' is not TCP, the only transport there is", trtype));
+  return fail(ENOTSUP, fmt::format("trtype '{}' is not supported: catnap's initiator attaches NVMe over TCP only", trtype));
 }
 
 std::vector<Param> transport_id_params() {

@@ -86,7 +86,7 @@ struct ControllerOptions {
   std::optional<std::array<std::uint8_t, 16>> hostid;  // none: made of the host NQN's UUID, or of the NQN
   bool hdgst = false;
   bool ddgst = false;
-  MultipathMode multipath = MultipathMode::failover;
+  MultipathMode multipath = MultipathMode::multipath;
   std::uint32_t num_io_queues = 1024;            // asked for at most; what the controller grants and threads need bounds it
   std::uint64_t fabrics_connect_timeout_us = 0;  // 0: default_fabrics_timeout_us
   std::optional<ReconnectTimeouts> reconnect;    // none: the module's
