@@ -103,7 +103,7 @@ int run(const Options& options) {
   std::optional<StateFile> state;
   if (auto opened = open_state(options, config, state); !opened) return fail_start(opened.error());
   const auto readable = web::directories_of_files(options.http);
-  if (auto restricted = restrict_process(options.confine, options.state_file, options.rpc_socket, readable); !restricted)
+  if (auto restricted = restrict_process(options.confine, state ? state->path() : options.state_file, options.rpc_socket, readable); !restricted)
     return fail_start(restricted.error());
   RuntimeOptions runtime_options;
   runtime_options.cpumask = options.cpumask;

@@ -21,6 +21,16 @@ std::unexpected<Error> cannot(const std::string& path, const Error& reason) {
   return fail(reason.err, fmt::format("state file {}: {}", path, reason.message));
 }
 
+// Each write puts a new file in the old one's place: in that of the file which a link leads to, not in the link's. One file has one lock that way,
+// too.
+Result<std::string> without_links(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_symlink(path, error)) return path;
+  auto real = std::filesystem::canonical(path, error);
+  if (error) return cannot(path, Error(error.value(), fmt::format("it is a link that leads to no file: {}", error.message())));
+  return real.string();
+}
+
 }  // namespace
 
 StateFile::StateFile(StateFile&& other) noexcept
@@ -38,8 +48,11 @@ StateFile::~StateFile() {
 Result<StateFile> StateFile::open(const std::string& given) {
   if (given.empty()) return fail(EINVAL, "--state '' names no file");
   std::error_code error;
-  const std::string path = std::filesystem::absolute(given, error).lexically_normal().string();
-  if (error || path.ends_with('/')) return fail(EINVAL, fmt::format("--state '{}' names no file", given));
+  const std::string named = std::filesystem::absolute(given, error).lexically_normal().string();
+  if (error || named.ends_with('/')) return fail(EINVAL, fmt::format("--state '{}' names no file", given));
+  const auto real = without_links(named);
+  if (!real) return std::unexpected(real.error());
+  const std::string& path = *real;
   const std::string lock_path = path + ".lock";
   const int lock_fd = ::open(lock_path.c_str(), O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (lock_fd < 0) return cannot(path, Error(errno, fmt::format("{}: cannot make '{}'", errno_text(errno), lock_path)));
@@ -64,7 +77,11 @@ Result<StateFile> StateFile::open(const std::string& given) {
   if (synced) synced = posix_files().sync_directory(directory_of(path));
   if (!synced) return cannot(path, synced.error());
   auto parsed = ConfigFile::parse(path, **text);
-  if (!parsed) return fail(parsed.error().err, fmt::format("{}. The state file is left as it is", parsed.error().message));
+  if (!parsed) {
+    return fail(parsed.error().err, fmt::format("state file {} cannot be read ({}). It is left as it is: mend it, or move it away to start without a "
+                                                "configuration, or with that of -c",
+                                                path, parsed.error().message));
+  }
   file.calls_ = parsed->calls();
   file.text_ = std::move(**text);
   return file;

@@ -21,7 +21,7 @@ class StateFile {
   StateFile& operator=(StateFile&&) = delete;
   ~StateFile();
 
-  const std::string& path() const { return path_; }  // absolute
+  const std::string& path() const { return path_; }  // absolute; where a link led, if it was one
   // Nothing: there is no file yet.
   const std::optional<std::string>& text() const { return text_; }
   const std::vector<ConfigCall>& calls() const { return calls_; }

@@ -190,6 +190,11 @@ class Longhorn(Caller):
         replies = [self.receive() for _ in requests]
         self.assertEqual({reply["id"]: reply["result"] for reply in replies}, {request["id"]: request["params"]["name"] for request in requests})
 
+    def test_local_disks_and_other_transports_are_refused_with_the_reason(self):
+        for disk in ({"trtype": "PCIe", "traddr": "0000:00:1f.0"}, {"trtype": "RDMA", "traddr": "192.0.2.1", "subnqn": self.nqn}):
+            self.fails("bdev_nvme_attach_controller", {"name": "disk", **disk}, -errno.EOPNOTSUPP, disk["trtype"], "over TCP only")
+        self.fails("bdev_nvme_attach_controller", {"name": "disk", "trtype": "TCP", "traddr": "127.0.0.1"}, -32602, "missing parameter 'subnqn'")
+
     def test_what_is_not_here(self):
         self.not_here("bdev_lvol_get_lvstores", "bdev_lvol_create", "bdev_lvol_get_fragmap", "bdev_ec_create", "ublk_create_target", "ublk_start_disk",
                       "bdev_virtio_attach_controller", "bdev_lvol_start_range_shallow_copy")

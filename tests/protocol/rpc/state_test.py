@@ -353,8 +353,27 @@ class Start(WithFolder):
         message = self.start_fails("--state", self.state)
         self.assertIn(self.state, message)
         self.assertIn("left as it is", message)
+        self.assertIn("move it away", message)
+        with open(self.state, encoding="utf-8") as file:
+            self.assertTrue(file.read().endswith("conf"))
         self.assertIn("No such file or directory", self.start_fails("--state", self.at("nowhere/state.json")))
         self.assertIn("no regular file", self.start_fails("--state", self.make_folder()))
+
+    def test_a_link_stays_and_what_it_leads_to_is_replaced(self):
+        real = self.at("elsewhere.json")
+        os.symlink("elsewhere.json", self.state)
+        self.assertIn("leads to no file", self.start_fails("--state", self.state))
+        with open(real, "w", encoding="utf-8") as file:
+            json.dump({"subsystems": []}, file)
+        call = self.start()
+        call("bdev_null_create", {"name": "A", "num_blocks": 8, "block_size": 512})
+        self.assertEqual(os.path.realpath(call("framework_get_state")["file"]), os.path.realpath(real))
+        # By either name it is the same file, which one process has.
+        self.assertIn("in use", self.start_fails("--state", real))
+        self.restart()
+        self.assertTrue(os.path.islink(self.state))
+        with open(real, encoding="utf-8") as file:
+            self.assertIn('"A"', file.read())
 
     def make_folder(self):
         os.mkdir(self.at("folder"))
