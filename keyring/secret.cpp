@@ -2,12 +2,15 @@
 #include "keyring/secret.h"
 
 #include <fmt/core.h>
+#include <malloc.h>
 #include <openssl/crypto.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
+#include <cstring>
 
 #include "reactor/base/check.h"
 
@@ -17,6 +20,35 @@ namespace {
 std::size_t whole_pages(std::size_t size_bytes) {
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   return (size_bytes + page - 1) / page * page;
+}
+
+// Larger blocks are records under way, of which each record makes new ones: data, and no keys.
+constexpr std::size_t most_cleared_bytes = 16384;
+
+void clear(void* block) {
+  const std::size_t size = malloc_usable_size(block);
+  if (size < most_cleared_bytes) OPENSSL_cleanse(block, size);
+}
+
+// The C library's, but what is given back is cleared first: OpenSSL 3.0 itself leaves traffic secrets of a connection where they were.
+void* take(std::size_t size, const char*, int) { return std::malloc(size); }
+void give_back(void* block, const char*, int) {
+  if (block == nullptr) return;
+  clear(block);
+  std::free(block);
+}
+void* take_more(void* block, std::size_t size, const char* file, int line) {
+  if (block == nullptr) return take(size, file, line);
+  if (size == 0) {
+    give_back(block, file, line);
+    return nullptr;
+  }
+  const std::size_t had = malloc_usable_size(block);
+  void* larger = std::malloc(size);
+  if (larger == nullptr) return nullptr;
+  std::memcpy(larger, block, std::min(had, size));
+  give_back(block, file, line);
+  return larger;
 }
 
 }  // namespace
@@ -53,9 +85,11 @@ void SecretBytes::shrink(std::size_t size_bytes) {
 }
 
 Result<void> lock_library_keys() {
+  const bool clears = CRYPTO_set_mem_functions(take, take_more, give_back) == 1;
   // The smallest piece that it gives out: a private half of 256 bits.
   constexpr std::size_t least_bytes = 32;
   const int made = CRYPTO_secure_malloc_init(library_keys_bytes, least_bytes);
+  if (made == 1 && !clears) return fail(EBUSY, "OpenSSL was in use before and does not clear all that it gives back");
   if (made == 1) return {};
   return fail(ENOMEM, fmt::format("{} bytes for private keys of OpenSSL {}; see RLIMIT_MEMLOCK", library_keys_bytes,
                                   made == 2 ? "are not locked" : "could not be set apart"));

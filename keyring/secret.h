@@ -48,7 +48,8 @@ class SecretBytes {
 inline constexpr std::size_t library_keys_bytes = std::size_t{1} << 20;
 
 // From now on OpenSSL keeps private halves of key pairs in such memory too (its "secure heap": locked, not dumped, between pages that nobody may
-// touch). Once, before it makes any. Errors: ENOMEM: it is there but not locked (RLIMIT_MEMLOCK), or not there at all; nothing depends on it.
+// touch), and clears whatever else it gives back. Once, before it is used for anything. Errors: ENOMEM: it is there but not locked (RLIMIT_MEMLOCK),
+// or not there at all; EBUSY: it has been used. Nothing depends on it.
 Result<void> lock_library_keys();
 
 }  // namespace catnap::keyring

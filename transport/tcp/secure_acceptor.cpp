@@ -242,7 +242,8 @@ void SecureAcceptor::judge(Connection& connection) {
   if (!parsed->tls13) return refuse(connection, HandshakeEnd::old_version, alert_protocol_version, "the host does not offer TLS 1.3");
   if (parsed->offers.empty() || !parsed->psk_with_dhe) {
     return refuse(connection, HandshakeEnd::no_psk, alert_handshake_failure,
-                  parsed->offers.empty() ? "the host offers no pre-shared key" : "the host offers no key exchange with its pre-shared key");
+                  parsed->offers.empty() ? "the host offers no pre-shared key"
+                                         : "the host offers its pre-shared key without a key exchange alone (psk_ke), and psk_dhe_ke is needed");
   }
   connection.claimed = plain_identity(parsed->offers.front().identity);
   std::vector<Suspect> suspects;

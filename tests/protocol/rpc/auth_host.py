@@ -43,7 +43,7 @@ class AuthQueue:
         self.cntlid = self.connected & 0xFFFF
         self.t_id = struct.unpack("<H", os.urandom(2))[0]
         self.hash = self.group = None
-        self.generated = None  # PSK out of an authentication with concatenation
+        self.agreed = self.generated = None  # Diffie-Hellman secret; PSK out of an authentication with concatenation
 
     def close(self):
         self.queue.close()
@@ -86,7 +86,7 @@ class AuthQueue:
         """The reply to a challenge, and what the controller must answer to it."""
         t_id = self.t_id if t_id is None else t_id
         pair = dhchap.KeyPair(self.group) if self.group != "null" else None
-        shared = pair.agree(challenge.public) if pair else b""
+        self.agreed = shared = pair.agree(challenge.public) if pair else b""
         key = dhchap.key_of(secret or self.secret, self.hostnqn)
         response = dhchap.respond(self.hash, key, shared, challenge.value, challenge.seqnum, t_id, "HostHost", self.hostnqn, self.subnqn,
                                   sc_c)
