@@ -113,11 +113,14 @@ class Guest:
     listener.settimeout(BOOT_TIMEOUT_S)
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:{here}-:{there}" for here, there in self.forwards)
     command = [QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-M", "pc", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off",
-               "-smp", f"{self.cpus},sockets={self.nodes}", "-m", str(self.memory_mib), "-kernel", str(boot / "vmlinuz"), "-initrd", str(initrd),
+               "-smp", str(self.cpus), "-m", str(self.memory_mib), "-kernel", str(boot / "vmlinuz"), "-initrd", str(initrd),
                "-append", "console=ttyS0 quiet loglevel=5 printk.devkmsg=on panic=-1 mitigations=off nokaslr random.trust_cpu=on rdinit=/init",
                "-serial", f"file:{self.console_path}", "-device", "virtio-serial-pci",
                "-chardev", f"socket,id=agent,path={self.folder / 'agent'}", "-device", "virtserialport,chardev=agent,name=agent",
                "-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile="]
+    if self.nodes > 1:
+      command[command.index("-smp") + 1] += f",sockets={self.nodes}"  # no CPUs of one socket on two nodes
+      command[command.index("-append") + 1] += " tsc=reliable"  # what several sockets have in common is doubted otherwise; here it is one clock
     for node in range(self.nodes if self.nodes > 1 else 0):
       share = self.cpus // self.nodes
       command += ["-object", f"memory-backend-ram,id=node{node},size={self.memory_mib // self.nodes}M",
