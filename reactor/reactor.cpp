@@ -170,6 +170,7 @@ std::size_t Reactor::turn(std::int64_t max_wait_ns) {
   const std::uint64_t previous_end_ns = impl_->turn_end_ns;
 
   wait_for_events(max_wait_ns);
+  impl_->working.store(true, std::memory_order_relaxed);
   turn_ns_ = clock_.now_ns();
   StallWatch* const previous_watch = impl_->watch.enter();
   take_arrivals();
@@ -180,6 +181,7 @@ std::size_t Reactor::turn(std::int64_t max_wait_ns) {
   work += run_threads();
   reap_exited();
   StallWatch::leave(previous_watch);
+  impl_->working.store(false, std::memory_order_relaxed);
 
   const std::uint64_t end_ns = clock_.now_ns();
   // Events that were there at once when they were asked for: fetching them is part of the work, not idle time before it.

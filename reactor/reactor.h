@@ -57,6 +57,9 @@ class Reactor {
     std::uint64_t wakeups_fd = 0, wakeups_message = 0, wakeups_timer = 0, wakeups_spurious = 0;
     std::uint64_t spin_budget_ns = 0;
     std::uint64_t stalls = 0;  // turns longer than stall_us
+    // Adaptive mode: whether looking for work made its senders faster when it was last tried, and how often that was (spin_trial.h).
+    bool spin_pays = true;
+    std::uint64_t spin_trials = 0;
   };
 
   explicit Reactor(ReactorOptions options, const Clock& clock = system_clock());
@@ -122,7 +125,7 @@ class Reactor {
   // Bounds of set_max_spin_us: beyond 10 ms a sleep costs a host nothing that it could notice.
   static constexpr std::uint64_t longest_max_spin_us = 10'000;
   // Why the loop may not sleep now: "" (asleep or about to), "mode poll", "mode poll of thread THREAD", "poller NAME of thread THREAD", "work of
-  // thread THREAD", "work" (the loop's own), "spinning". Any OS thread.
+  // thread THREAD", "work" (callbacks run now, or the loop's own), "spinning". Any OS thread.
   std::string awake_because() const;
   bool asleep() const { return sleeping_.load(std::memory_order_seq_cst); }
   // How long the present sleep has lasted, 0 when awake. stats().sleep_ns includes it. Any OS thread.
@@ -160,6 +163,7 @@ class Reactor {
 
   std::size_t wait_for_events(std::int64_t max_wait_ns);
   bool spin(std::uint64_t until_ns);
+  void note_lost_cpu(std::uint64_t look_ns);
   std::size_t run_threads();
   void take_arrivals();
   void reap_exited();

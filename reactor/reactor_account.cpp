@@ -44,6 +44,7 @@ bool Reactor::account_threads(std::uint64_t busy_ns, std::uint64_t end_ns) {
     const ThreadMode own = thread->mode();
     const bool looks = own == ThreadMode::adaptive || (own == ThreadMode::inherit && adaptive);
     const bool touched = thread->take_touched();
+    impl_->progress += thread->take_progress();
     impl_->adaptive_here = impl_->adaptive_here || looks;
     look_for_more = look_for_more || (looks && touched);
     if (!impl_->several_threads && touched) thread->set_turn_busy(busy_ns);
@@ -56,8 +57,11 @@ bool Reactor::account_threads(std::uint64_t busy_ns, std::uint64_t end_ns) {
 void Reactor::learn(std::uint64_t end_ns) {
   if (impl_->idle_spun_ns + impl_->idle_slept_ns > 0) {
     const std::uint64_t gap_ns = turn_ns_ - impl_->look_since_ns;
-    impl_->tuner.learn({gap_ns, impl_->idle_spun_ns, impl_->idle_slept_ns, impl_->preempted_while_spinning, impl_->stolen_ns}, turn_ns_);
+    impl_->tuner.learn({gap_ns, impl_->idle_spun_ns, impl_->idle_slept_ns, impl_->preempted_while_spinning, impl_->stolen_ns, impl_->progress},
+                       turn_ns_);
     impl_->spin_budget_ns.store(impl_->tuner.budget_ns(turn_ns_), std::memory_order_relaxed);
+    impl_->spin_pays.store(impl_->tuner.trial().pays(), std::memory_order_relaxed);
+    impl_->spin_trials.store(impl_->tuner.trial().trials(), std::memory_order_relaxed);
   }
   impl_->idle_spun_ns = impl_->idle_slept_ns = 0;
   impl_->preempted_while_spinning = false;
@@ -116,7 +120,9 @@ std::string Reactor::last_stall() const {
 
 std::string Reactor::awake_because() const {
   const std::lock_guard lock(impl_->reason_mutex);
-  return impl_->reason_text;
+  using Awake = Impl::Awake;
+  const bool told_before = impl_->reason == Awake::asleep || impl_->reason == Awake::spinning;
+  return told_before && impl_->working.load(std::memory_order_relaxed) ? "work" : impl_->reason_text;
 }
 
 std::uint64_t Reactor::sleeping_for_ns() const {
@@ -149,7 +155,8 @@ Reactor::Stats Reactor::stats() const {
   return {read(impl_->busy_ns),        read(impl_->spin_ns),  read(impl_->sleep_ns) + sleeping_for_ns(),
           read(impl_->turns),          read(impl_->sleeps),   read(impl_->by_fd),
           read(impl_->by_message),     read(impl_->by_timer), read(impl_->spurious),
-          read(impl_->spin_budget_ns), read(impl_->stalls)};
+          read(impl_->spin_budget_ns), read(impl_->stalls),   impl_->spin_pays.load(std::memory_order_relaxed),
+          read(impl_->spin_trials)};
 }
 
 }  // namespace catnap

@@ -73,10 +73,12 @@ struct Reactor::Impl {
   std::uint64_t idle_slept_ns = 0;  // since look_since_ns
   std::uint64_t turn_slept_ns = 0;  // in this turn
   PollYield yield;
-  bool cpu_shared = false;       // so poll mode sleeps as interrupt mode does
-  std::uint32_t modes_seen = 0;  // count of mode changes at the beginning of this turn
+  bool cpu_shared = false;        // so poll mode sleeps as interrupt mode does
+  std::uint32_t modes_seen = 0;   // count of mode changes at the beginning of this turn
+  long involuntary_switches = 0;  // when a look last took suspiciously long
   bool preempted_while_spinning = false;
   std::uint64_t stolen_ns = 0;  // then: the longest that the CPU was gone
+  std::uint64_t progress = 0;   // commands done by the threads here
   std::uint64_t trim_at_ns = 0;
 
   Thread* charged = nullptr;
@@ -90,13 +92,16 @@ struct Reactor::Impl {
   Awake reason = Awake::asleep;
   const Thread* reason_thread = nullptr;
   std::string reason_text;  // under reason_mutex
+  // In callbacks, or about to look for the next ones: then it neither sleeps nor spins, whatever it did before the turn.
+  std::atomic<bool> working{false};
 
   std::atomic<std::uint64_t> busy_ns{0}, spin_ns{0}, sleep_ns{0}, turns{0}, sleeps{0};
   std::atomic<std::uint64_t> asleep_since_ns{0};  // 0: awake
   std::atomic<std::uint64_t> asleep_until_ns{0};  // valid while asleep
   std::atomic<std::uint32_t> asleep_modes{0};     // count of mode changes that it knew of; valid while asleep
   int epoll_fd = -1;
-  std::atomic<std::uint64_t> by_fd{0}, by_message{0}, by_timer{0}, spurious{0}, spin_budget_ns{0};
+  std::atomic<std::uint64_t> by_fd{0}, by_message{0}, by_timer{0}, spurious{0}, spin_budget_ns{0}, spin_trials{0};
+  std::atomic<bool> spin_pays{true};
 
   void explain(Awake why, const Thread* thread = nullptr) {
     if (why == reason && thread == reason_thread) return;

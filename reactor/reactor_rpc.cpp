@@ -80,6 +80,8 @@ Json::Value describe_reactor(const Reactor& reactor) {
   entry["spin_us"] = number(stats.spin_ns / ns_per_us);
   entry["spin_budget_us"] = number(stats.spin_budget_ns / ns_per_us);
   entry["max_spin_us"] = number(reactor.max_spin_us());
+  entry["spin_pays"] = stats.spin_pays;
+  entry["spin_trials"] = number(stats.spin_trials);
   entry["turns"] = number(stats.turns);
   entry["sleeps"] = number(stats.sleeps);
   Json::Value wakeups(Json::objectValue);
@@ -143,6 +145,7 @@ Json::Value get_thread_stats(Runtime& runtime) {
   Json::Value reply(Json::objectValue);
   reply["tick_rate"] = number(ns_per_s);
   reply["threads"] = std::move(threads);
+  reply["dropped_messages"] = number(Thread::dropped_messages());
   return reply;
 }
 
@@ -190,7 +193,7 @@ void register_reactor_methods(rpc::MethodTable& table, Runtime& runtime, rpc::Co
                 .handler([&runtime](const Params&) -> RpcResult<Json::Value> { return get_reactors(runtime); }));
   table.add(Method("thread_get_stats", "Lightweight threads: time busy and idle in ticks, and their pollers by kind")
                 .result("{tick_rate, threads: [{name, id, cpumask, mode, reactor, busy, idle, active_pollers_count, timed_pollers_count, "
-                        "paused_pollers_count}]}")
+                        "paused_pollers_count, messages, timers, fd_events}], dropped_messages: sent to threads that had ended}")
                 .handler([&runtime](const Params&) -> RpcResult<Json::Value> { return get_thread_stats(runtime); }));
   table.add(
       Method("reactor_set_mode", "Changes how reactors wait for work, at once and under load")

@@ -1,9 +1,12 @@
 // How long an adaptive reactor keeps looking for work before it sleeps: grows while looking pays, falls to 0 when it does not.
-// Owner: its reactor. Left out: clocks and system calls (the reactor measures and tells), so that it is tested with numbers.
+// Whether it pays at all where the time between two commands costs more CPU to look through than to sleep through is found out by trial
+// (spin_trial.h). Owner: its reactor. Left out: clocks and system calls (the reactor measures and tells), so that it is tested with numbers.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+
+#include "reactor/spin_trial.h"
 
 namespace catnap {
 
@@ -17,13 +20,19 @@ class SpinTuner {
     std::uint64_t slept_ns = 0;   // of which asleep; 0: looking found it
     bool preempted = false;       // the kernel took the CPU away while looking
     std::uint64_t stolen_ns = 0;  // then: the longest time between two looks
+    std::uint64_t progress = 0;   // commands that this reactor has done since it began
   };
 
   // Budget for the idle time that begins now.
-  std::uint64_t budget_ns(std::uint64_t now_ns) const { return now_ns < pause_until_ns_ ? 0 : budget_ns_; }
+  std::uint64_t budget_ns(std::uint64_t now_ns) const { return now_ns < pause_until_ns_ || !trial_.looking() ? 0 : budget_ns_; }
+
+  const SpinTrial& trial() const { return trial_; }
 
   void learn(const Idle& idle, std::uint64_t now_ns) {
+    const bool looked = trial_.looking();
+    trial_.learn({now_ns, idle.gap_ns, idle.progress, max_ns_, idle.preempted || now_ns < pause_until_ns_});
     if (idle.preempted) return idle.stolen_ns < slice_ns ? pause(now_ns) : pause_for_slice(idle.stolen_ns, now_ns);
+    if (!looked) return;  // how long to look is learned by looking
     if (idle.slept_ns == 0) {
       peer_shares_cpu_score_ = 0;
       vain_score_ = std::max(0, vain_score_ - worth_of_a_find);
@@ -83,6 +92,7 @@ class SpinTuner {
     peer_shares_cpu_score_ = 0;
   }
 
+  SpinTrial trial_;
   std::uint64_t max_ns_;
   std::uint64_t budget_ns_;
   std::uint64_t slice_pause_ns_ = 0;  // the last one

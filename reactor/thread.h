@@ -154,6 +154,9 @@ class Thread {
     turn_end_.push(entry);
   }
 
+  // A command of a host, or one of ours to a remote target, is done: what looking for work is judged by (spin_trial.h). On the thread.
+  void count_progress() { ++progress_; }
+
   FdGroup& fds() { return fds_; }
 
   Poller& add_poller(std::string name, Poller::Run run, std::uint64_t period_us);
@@ -226,6 +229,8 @@ class Thread {
   void begin_account(std::uint64_t now_ns);
   // True once after anything of it ran (messages, timers, fds, ready work).
   bool take_touched() { return std::exchange(touched_, false); }
+  // Since the last call.
+  std::uint64_t take_progress() { return std::exchange(progress_, 0); }
   void tell_leaving();
   void tell_arrived();
 
@@ -280,6 +285,7 @@ class Thread {
   bool pollers_dirty_ = false;
   bool running_pollers_ = false;
   bool touched_ = false;
+  std::uint64_t progress_ = 0;
   bool exit_begun_ = false;   // the request has arrived and the hooks have run
   bool exit_forced_ = false;  // the whole reactor stops and this thread took too long
   std::vector<Message> exit_hooks_;

@@ -165,7 +165,10 @@ class ServerGroup final : public transport::CommandSink {
   }
   // What is to be counted later: counted now. Before any IoCounts goes.
   void count_finished();
-  void count_completed() { completed_nvme_io_.store(completed_nvme_io_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
+  void count_completed() {
+    completed_nvme_io_.store(completed_nvme_io_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    thread_.count_progress();
+  }
 
  private:
   struct GroupSubsystem {

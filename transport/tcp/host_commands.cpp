@@ -247,6 +247,7 @@ void HostQueue::finish(Slot& slot, HostRequest::Outcome outcome) {
   HostRequest& request = *slot.request;
   release(slot);
   request.outcome = outcome;
+  thread_.count_progress();
   request.done(request);
   if (line_first_ != nullptr) start_waiting();
 }

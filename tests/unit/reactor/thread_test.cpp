@@ -203,6 +203,24 @@ TEST(Reactor, SleepsUntilTheNearestDeadlineAndSaysSo) {
   EXPECT_EQ(reactor.stats().wakeups_spurious, 0u);
 }
 
+TEST(Reactor, SaysThatItWorksWhileACallbackRunsAndNotWhatItDidBefore) {
+  Reactor reactor(ByHand::options(ReactorMode::adaptive));
+  auto made = std::make_unique<Thread>("worker", CpuMask::of_cpu(0));
+  Thread& thread = *made;
+  reactor.adopt(std::move(made));
+  reactor.turn(0);
+  std::string within;
+  Timer timer([&] { within = reactor.awake_because(); });
+  // Once after a sleep, once after a deadline so near that it is awaited looking.
+  for (const std::uint64_t after_us : {500, 2}) {
+    within.clear();
+    thread.send([&] { thread.arm_in_us(timer, after_us); });
+    while (within.empty()) reactor.turn(-1);
+    EXPECT_EQ(within, "work");
+  }
+  EXPECT_NE(reactor.awake_because(), "work") << "the callback is over";
+}
+
 class AccountingTest : public testing::TestWithParam<ReactorMode> {};
 
 TEST_P(AccountingTest, BusySpinningAndAsleepAddUpToTheWall) {
