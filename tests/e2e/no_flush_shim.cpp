@@ -1,8 +1,8 @@
 // LD_PRELOAD library of the power-cut mutation test: the program under it believes that it flushes, and nothing is flushed. Never part of a product.
-// The environment variable NO_FLUSH_SHIM says what is cut out: `flush` (fsync requests), `fua` (the durability of single writes), or `marks` (that of single
-// writes within a disk's first MiB, where members of a raid1 have superblock and bitmap).
-// Owner: any thread of the host program. Covers every way to make file data durable that catnap uses: fsync and fdatasync, RWF_DSYNC on pwritev2,
-// libaio and io_uring writes, and the fsync requests of both. Left out: O_DSYNC at open, sync_file_range.
+// The environment variable NO_FLUSH_SHIM says what is cut out: `flush` (fsync requests), `fua` (the durability of single writes), or `marks` (that of
+// single writes within a disk's first MiB, where members of a raid1 have superblock and bitmap). Owner: any thread of the host program. Covers every
+// way to make file data durable that catnap uses: fsync and fdatasync, RWF_DSYNC on pwritev2, libaio and io_uring writes, and the fsync requests of
+// both. Left out: O_DSYNC at open, sync_file_range.
 #include <dlfcn.h>
 #include <libaio.h>
 #include <liburing.h>

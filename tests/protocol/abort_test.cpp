@@ -14,9 +14,9 @@ namespace catnap::protocol {
 namespace {
 
 constexpr const char* nqn = "nqn.2026-11.io.catnap:abort";
-constexpr std::size_t io_queues = 4;           // over both reactors
+constexpr std::size_t io_queues = 4;            // over both reactors
 constexpr std::uint32_t slow_us = 600'000'000;  // far longer than any test waits: who is answered was aborted
-constexpr std::uint32_t brief_us = 300'000;    // long enough to be in flight when the next RPC comes
+constexpr std::uint32_t brief_us = 300'000;     // long enough to be in flight when the next RPC comes
 
 class AbortTest : public testing::Test {
  protected:
