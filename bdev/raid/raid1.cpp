@@ -246,8 +246,11 @@ Result<bool> Raid1Level::follow_plan(StartPlan plan) {
     array().set_waits_for(plan.reason);
     return false;
   }
-  for (const std::uint32_t slot : plan.diverged)
-    array().set_member_state(slot, MemberState::failed, "it has diverged: it went on without this array");
+  for (const std::uint32_t slot : plan.diverged) {
+    const bool removed = plan.reference.slots[slot].state == SlotState::empty;
+    array().set_member_state(slot, MemberState::failed,
+                             removed ? "it was removed from this array" : "it has diverged: it went on without this array");
+  }
   const Superblock& reference = plan.reference;
   layout_.region_blocks = reference.region_blocks;
   layout_.bitmap_offset_blocks = reference.bitmap_offset_blocks;

@@ -47,7 +47,8 @@ LaneOp& Lane::take(BdevIo& io) {
   op.user = &io;
   op.pending = op.reports = 0;
   op.error = Status::ok;
-  op.answered = op.asked_again = false;
+  op.answered = op.asked_again = op.one_by_one = false;
+  op.block = LaneOp::all_blocks;
   std::ranges::fill(op.outcome, Part::none);
   return op;
 }
@@ -174,6 +175,12 @@ void Lane::send(LaneOp& op, std::uint32_t slot, Op what, bool fua) {
   if (what == Op::read || what == Op::write) {
     part.iov = user.iov;
     part.iov_count = user.iov_count;
+  }
+  if (op.block != LaneOp::all_blocks) [[unlikely]] {
+    part.offset_blocks += op.block;
+    part.num_blocks = 1;
+    part.iov = op.block_iov.data();
+    part.iov_count = static_cast<std::uint32_t>(op.block_iov.size());
   }
   part.done = part_done;
   part.context = &op;

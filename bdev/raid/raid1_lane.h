@@ -54,18 +54,22 @@ enum class Part : std::uint8_t {
 
 // An I/O of the array under way. From the lane's pool: no allocation once a lane has seen its peak.
 struct LaneOp {
+  static constexpr std::uint64_t all_blocks = ~std::uint64_t{0};
   LaneOp() = default;
   Lane* lane = nullptr;
   BdevIo* user = nullptr;
   void (Lane::*next_step)(LaneOp&) = nullptr;  // when all parts have ended, or when the blocks are held
   OverlapHold hold;
-  std::uint32_t pending = 0;    // parts under way
-  std::uint32_t reports = 0;    // failures that the core has not dealt with yet
-  Status error = Status::ok;    // the first one
-  bool answered = false;        // a read found its data
-  bool asked_again = false;     // members with bad blocks, since the blocks are held
-  std::uint32_t last_slot = 0;  // whose part ended last
-  std::vector<BdevIo> parts;    // by slot
+  std::uint32_t pending = 0;         // parts under way
+  std::uint32_t reports = 0;         // failures that the core has not dealt with yet
+  Status error = Status::ok;         // the first one
+  bool answered = false;             // a read found its data
+  bool asked_again = false;          // members with bad blocks, since the blocks are held
+  std::uint32_t last_slot = 0;       // whose part ended last
+  bool one_by_one = false;           // no member could give all of it, and its blocks were asked for one by one
+  std::uint64_t block = all_blocks;  // of the user's, while that is so
+  std::vector<iovec> block_iov;      // its memory
+  std::vector<BdevIo> parts;         // by slot
   std::vector<Part> outcome;
   std::vector<std::uint64_t> associations;  // of the members when their parts were sent
 };
@@ -142,6 +146,10 @@ class Lane final : public std::enable_shared_from_this<Lane>, public OverlapWait
   void repair_read_ended(LaneOp& op);
   void read_through_locked(LaneOp& op);
   void through_read_ended(LaneOp& op);
+  void read_block(LaneOp& op);
+  void block_read_ended(LaneOp& op);
+  void block_rewritten(LaneOp& op);
+  void next_block(LaneOp& op);
   void read_elsewhere(LaneOp& op);
   void read_again(LaneOp& op);
   void rewritten(LaneOp& op);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "bdev/iov.h"
 #include "bdev/raid/raid1_core.h"
 #include "bdev/raid/raid1_lane.h"
 
@@ -76,7 +77,13 @@ std::uint32_t Lane::choose_reader(const LaneOp& op) {
 void Lane::read_on(LaneOp& op, void (Lane::*step)(LaneOp&)) {
   op.next_step = step;
   const std::uint32_t slot = choose_reader(op);
-  if (slot == nobody) return complete(op, op.error != Status::ok ? op.error : Status::read_error);
+  if (slot == nobody) [[unlikely]] {
+    // Each has bad blocks there, and perhaps not the same ones.
+    const bool may_help = op.user->num_blocks > 1 && op.hold.complete && of_the_medium(op.error);
+    if (!may_help || std::exchange(op.one_by_one, true)) return complete(op, op.error != Status::ok ? op.error : Status::read_error);
+    op.block = 0;
+    return read_block(op);
+  }
   ++reading_[slot];
   send(op, slot, Op::read, false);
 }
@@ -101,6 +108,7 @@ void Lane::read_again(LaneOp& op) {
     if (op.outcome[slot] == Part::stale) op.outcome[slot] = Part::none;
   }
   forget_bad_blocks(op);
+  op.block = LaneOp::all_blocks;
   if (reads_suspect(*op.user) && steps_.single_source) return lock_then(op, &Lane::read_through_locked);
   read_on(op, &Lane::read_ended);
 }
@@ -136,6 +144,54 @@ void Lane::repair_read_ended(LaneOp& op) {
     if (of_the_medium(op.parts[slot].status) && roles_->slots[slot].writable) send(op, slot, Op::write, false);
   }
   if (--op.pending == 0) rewritten(op);
+}
+
+// One block after the other, with all of them held, from who can read it: the source first, where members may differ.
+void Lane::read_block(LaneOp& op) {
+  std::ranges::fill(op.outcome, Part::none);
+  const std::uint32_t block_bytes = core_->options().block_size;
+  IovCursor cursor(op.user->iov, op.user->iov_count);
+  cursor.skip(op.block * block_bytes);
+  op.block_iov.clear();
+  cursor.take(block_bytes, 0, block_bytes, op.block_iov);
+  const std::uint32_t source = roles_->source;
+  if (!reads_suspect(*op.user) || source >= ports_.size() || !roles_->slots[source].readable) return read_on(op, &Lane::block_read_ended);
+  op.next_step = &Lane::block_read_ended;
+  ++reading_[source];
+  send(op, source, Op::read, false);
+}
+
+void Lane::block_read_ended(LaneOp& op) {
+  if (is_away(op)) return read_elsewhere(op);
+  if (op.outcome[op.last_slot] != Part::done) return read_on(op, &Lane::block_read_ended);
+  const bool everywhere = reads_suspect(*op.user) && steps_.single_source;
+  op.next_step = &Lane::block_rewritten;
+  op.pending = 1;
+  for (std::uint32_t slot = 0; slot < op.outcome.size(); ++slot) {
+    const bool bad = op.outcome[slot] == Part::failed && of_the_medium(op.parts[slot].status) && roles_->slots[slot].writable;
+    if (op.outcome[slot] == Part::failed) op.outcome[slot] = Part::none;
+    if (bad || (everywhere && roles_->slots[slot].readable)) send(op, slot, Op::write, everywhere);
+  }
+  if (--op.pending == 0) block_rewritten(op);
+}
+
+void Lane::block_rewritten(LaneOp& op) {
+  op.next_step = &Lane::next_block;
+  for (std::uint32_t slot = 0; slot < op.outcome.size(); ++slot) {
+    if ((op.outcome[slot] == Part::failed || op.outcome[slot] == Part::stale) && roles_->slots[slot].writable) report(op, slot);
+  }
+  if (op.reports == 0) next_block(op);
+}
+
+// By message: members that answer at once would have us recurse block by block.
+void Lane::next_block(LaneOp& op) {
+  if (++op.block < op.user->num_blocks) {
+    executor_->post([lane = shared_from_this(), &op] { lane->read_block(op); });
+    return;
+  }
+  core_->count_repaired_read();
+  op.answered = true;
+  read_settled(op);
 }
 
 // What is read here once is on every member before it is answered: it keeps its value, whoever of them is lost afterwards.

@@ -167,6 +167,11 @@ void Scrub::all_read() {
     report_.blocks_passed_over += blocks_;
     return step_over();
   }
+  if (blocks_ > 1 && std::ranges::find(members_, Part::done, &Member::outcome) == members_.end()) {
+    // Each has bad blocks there, and perhaps not the same ones.
+    blocks_ /= 2;
+    return read_all();
+  }
   const bool wrong = compare();
   report_.blocks_done += blocks_;
   if (wrong && report_.repair) return repair();

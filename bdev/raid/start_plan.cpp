@@ -60,8 +60,8 @@ SlotState judge_left(const Superblock& reference, const Superblock& found, std::
 void judge_present(StartPlan& plan, std::uint32_t slot, const Superblock& found) {
   const Superblock& reference = plan.reference;
   if (!same_member(reference, found, slot)) {
-    // Somebody else's superblock stands there: it has not left the array, it never belonged to it in this slot.
-    plan.states[slot] = SlotState::blank;
+    // Somebody else's superblock stands there: who was in this slot before, and was taken out, or who never belonged to it.
+    plan.states[slot] = reference.slots[slot].state == SlotState::empty ? SlotState::empty : SlotState::blank;
     plan.diverged.push_back(slot);
     return;
   }
@@ -104,9 +104,10 @@ StartPlan plan_start(const std::vector<FoundMember>& found, bool forced) {
     }
     if (plan.states[slot] != recorded) plan.must_write = true;
   }
-  // Two members that each went on without the other: which one is right is not for us to say.
+  // Two members that each went on without the other: which one is right is not for us to say. (One that was taken out, and has done nothing since,
+  // has not gone on.)
   for (const std::uint32_t slot : plan.diverged) {
-    if (!claims_all_data(*found[slot].superblock)) continue;
+    if (!claims_all_data(*found[slot].superblock) || was_left_out(*found[slot].superblock, found)) continue;
     plan.verdict = StartPlan::Verdict::refuse;
     plan.reason = fmt::format("the members in slots {} and {} have diverged: each went on without the other", reference->this_slot, slot);
     return plan;

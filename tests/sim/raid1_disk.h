@@ -44,7 +44,9 @@ class SimDisk {
   void fail_next_write() { fail_next_write_ = true; }
   void spoil(std::uint64_t block) { bad_.insert(block); }
   // Something of it would fail if it were asked now.
-  bool hurt() const { return dead_ || fail_next_write_ || !bad_.empty(); }
+  bool hurt() const { return fails() || !bad_.empty(); }
+  bool fails() const { return dead_ || fail_next_write_; }
+  bool bad(std::uint64_t block) const { return bad_.contains(block); }
   // The process has a new life: what fails once has failed.
   void recover() { dead_ = fail_next_write_ = false; }
 

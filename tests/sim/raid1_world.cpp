@@ -34,6 +34,7 @@ Raid1World::Raid1World(Raid1Options options) : options_(options), random_(option
   if (options_.record != Record::members) data_offset_ = 0;
   for (std::uint32_t slot = 0; slot < members; ++slot) {
     auto& disk = disks_.emplace_back(std::make_unique<SimDisk>());
+    if (options_.assume_clean && slot > 0) next_content_ -= window_blocks_;  // as on the first one
     for (std::uint64_t i = 0; i < window_blocks_; ++i) {
       SimDisk::Block data = fill(next_content_);
       history_.may_begin_with(window_first_ + i, next_content_++);
@@ -62,7 +63,12 @@ void Raid1World::fail(std::string what) {
 Raid1Outcome Raid1World::run() {
   for (std::uint32_t i = 1; i <= options_.lives && outcome_.failure.empty(); ++i) {
     const bool last = i == options_.lives;
-    if (options_.crash_at == 0) crash_operation_ = last ? 0 : outcome_.device_operations + 1 + draw(500);
+    if (last) {
+      outcome_.before_last_life = outcome_.device_operations;
+      crash_operation_ = 0;
+    } else if (options_.crash_at == 0) {
+      crash_operation_ = outcome_.device_operations + 1 + draw(500);
+    }
     live(last);
   }
   for (const std::string& line : log_) outcome_.log += line + "\n";
@@ -199,7 +205,7 @@ bool Raid1World::start_array(bool forced) {
   };
   if (!created_) {
     note("create");
-    core_->create(identity(), false, done);
+    core_->create(identity(), options_.assume_clean, done);
   } else {
     StartPlan begin = plan(forced || !options_.steps.wait_for_members, &copies);
     note(fmt::format("start: verdict {} {}", static_cast<int>(begin.verdict), begin.reason));

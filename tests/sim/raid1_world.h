@@ -29,6 +29,8 @@ struct Raid1Options {
   std::uint32_t actions = 60;  // of users, per life, at most
   bool faults = true;          // members fail and return
   std::uint64_t crash_at = 0;  // device operation (begin or end) of the run at which the power goes for the first time; 0: drawn
+  bool assume_clean = false;   // members are equal at first, and the array is created without a resync
+  bool operators = false;      // scrubs that repair, and members that are taken out and put in as new, in the middle of everything
   bdev::raid1::Record record = bdev::raid1::Record::members;
 };
 
@@ -37,12 +39,15 @@ struct Raid1Outcome {
   std::string failure;  // empty: every invariant held
   std::string log;      // the last events
   std::uint64_t device_operations = 0;
+  std::uint64_t before_last_life = 0;  // device operations of the lives that a crash ended
   std::uint64_t crashes = 0;
   std::uint64_t steps = 0;
   std::uint64_t reads = 0;
   std::uint64_t writes = 0;
   std::uint64_t member_faults = 0;
   std::uint64_t rebuilds = 0;
+  std::uint64_t scrubs = 0;     // that compared everything
+  std::uint64_t exchanges = 0;  // of members, by operators
 };
 
 class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreListener {
@@ -50,6 +55,8 @@ class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreL
   explicit Raid1World(Raid1Options options);
   ~Raid1World();
   Raid1Outcome run();
+  // What the seed has chosen: a bitmap of two pages, with thousands of regions.
+  bool has_two_pages() const { return window_first_ > 0; }
 
  private:
   class Thread;
@@ -80,6 +87,9 @@ class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreL
   void abort_one();
   void complete_io(bdev::BdevIo& io, bdev::Status status) override;
   void fault();
+  void operate();
+  void exchange_member();
+  void spoil_another();
   void marks_fault();
   void look_whether_recorded();
   void revive(std::uint32_t slot);
@@ -122,6 +132,7 @@ class Raid1World final : public bdev::raid1::LaneHost, public bdev::raid1::CoreL
   std::uint64_t data_offset_ = 0;
   bool created_ = false;
   bool eager_deadlines_ = false;  // they fall due in the middle of things
+  bool expects_rot_ = false;      // a block was changed behind the array's back
 
   std::vector<std::unique_ptr<SimDisk>> disks_;
   SimDisk marks_disk_;          // with Record::external: superblock and bitmap

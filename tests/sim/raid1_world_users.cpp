@@ -24,6 +24,7 @@ using bdev::raid1::Record;
 
 void Raid1World::act() {
   if (faults_allowed_ && chance(12)) return fault();
+  if (options_.operators && faults_allowed_ && chance(8)) return operate();
   if (!users_.empty() && chance(6)) return abort_one();
   --actions_left_;
   start_user_io();
@@ -156,6 +157,46 @@ void Raid1World::fault() {
   }
 }
 
+// What people do by RPC while users go on.
+void Raid1World::operate() {
+  if (chance(40)) return exchange_member();
+  if (chance(20)) return spoil_another();
+  if (core_->scrub().running()) {
+    if (chance(20)) core_->scrub().stop();
+    return;
+  }
+  core_->scrub().start(chance(70), 0);  // refused where there are no two to compare
+}
+
+// A block of a member goes bad, where others have bad blocks already, but can still read this one.
+void Raid1World::spoil_another() {
+  const auto slot = static_cast<std::uint32_t>(draw(disks_.size()));
+  const std::uint64_t block = data_offset_ + window_first_ + draw(window_blocks_);
+  for (std::uint32_t i = 0; i < disks_.size(); ++i) {
+    const bool well = core_->slots()[i].state == SlotState::in_sync && core_->slots()[i].recorded_in_sync && !disks_[i]->fails() && !erred_[i] &&
+                      disks_[i]->association() == core_->slots()[i].association;
+    if (!well || (i != slot && disks_[i]->bad(block))) return;
+  }
+  note(fmt::format("block {} of slot {} goes bad", block - data_offset_, slot));
+  disks_[slot]->spoil(block);
+}
+
+// Taken out for good, and a disk that is none of its members any more put in its place.
+void Raid1World::exchange_member() {
+  const auto slot = static_cast<std::uint32_t>(draw(disks_.size()));
+  if (absent_[slot] || disks_[slot]->dead() || !may_fail(slot)) return;
+  note(fmt::format("slot {} is taken out", slot));
+  ++outcome_.exchanges;
+  core_->leave_out(slot, SlotState::empty, "taken out", [this, slot](const Result<void>& left) {
+    if (!left) return;
+    note(fmt::format("slot {} gets a new member", slot));
+    disks_[slot]->associate_anew(random_);
+    disks_[slot]->wipe();
+    core_->set_port(slot, ports_[slot].get(), false, true);
+    core_->bring_in(slot, true, true, {});
+  });
+}
+
 void Raid1World::revive(std::uint32_t slot) {
   SimDisk& disk = *disks_[slot];
   if (core_->slots()[slot].active()) {
@@ -167,7 +208,7 @@ void Raid1World::revive(std::uint32_t slot) {
   disk.set_dead(false);
   absent_[slot] = false;
   core_->set_port(slot, ports_[slot].get(), false, true);
-  if (blank(slot) || joined_in_vain(slot)) {
+  if (blank(slot) || joined_in_vain(slot) || core_->slots()[slot].state == SlotState::empty) {
     core_->bring_in(slot, true, true, {});
   } else {
     core_->take_back(slot, {});
@@ -182,6 +223,12 @@ void Raid1World::slot_changed(std::uint32_t slot, SlotState state, const std::st
 
 void Raid1World::process_changed(const char* type, bool running, const std::string& how) {
   note(fmt::format("{} {} {}", type, running ? "begins" : "ends", how));
+  if (running || std::string_view(type) != "scrub") return;
+  // Nothing rots before the end of the run, so members never differ where a scrub looks.
+  const auto& report = core_->scrub().report();
+  outcome_.scrubs += report.finished ? 1 : 0;
+  if (!expects_rot_ && report.blocks_different > 0)
+    fail(fmt::format("a scrub finds {} blocks that differ unmarked, the first is {}", report.blocks_different, report.first_different));
 }
 
 // --- invariants ---
@@ -225,18 +272,24 @@ void Raid1World::check_equal() {
 void Raid1World::scrub_finds_all() {
   const std::uint64_t rotten = data_offset_ + window_first_ + draw(window_blocks_);
   SimDisk& disk = *disks_.back();
+  // One that an operator has begun.
+  core_->scrub().stop();
+  until([this] { return !core_->scrub().running(); }, "not scrubbed any more");
   // With a bad block elsewhere it could be the only one that answers, and nobody would know.
   const bool rots = chance(30) && std::ranges::none_of(disks_, [](const auto& each) { return each->hurt(); });
   if (rots) disk.set_durable(rotten, fill(~next_content_));
   const bool seen = rots && disk.view(rotten) == fill(~next_content_);
+  expects_rot_ = seen;
   const auto& report = core_->scrub().report();
   // A member that was away without anybody's notice is rebuilt first, which ends a scrub of two.
-  for (int tries = 0; tries < 2 && !report.finished && outcome_.failure.empty(); ++tries) {
+  bool finished = false;
+  for (int tries = 0; tries < 2 && !finished && outcome_.failure.empty(); ++tries) {
     until([this] { return core_->in_sync_count() == disks_.size() && !core_->sync().running() && !core_->changing(); }, "whole before the scrub");
     if (auto started = core_->scrub().start(true, 0); !started) return fail("scrub: " + started.error().message);
     until([this] { return !core_->scrub().running(); }, "scrubbed");
+    finished = report.finished;
   }
-  if (!report.finished) return fail("the scrub does not finish");
+  if (!finished) return fail("the scrub does not finish");
   if (report.blocks_different != (seen ? 1 : 0))
     return fail(fmt::format("the scrub finds {} blocks that differ, not {}", report.blocks_different, seen ? 1 : 0));
   while (step() && outcome_.failure.empty()) {

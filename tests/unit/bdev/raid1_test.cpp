@@ -96,6 +96,21 @@ TEST_F(Raid1Test, ANewMemberIsCopiedWholeAndTheLastOneStays) {
   EXPECT_EQ(value_of(2047), 32);
 }
 
+// That one is in sync is seen before it is recorded on all members; until then the other one's word would count alone.
+TEST_F(Raid1Test, AMemberMayGoAsSoonAsTheOtherIsSeenInSync) {
+  const TestFile f1(16 << 20), f2(16 << 20);
+  add_file("F1", f1);
+  add_file("F2", f2);
+  RaidOptions options = mirror({"F1", "F2"}, true);
+  options.assume_clean = true;
+  ASSERT_TRUE(create_array(options).has_value());
+  for (const std::uint32_t slot : {0u, 1u, 0u}) {
+    ASSERT_TRUE(wait_for([&] { return array("R")->remove_member(slot); }).has_value());
+    ASSERT_TRUE(wait_for([&] { return array("R")->add_member(slot == 0 ? "F1" : "F2"); }).has_value());
+    bench_.until([slot] { return state_of(slot) == MemberState::in_sync; });
+  }
+}
+
 TEST_F(Raid1Test, ItGrowsWhenAllItsMembersHaveGrown) {
   TestFile f1(4 << 20), f2(4 << 20);
   add_file("F1", f1);
@@ -147,6 +162,42 @@ TEST_F(Raid1Test, ABlockThatOneMemberCannotReadComesFromTheOtherAndIsRewritten) 
   ASSERT_TRUE(remove_array("R").has_value());
   open_top("A");
   EXPECT_EQ(value_of(41), 7);
+}
+
+// Blocks that no single member can give as a whole, of a read and of a scrub's step.
+TEST_F(Raid1Test, EachMemberMayHaveBadBlocksElsewhere) {
+  add_disk("A", 1024);
+  add_disk("B", 1024);
+  const auto spoil = [this](const char* name, std::uint64_t block) {
+    open_top(name);
+    ASSERT_EQ(run(Op::write, 0, 512, 7), Status::ok);
+    ASSERT_EQ(run(Op::write_uncorrectable, block, 2), Status::ok);
+    ASSERT_EQ(run(Op::write_uncorrectable, block + 200, 2), Status::ok);
+    close_top();
+  };
+  spoil("A", 40);
+  spoil("B", 42);
+  RaidOptions options = mirror({"A", "B"});
+  options.assume_clean = true;
+  ASSERT_TRUE(create_array(options).has_value());
+  open_top("R");
+  EXPECT_EQ(run(Op::read, 38, 10), Status::ok);
+  for (std::uint64_t block = 38; block < 48; ++block) EXPECT_EQ(value_of(block), 7) << block;
+  EXPECT_GE(info("R")["repaired_reads"].asUInt(), 1U);
+  ScrubOptions how;
+  how.repair = true;
+  bench_.on_thread([&] { ASSERT_TRUE(array("R")->level().start_scrub(how).has_value()); });
+  bench_.until([] { return info("R")["scrub"]["finished"].asBool(); });
+  EXPECT_EQ(info("R")["scrub"]["blocks_different"], 0);
+  EXPECT_EQ(state_of(0), MemberState::in_sync);
+  EXPECT_EQ(state_of(1), MemberState::in_sync);
+  close_top();
+  ASSERT_TRUE(remove_array("R").has_value());
+  for (const char* name : {"A", "B"}) {
+    open_top(name);
+    for (const std::uint64_t block : {40, 42, 240, 242}) EXPECT_EQ(value_of(block), 7) << name << ", block " << block;
+    close_top();
+  }
 }
 
 TEST_F(Raid1Test, AScrubFindsWhatDiffersAndRepairsItWhenAsked) {

@@ -82,6 +82,19 @@ TEST(StartPlan, AnotherMemberInASlotIsNotTheOneThatIsMeant) {
   EXPECT_EQ(plan.waits_for, (std::vector<std::uint32_t>{1}));
 }
 
+// A disk that was taken out of the array, and was left where it is.
+TEST(StartPlan, WhoWasRemovedHoldsNobodyUp) {
+  Superblock running = superblock_of(0, 6, {in_sync, SlotState::empty});
+  running.slots[1].member_uuid = {};
+  const StartPlan plan = plan_start({found(running), found(superblock_of(1, 5, {in_sync, in_sync}))}, false);
+  EXPECT_EQ(plan.verdict, Verdict::start) << plan.reason;
+  EXPECT_EQ(plan.states[1], SlotState::empty);
+  EXPECT_EQ(plan.diverged, (std::vector<std::uint32_t>{1})) << "it is not used";
+  // It went on by itself.
+  const StartPlan both = plan_start({found(running), found(superblock_of(1, 7, {failed, in_sync}, 12))}, false);
+  EXPECT_EQ(both.verdict, Verdict::refuse);
+}
+
 TEST(StartPlan, TwoThatWentOnWithoutEachOtherAreRefused) {
   const StartPlan plan = plan_start({found(superblock_of(0, 8, {in_sync, failed}, 11)), found(superblock_of(1, 8, {failed, in_sync}, 12))}, true);
   EXPECT_EQ(plan.verdict, Verdict::refuse);
