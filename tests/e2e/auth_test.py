@@ -12,14 +12,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lib"))
 
 import dhchap  # noqa: E402
 from guest import HOST_ADDRESS, Guest, guest_image  # noqa: E402
-from harness import Cases, Catnapd, free_port, options, run_program, skip, wait_for  # noqa: E402
-from linux_host import FRIEND, FioRounds, present  # noqa: E402
+from harness import Cases, free_port, options, run_program, skip, wait_for  # noqa: E402
+from linux_host import EMULATED_MS, FRIEND, FioRounds, TargetWithKeys, only_disk  # noqa: E402
 
 NQN = "nqn.2026-11.io.catnap:auth"
 DISCOVERY = "nqn.2014-08.org.nvmexpress.discovery"
 MODULES = "nvme-tcp nvme-auth dh_generic hmac sha256_generic sha512_generic crc32c-intel crc32c_generic"
-
-EMULATED_MS = 120_000  # an emulated CPU on a busy machine takes its time
 
 cases = Cases("auth_test")
 case = cases.case
@@ -49,7 +47,7 @@ class Rig:
 
   def target(self, **config):
     """catnapd with a subsystem for FRIEND, who must authenticate."""
-    return Target(self, config)
+    return Target(self, NQN, "catnapd-auth-test", config)
 
   def connect(self, host="host", ctrlr=None, more="-i 1", nqn=NQN):
     secrets = f"--dhchap-secret={self.secrets[host]}" if host else ""
@@ -60,8 +58,7 @@ class Rig:
   def connected(self, *arguments, **keywords):
     code, output = self.connect(*arguments, **keywords)
     assert code == 0, output + self.guest.check("dmesg | tail -20")
-    self.guest.wait_until(present(1), 20, "the disk")
-    return self.guest.check("cd /sys/block; ls | grep -x 'nvme[0-9]*n[0-9]*'").split()[0]
+    return only_disk(self.guest)
 
   def disconnect(self):
     self.guest.check("nvme disconnect-all; until [ -z \"$(ls /sys/class/nvme)\" ]; do sleep 0.1; done", 60)
@@ -71,37 +68,10 @@ class Rig:
     return {queue["qid"]: queue["auth"] for queue in self.rpc.call("nvmf_subsystem_get_qpairs", nqn=NQN)}
 
 
-class Target:
-  def __init__(self, rig, config):
-    self.rig, self.config = rig, config
-    self.server = Catnapd(rig.chosen.catnapd, ["--wait-for-rpc"], name="catnapd-auth-test", log_folder=rig.chosen.logs)
-
-  def __enter__(self):
-    self.server.__enter__()
-    rig, rpc = self.rig, self.server.rpc
-    rpc.call("nvmf_set_config", dhchap_failures_per_minute=0, dhchap_timeout_ms=EMULATED_MS, **self.config)
-    rpc.call("framework_start_init")
-    for name, secret in rig.secrets.items():
-      path = rig.folder / f"{name}.key"
-      path.touch(mode=0o600)
-      path.write_text(secret + "\n")
-      rpc.call("keyring_file_add_key", name=name, path=str(path))
-    rpc.call("nvmf_create_transport", trtype="TCP")
-    rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=16 * 2048, block_size=512)
-    rpc.call("nvmf_create_subsystem", nqn=NQN, serial_number="AUTH")
-    rpc.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "Malloc0"})
+class Target(TargetWithKeys):
+  def add_to(self, rpc):
     rpc.call("nvmf_subsystem_add_host", nqn=NQN, host=FRIEND, dhchap_key="host", dhchap_ctrlr_key="ctrlr")
-    rpc.call("nvmf_subsystem_add_listener", nqn=NQN, listen_address={"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(rig.port)})
-    rig.rpc = rpc
-    return self
-
-  def __exit__(self, kind, *rest):
-    try:
-      self.rig.disconnect()
-      if kind is None:
-        self.server.terminate()
-    finally:
-      self.server.__exit__(kind, *rest)
+    self.listen(self.rig.port)
 
 
 def try_one(rig, hash_name, group, ctrlr):

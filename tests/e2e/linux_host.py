@@ -5,12 +5,15 @@ Left out: the guest as a machine (guest.py), the targets (targets.py), the cases
 import re
 
 from guest import HOST_ADDRESS, Guest, missing_prerequisite
-from harness import skip
+from harness import Catnapd, skip
 
 FRIEND = "nqn.2014-08.org.nvmexpress:uuid:11111111-2222-3333-4444-555555555555"
 STRANGER = "nqn.2014-08.org.nvmexpress:uuid:66666666-7777-8888-9999-aaaaaaaaaaaa"
 # Kernel messages that no case may cause.
 KERNEL_TROUBLE = re.compile(r"BUG:|WARNING:|Oops|blocked for more than|I/O error|I/O Error|timeout, |data digest error|Invalid |starting error recovery|Reconnecting in")
+
+# An emulated CPU on a busy machine takes its time for a group of Diffie-Hellman and for handshakes.
+EMULATED_MS = 120_000
 
 # With the kernel's multipathing, nvme0n1 is the disk that people use, and nvme0c0n1 the hidden path to it.
 DISK_NAMES = "nvme[0-9]*n[0-9]*"
@@ -115,6 +118,57 @@ class FioRounds:
     self.guest.wait_until(f"[ -e /tmp/{self.name}.end ]", timeout_s, "fio's end")
     assert "well" in self.guest.check(f"cat /tmp/{self.name}.end"), "fio failed:\n" + self.guest.check(f"cat /tmp/{self.name}.out")
     assert "round" in self.guest.check(f"cat /tmp/{self.name}.rounds"), "no round of fio ended"
+
+
+class TargetWithKeys:
+  """catnapd for as long as it is open, with a malloc bdev, a subsystem and `rig.secrets` as keys of these names; add_to() gives it the rest. It becomes
+  `rig.rpc`; what the rig's host has connected is let go before it ends."""
+
+  def __init__(self, rig, nqn, name, config):
+    self.rig, self.nqn, self.config = rig, nqn, config
+    self.server = Catnapd(rig.chosen.catnapd, ["--wait-for-rpc"], name=name, log_folder=rig.chosen.logs)
+
+  def __enter__(self):
+    self.server.__enter__()
+    rpc = self.rig.rpc = self.server.rpc
+    rpc.call("nvmf_set_config", dhchap_failures_per_minute=0, dhchap_timeout_ms=EMULATED_MS, **self.config)
+    rpc.call("framework_start_init")
+    rpc.call("nvmf_create_transport", trtype="TCP", tls_handshake_timeout_ms=EMULATED_MS // 2)
+    rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=16 * 2048, block_size=512)
+    rpc.call("nvmf_create_subsystem", nqn=self.nqn, serial_number="KEYS")
+    rpc.call("nvmf_subsystem_add_ns", nqn=self.nqn, namespace={"bdev_name": "Malloc0"})
+    for name, secret in self.rig.secrets.items():
+      self.add_key(name, secret)
+    self.add_to(rpc)
+    return self
+
+  def add_to(self, rpc):
+    """Hosts and listeners."""
+    raise NotImplementedError
+
+  def add_key(self, name, text):
+    path = self.rig.folder / f"{name}.key"
+    path.touch(mode=0o600)
+    path.write_text(text + "\n")
+    self.server.rpc.call("keyring_file_add_key", name=name, path=str(path))
+
+  def listen(self, port, **options):
+    address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(port)}
+    self.server.rpc.call("nvmf_subsystem_add_listener", nqn=self.nqn, listen_address=address, **options)
+
+  def __exit__(self, kind, *rest):
+    try:
+      self.rig.disconnect()
+      if kind is None:
+        self.server.terminate()
+    finally:
+      self.server.__exit__(kind, *rest)
+
+
+def only_disk(guest):
+  """The name of the disk of namespace 1, the only one, once it is there: nvme0n1."""
+  guest.wait_until(present(1), 20, "the disk")
+  return guest.check(f"cd /sys/block; ls | grep -x '{DISK_NAMES}'").split()[0]
 
 
 def present(nsid):

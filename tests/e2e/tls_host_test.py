@@ -14,15 +14,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "protocol" / "rpc")
 import dhchap  # noqa: E402
 import tls_host_image  # noqa: E402
 from guest import HOST_ADDRESS, Guest, guest_image  # noqa: E402
-from harness import Cases, Catnapd, free_port, options, run_program, skip, wait_for  # noqa: E402
-from linux_host import FRIEND, present  # noqa: E402
+from harness import Cases, free_port, options, run_program, skip, wait_for  # noqa: E402
+from linux_host import EMULATED_MS, FRIEND, TargetWithKeys, only_disk  # noqa: E402
 from tls_keys import HostKey, interchange, new_key  # noqa: E402
 
 NQN = "nqn.2026-11.io.catnap:tls-host"
 # tlshd 1.0.0 with GnuTLS 3.8.9 makes SHA-256 binders for SHA-384 keys, which nobody can take.
 SUITE = "TLS_AES_128_GCM_SHA256"
-# An emulated CPU on a busy machine takes its time for a group and for handshakes.
-EMULATED_MS = 120_000
 
 cases = Cases("tls_host_test")
 case = cases.case
@@ -63,8 +61,7 @@ class Rig:
   def connected(self, more):
     code, output = self.connect(more)
     assert code == 0, output + self.guest.check("dmesg | tail -20; cat /tmp/tlshd.log")
-    self.guest.wait_until(present(1), 20, "the disk")
-    return self.guest.check("cd /sys/block; ls | grep -x 'nvme[0-9]*n[0-9]*'").split()[0]
+    return only_disk(self.guest)
 
   def not_connected(self, more):
     code, output = self.connect(more)
@@ -89,41 +86,15 @@ class Rig:
     return {queue["qid"]: queue["tls"] and queue["tls"]["key"] for queue in self.queues()}
 
 
-class Target:
+class Target(TargetWithKeys):
   def __init__(self, rig, listener, config):
-    self.rig, self.listener, self.config = rig, listener, config
-    self.server = Catnapd(rig.chosen.catnapd, ["--wait-for-rpc"], name="catnapd-tls-host-test", log_folder=rig.chosen.logs)
+    super().__init__(rig, NQN, "catnapd-tls-host-test", {"dhchap_dhgroups": ["null", "ffdhe2048"], **config})
+    self.listener = listener
 
-  def __enter__(self):
-    self.server.__enter__()
-    rig, rpc = self.rig, self.server.rpc
-    rig.port, rig.rpc = free_port(), rpc
-    rpc.call("nvmf_set_config", dhchap_failures_per_minute=0, dhchap_timeout_ms=EMULATED_MS, dhchap_dhgroups=["null", "ffdhe2048"], **self.config)
-    rpc.call("framework_start_init")
-    rpc.call("nvmf_create_transport", trtype="TCP", tls_handshake_timeout_ms=EMULATED_MS // 2)
-    rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=16 * 2048, block_size=512)
-    rpc.call("nvmf_create_subsystem", nqn=NQN, serial_number="TLSHOST")
-    rpc.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "Malloc0"})
-    for name, secret in rig.secrets.items():
-      self.add_key(name, secret)
+  def add_to(self, rpc):
+    self.rig.port = free_port()
     rpc.call("nvmf_subsystem_add_host", nqn=NQN, host=FRIEND, dhchap_key="host")
-    address = {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(rig.port)}
-    rpc.call("nvmf_subsystem_add_listener", nqn=NQN, listen_address=address, **self.listener)
-    return self
-
-  def add_key(self, name, text):
-    path = self.rig.folder / f"{name}.key"
-    path.touch(mode=0o600)
-    path.write_text(text + "\n")
-    self.rig.rpc.call("keyring_file_add_key", name=name, path=str(path))
-
-  def __exit__(self, kind, *rest):
-    try:
-      self.rig.disconnect()
-      if kind is None:
-        self.server.terminate()
-    finally:
-      self.server.__exit__(kind, *rest)
+    self.listen(self.rig.port, **self.listener)
 
 
 @case("keys out of authentication: every queue by TLS, again after a reset")
@@ -142,6 +113,25 @@ def concatenation(rig):
     rig.guest.check(f"echo 1 >/sys/class/nvme/{controller}/reset_controller", EMULATED_MS // 1000)
     rig.guest.wait_until(f"[ $(cat /sys/class/nvme/{controller}/state) = live ]", EMULATED_MS // 1000, "the controller to be live")
     wait_for(lambda: len(rig.keys()) == 3 and None not in rig.keys().values() and not before & set(rig.keys().values()), 30, "queues by another key")
+    rig.write_and_read(disk)
+
+
+@case("another secret while connected by TLS: queues stay and stay secured, and a reset goes by it")
+def another_secret(rig):
+  with rig.target({"secure_concatenation": "required"}):
+    disk = rig.connected(f"dhchap_secret={rig.secrets['host']},concat")
+    wait_for(lambda: sorted(rig.keys()) == [0, 1, 2] and None not in rig.keys().values(), 30, "three queues by TLS")
+    controller = rig.guest.check("ls /sys/class/nvme").split()[0]
+    for name in ("host", "other"):
+      rig.rpc.call("nvmf_subsystem_set_keys", nqn=NQN, host=FRIEND, dhchap_key=name)
+      rig.guest.check(f"echo -n '{rig.secrets[name]}' >/sys/class/nvme/{controller}/dhchap_secret", EMULATED_MS // 1000)
+      rig.guest.wait_until(f"[ $(cat /sys/class/nvme/{controller}/state) = live ]", EMULATED_MS // 1000, "the controller to be live")
+      rig.write_and_read(disk)
+      assert sorted(rig.keys()) == [0, 1, 2] and None not in rig.keys().values(), rig.keys()
+    # A reset goes by the secret of now: keys that were made with another are good for nothing any more.
+    rig.guest.check(f"echo 1 >/sys/class/nvme/{controller}/reset_controller", EMULATED_MS // 1000)
+    rig.guest.wait_until(f"[ $(cat /sys/class/nvme/{controller}/state) = live ]", EMULATED_MS // 1000, "the controller to be live")
+    wait_for(lambda: len(rig.keys()) == 3 and None not in rig.keys().values(), 30, "queues by TLS")
     rig.write_and_read(disk)
 
 
