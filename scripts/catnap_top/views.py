@@ -63,7 +63,9 @@ def all_reactors(sample):
 def why(reactor):
     if reactor.get("asleep"):
         return "asleep"
-    because = reactor.get("awake_because") or "at work"
+    because = reactor.get("awake_because")
+    if because in (None, "", "work"):
+        return "at work"
     return f"looking, up to {reactor['spin_budget_us']} us" if because == "spinning" else because
 
 

@@ -76,7 +76,7 @@ export function whyAwake(reactor) {
   if (reactor.unknown) return "not known";
   if (reactor.asleep) return reactor.mode === "poll" ? "asleep although in poll mode, while others need its CPU" : "asleep until something happens";
   switch (reactor.awake_because) {
-    case "": case undefined: return reactor.control ? "answering this page, then asleep again" : "at work, and asleep again when it is done";
+    case "": case "work": case undefined: return reactor.control ? "answering this page, then asleep again" : "at work, and asleep again when it is done";
     case "spinning": return `looking for more work for up to ${reactor.spin_budget_us} µs`;
     case "mode poll": return "in poll mode it does not sleep";
     default: return reactor.awake_because;
