@@ -187,8 +187,12 @@ void Raid1World::exchange_member() {
   if (absent_[slot] || disks_[slot]->dead() || !may_fail(slot)) return;
   note(fmt::format("slot {} is taken out", slot));
   ++outcome_.exchanges;
+  erred_[slot] = true;  // nobody else may fail because this one is there
   core_->leave_out(slot, SlotState::empty, "taken out", [this, slot](const Result<void>& left) {
-    if (!left) return;
+    if (!left) {
+      erred_[slot] = false;
+      return;
+    }
     note(fmt::format("slot {} gets a new member", slot));
     disks_[slot]->associate_anew(random_);
     disks_[slot]->wipe();
