@@ -83,6 +83,9 @@ class Methods(WithServer):
         self.assertGreater(channels["nvmf_tgt_poll_group_000"][0]["ref"], 0)
         host.close()
 
+    def test_messages_to_threads_that_ended_are_counted(self):
+        self.assertEqual(self.call("thread_get_stats")["dropped_messages"], 0)
+
     def test_context_switches_are_watched_only_while_asked_for(self):
         def pollers():
             return [one for thread in self.call("thread_get_pollers")["threads"] for one in thread["timed_pollers"]]
