@@ -199,6 +199,8 @@ std::size_t Reactor::turn(std::int64_t max_wait_ns) {
     impl_->last_work_ns = end_ns;
     if (impl_->alarm.busy_ns != 0) count_towards_alarm(busy_ns, end_ns);
     if (look_for_more) learn(end_ns);
+    // Under a quota most of the CPU goes to work, so that is where it mostly ends; for the idle time that follows.
+    if (busy_ns >= SpinTuner::slice_ns && impl_->adaptive_here) note_lost_cpu(busy_ns);
     impl_->trim_at_ns = buffers_->worth_trimming() ? end_ns + trim_after_ns : 0;
   } else if (impl_->trim_at_ns != 0 && end_ns >= impl_->trim_at_ns) {
     buffers_->trim();

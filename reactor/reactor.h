@@ -163,7 +163,7 @@ class Reactor {
 
   std::size_t wait_for_events(std::int64_t max_wait_ns);
   bool spin(std::uint64_t until_ns);
-  void note_lost_cpu(std::uint64_t look_ns);
+  void note_lost_cpu(std::uint64_t took_ns);
   std::size_t run_threads();
   void take_arrivals();
   void reap_exited();

@@ -75,8 +75,8 @@ struct Reactor::Impl {
   PollYield yield;
   bool cpu_shared = false;        // so poll mode sleeps as interrupt mode does
   std::uint32_t modes_seen = 0;   // count of mode changes at the beginning of this turn
-  long involuntary_switches = 0;  // when a look last took suspiciously long
-  bool preempted_while_spinning = false;
+  long involuntary_switches = 0;  // when the kernel was last asked for them
+  bool preempted = false;
   std::uint64_t stolen_ns = 0;  // then: the longest that the CPU was gone
   std::uint64_t progress = 0;   // commands done by the threads here
   std::uint64_t trim_at_ns = 0;

@@ -99,13 +99,13 @@ bool Reactor::spin(std::uint64_t until_ns) {
   return found;
 }
 
-// A look took this long: because somebody else had the CPU? The count is compared with that of the last such question, so the CPU may have been
-// taken while working instead: that says as much about who else wants it.
-void Reactor::note_lost_cpu(std::uint64_t look_ns) {
+// A look, or the work of a turn, took this long: because somebody else had the CPU? The count is compared with that of the last such question, so the
+// CPU may have been taken at another moment since: that says as much about who else wants it.
+void Reactor::note_lost_cpu(std::uint64_t took_ns) {
   const long switches = involuntary_switches();
   if (std::exchange(impl_->involuntary_switches, switches) == switches) return;
-  impl_->preempted_while_spinning = true;
-  impl_->stolen_ns = std::max(impl_->stolen_ns, look_ns);
+  impl_->preempted = true;
+  impl_->stolen_ns = std::max(impl_->stolen_ns, took_ns);
 }
 
 void Reactor::sleep(std::int64_t max_wait_ns, std::uint64_t now_ns) {

@@ -12,14 +12,17 @@ namespace catnap {
 
 class SpinTuner {
  public:
+  // Somebody else had the CPU for so long: a time slice.
+  static constexpr std::uint64_t slice_ns = 1'000'000;
+
   explicit SpinTuner(std::uint64_t max_spin_ns) : max_ns_(max_spin_ns), budget_ns_(max_spin_ns / 4) {}
 
   struct Idle {
     std::uint64_t gap_ns = 0;     // from the end of the last work to the next work
     std::uint64_t spun_ns = 0;    // of which looking
     std::uint64_t slept_ns = 0;   // of which asleep; 0: looking found it
-    bool preempted = false;       // the kernel took the CPU away while looking
-    std::uint64_t stolen_ns = 0;  // then: the longest time between two looks
+    bool preempted = false;       // the kernel took the CPU away while looking, or for a slice while working
+    std::uint64_t stolen_ns = 0;  // then: for how long at most, at one time
     std::uint64_t progress = 0;   // commands that this reactor has done since it began
   };
 
@@ -67,10 +70,9 @@ class SpinTuner {
   // while this thread looks, and the gaps are as long as the looking makes them. A find is worth this many looks in vain.
   static constexpr int vain_limit = 16;
   static constexpr int worth_of_a_find = 4;
-  // The CPU was gone for so long: others run there for whole time slices, or a cgroup quota is used up, which costs the rest of its period. Finding
+  // The CPU was gone for `slice_ns`: others run there for whole time slices, or a cgroup quota is used up, which costs the rest of its period. Finding
   // work by looking says nothing against that, since it is the looking that uses the quota up. So this pause is long against what was lost, doubles
   // when it happens again soon, and is forgotten only with time.
-  static constexpr std::uint64_t slice_ns = 1'000'000;
   static constexpr std::uint64_t slice_pause_factor = 16;
   static constexpr std::uint64_t longest_slice_pause_ns = 10'000'000'000;
   static constexpr std::uint64_t forgotten_after_pauses = 8;

@@ -3,6 +3,7 @@
 // (each count by itself). Left out: shapes that clients choose (bdev/histogram.h).
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
@@ -38,12 +39,23 @@ class LatencyHistogram {
   void count(std::uint64_t ns) { count_in(bucket_of(ns)); }
   void count_in(std::size_t bucket) {
     std::atomic<std::uint64_t>& counter = counts_[bucket];
-    counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    const std::uint64_t before = counter.load(std::memory_order_relaxed);
+    counter.store(before + 1, std::memory_order_relaxed);
+    if (before == 0) used_.store(used_.load(std::memory_order_relaxed) | stretch_of(bucket), std::memory_order_relaxed);
   }
   std::uint64_t operator[](std::size_t bucket) const { return counts_[bucket].load(std::memory_order_relaxed); }
 
+  // A set of stretches of buckets, a bit each. Latencies of one kind lie close together: who reads many histograms skips what nothing was counted in.
+  static constexpr std::size_t stretch = 32;
+  static constexpr std::uint32_t stretch_of(std::size_t bucket) { return std::uint32_t{1} << (bucket / stretch); }
+  // Where anything was counted; the newest counts may be missing.
+  std::uint32_t used() const { return used_.load(std::memory_order_relaxed); }
+
  private:
+  static_assert((buckets - 1) / stretch < 32);
+
   std::array<std::atomic<std::uint64_t>, buckets> counts_{};
+  std::atomic<std::uint32_t> used_{0};
 };
 
 // The same as plain numbers: several summed up, by one thread.
@@ -51,13 +63,13 @@ struct LatencyCounts {
   std::array<std::uint64_t, LatencyHistogram::buckets> counts{};
   std::uint64_t total = 0;
 
-  void count(std::uint64_t ns) { add(LatencyHistogram::bucket_of(ns), 1); }
-  void add(const LatencyHistogram& histogram) {
-    for (std::size_t i = 0; i < counts.size(); ++i) add(i, histogram[i]);
+  void count(std::uint64_t ns) {
+    const std::size_t bucket = LatencyHistogram::bucket_of(ns);
+    used_ |= LatencyHistogram::stretch_of(bucket);
+    add(bucket, 1);
   }
-  void add(const LatencyCounts& other) {
-    for (std::size_t i = 0; i < counts.size(); ++i) add(i, other.counts[i]);
-  }
+  void add(const LatencyHistogram& histogram) { add_used(histogram.used(), histogram); }
+  void add(const LatencyCounts& other) { add_used(other.used_, other.counts); }
   // The latency in nanoseconds that this part (0..1) of all was not above, as the end of its step; 0 when there are none.
   std::uint64_t percentile_ns(double part) const {
     const auto rank = static_cast<std::uint64_t>(static_cast<double>(total) * part);
@@ -73,10 +85,21 @@ struct LatencyCounts {
   }
 
  private:
+  template <typename Counts>
+  void add_used(std::uint32_t used, const Counts& more) {
+    used_ |= used;
+    for (; used != 0; used &= used - 1) {
+      const std::size_t first = static_cast<std::size_t>(std::countr_zero(used)) * LatencyHistogram::stretch;
+      const std::size_t end = std::min(first + LatencyHistogram::stretch, LatencyHistogram::buckets);
+      for (std::size_t i = first; i < end; ++i) add(i, more[i]);
+    }
+  }
   void add(std::size_t bucket, std::uint64_t more) {
     counts[bucket] += more;
     total += more;
   }
+
+  std::uint32_t used_ = 0;
 };
 
 }  // namespace catnap
