@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import socket
+import statistics
 import struct
 import subprocess
 import sys
@@ -284,14 +285,20 @@ def scraped(chosen):
     connection = http.client.HTTPConnection("127.0.0.1", http_port(server), timeout=30)
     length = scrape(connection)
     settled(server)
+    costs_ms = []
     before = thread_costs(server.process.pid)
     for _ in range(SCRAPES):
       time.sleep(1)  # as Prometheus would
       scrape(connection)
-    after = thread_costs(server.process.pid)
-    cpu_ms = sum(cpu_ns - before.get(thread, (name, 0, 0))[2] for thread, (name, _, cpu_ns) in after.items()) / 1e6
-    print(f"  a page of {length} bytes: {cpu_ms / SCRAPES:.2f} ms of CPU for each scrape, {cpu_ms / SCRAPES / 10:.2f} % of a core", flush=True)
-    assert cpu_ms / SCRAPES / 10 < MAX_CPU_PERCENT, f"a scrape each second costs {cpu_ms / SCRAPES / 10:.2f} % of a core"
+      # What ends a scrape (the sleep after it) is in the next one's costs.
+      after = thread_costs(server.process.pid)
+      costs_ms.append(sum(cpu_ns - before.get(thread, (name, 0, 0))[2] for thread, (name, _, cpu_ns) in after.items()) / 1e6)
+      before = after
+    # The median: another machine's work on the same core is in some of them.
+    cpu_ms = statistics.median(costs_ms)
+    print(f"  a page of {length} bytes: {cpu_ms:.2f} ms of CPU for each scrape ({min(costs_ms):.2f} to {max(costs_ms):.2f}), {cpu_ms / 10:.2f} % of a core",
+          flush=True)
+    assert cpu_ms / 10 < MAX_CPU_PERCENT, f"a scrape each second costs {cpu_ms / 10:.2f} % of a core"
     connection.close()
     host.close()
     server.terminate()

@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <random>
 
 namespace catnap::web {
@@ -68,6 +69,33 @@ TEST(LatencyHistogram, EachLatencyIsWithinItsStep) {
     if (bucket + 1 < LatencyHistogram::buckets) {
       ASSERT_LE(LatencyHistogram::end_of(bucket) - begin, begin / 32 + 1) << ns;
     }
+  }
+}
+
+// Readers skip stretches without counts: nothing may be in them, at either end, and of none.
+TEST(LatencyHistogram, SumsHaveEveryCount) {
+  std::mt19937_64 random(20'261'122);
+  for (int round = 0; round < 200; ++round) {
+    LatencyHistogram histogram;
+    LatencyCounts counts;
+    std::array<std::uint64_t, LatencyHistogram::buckets> expected{};
+    for (int i = 0; i < round; ++i) {
+      const std::size_t bucket = round % 2 == 0 ? random() % expected.size() : (i % 2 == 0 ? 0 : expected.size() - 1);
+      const std::uint64_t ns = LatencyHistogram::end_of(bucket) - 1;
+      histogram.count(ns);
+      counts.count(ns);
+      expected[bucket] += 2;
+    }
+    LatencyCounts sum;
+    sum.add(histogram);
+    sum.add(counts);
+    ASSERT_EQ(sum.counts, expected) << round;
+    ASSERT_EQ(sum.total, 2U * static_cast<unsigned>(round));
+    LatencyCounts twice;
+    twice.add(sum);
+    twice.add(sum);
+    ASSERT_EQ(twice.total, 2 * sum.total);
+    ASSERT_EQ(twice.counts.back(), 2 * expected.back());
   }
 }
 
