@@ -57,8 +57,7 @@ bool Reactor::account_threads(std::uint64_t busy_ns, std::uint64_t end_ns) {
 void Reactor::learn(std::uint64_t end_ns) {
   if (impl_->idle_spun_ns + impl_->idle_slept_ns > 0) {
     const std::uint64_t gap_ns = turn_ns_ - impl_->look_since_ns;
-    impl_->tuner.learn({gap_ns, impl_->idle_spun_ns, impl_->idle_slept_ns, impl_->preempted, impl_->stolen_ns, impl_->progress},
-                       turn_ns_);
+    impl_->tuner.learn({gap_ns, impl_->idle_spun_ns, impl_->idle_slept_ns, impl_->preempted, impl_->stolen_ns, impl_->progress}, turn_ns_);
     impl_->spin_budget_ns.store(impl_->tuner.budget_ns(turn_ns_), std::memory_order_relaxed);
     impl_->spin_pays.store(impl_->tuner.trial().pays(), std::memory_order_relaxed);
     impl_->spin_trials.store(impl_->tuner.trial().trials(), std::memory_order_relaxed);

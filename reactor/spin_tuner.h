@@ -70,9 +70,9 @@ class SpinTuner {
   // while this thread looks, and the gaps are as long as the looking makes them. A find is worth this many looks in vain.
   static constexpr int vain_limit = 16;
   static constexpr int worth_of_a_find = 4;
-  // The CPU was gone for `slice_ns`: others run there for whole time slices, or a cgroup quota is used up, which costs the rest of its period. Finding
-  // work by looking says nothing against that, since it is the looking that uses the quota up. So this pause is long against what was lost, doubles
-  // when it happens again soon, and is forgotten only with time.
+  // The CPU was gone for `slice_ns`: others run there for whole time slices, or a cgroup quota is used up, which costs the rest of its period.
+  // Finding work by looking says nothing against that, since it is the looking that uses the quota up. So this pause is long against what was lost,
+  // doubles when it happens again soon, and is forgotten only with time.
   static constexpr std::uint64_t slice_pause_factor = 16;
   static constexpr std::uint64_t longest_slice_pause_ns = 10'000'000'000;
   static constexpr std::uint64_t forgotten_after_pauses = 8;

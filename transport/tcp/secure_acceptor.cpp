@@ -56,7 +56,7 @@ std::atomic<std::uint64_t> under_way_count{0};
 
 // Only what is plain text goes to people.
 std::optional<tls::Identity> plain_identity(const std::string& offered) {
-  const auto parsed = tls::parse_identity(offered);
+  auto parsed = tls::parse_identity(offered);
   if (!parsed || !std::ranges::all_of(parsed->hostnqn + parsed->subnqn, [](char c) { return c > ' ' && c < 0x7F; })) return std::nullopt;
   return parsed;
 }
