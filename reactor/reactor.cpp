@@ -23,6 +23,10 @@ thread_local Reactor* current_reactor = nullptr;
 // Idle for this long before free buffers are given back: longer than pauses within a workload.
 constexpr std::uint64_t trim_after_ns = ns_per_s;
 
+// A turn's work that took so long may have lost the CPU to a quota that ran out (tens of milliseconds), and only then is the kernel asked. Work that
+// takes so long by itself is reported as a stall.
+constexpr std::uint64_t lost_in_work_ns = 10 * ns_per_ms;
+
 }  // namespace
 
 std::string_view reactor_mode_name(ReactorMode mode) {
@@ -200,7 +204,7 @@ std::size_t Reactor::turn(std::int64_t max_wait_ns) {
     if (impl_->alarm.busy_ns != 0) count_towards_alarm(busy_ns, end_ns);
     if (look_for_more) learn(end_ns);
     // Under a quota most of the CPU goes to work, so that is where it mostly ends; for the idle time that follows.
-    if (busy_ns >= SpinTuner::slice_ns && impl_->adaptive_here) note_lost_cpu(busy_ns);
+    if (busy_ns >= lost_in_work_ns && impl_->adaptive_here) note_lost_cpu(busy_ns);
     impl_->trim_at_ns = buffers_->worth_trimming() ? end_ns + trim_after_ns : 0;
   } else if (impl_->trim_at_ns != 0 && end_ns >= impl_->trim_at_ns) {
     buffers_->trim();

@@ -46,6 +46,8 @@ class SpinTrial {
   std::uint64_t trials() const { return trials_; }
 
   void learn(const Seen& seen) {
+    // Gaps of such times are not this load's, nor those of looking: neither the mean nor what was found out about it changes.
+    if (seen.disturbed) return put_off(seen.now_ns);
     // A moving mean that a few late commands do not move out of the band.
     mean_gap_ns_ = (63 * mean_gap_ns_ + std::min(seen.gap_ns, 4 * seen.max_ns)) / 64;
     // Cheap gaps are always looked through, and those far beyond the longest look never: nothing to find out.
@@ -53,7 +55,6 @@ class SpinTrial {
       running_ = false;
       return;
     }
-    if (seen.disturbed) return put_off(seen.now_ns);
     if (running_) return go_on(seen);
     if (is_another_load() || seen.now_ns >= last_ns_ + rest_ns_) begin(seen);
   }
@@ -68,7 +69,6 @@ class SpinTrial {
   void put_off(std::uint64_t now_ns) {
     running_ = false;
     last_ns_ = now_ns;
-    judged_gap_ns_ = mean_gap_ns_;
     rest_ns_ = std::max(rest_ns_, first_rest_ns);
   }
 
@@ -90,7 +90,10 @@ class SpinTrial {
     const std::uint64_t slice_ns = std::max(shortest_slice_ns, gaps_in_slice * seen.max_ns);
     const std::uint64_t took_ns = seen.now_ns - began_ns_;
     if (took_ns < slice_ns) return;
-    if (took_ns > 2 * slice_ns) return put_off(seen.now_ns);  // the load stopped meanwhile
+    if (took_ns > 2 * slice_ns) {  // the load stopped meanwhile
+      judged_gap_ns_ = mean_gap_ns_;
+      return put_off(seen.now_ns);
+    }
     slices_[slice_] = {took_ns, seen.progress - began_progress_, mean_gap_ns_};
     begin_slice(seen);
     ++slice_;

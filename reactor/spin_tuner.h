@@ -33,8 +33,15 @@ class SpinTuner {
 
   void learn(const Idle& idle, std::uint64_t now_ns) {
     const bool looked = trial_.looking();
-    trial_.learn({now_ns, idle.gap_ns, idle.progress, max_ns_, idle.preempted || now_ns < pause_until_ns_});
-    if (idle.preempted) return idle.stolen_ns < slice_ns ? pause(now_ns) : pause_for_slice(idle.stolen_ns, now_ns);
+    const bool lost_slice = idle.preempted && idle.stolen_ns >= slice_ns;
+    trial_.learn({now_ns, idle.gap_ns, idle.progress, max_ns_, lost_slice || now_ns < pause_until_ns_});
+    if (lost_slice) return pause_for_slice(idle.stolen_ns, now_ns);
+    if (idle.preempted) {
+      preempted_score_ += weight_of_a_preemption;
+      if (preempted_score_ >= preempted_limit) pause(now_ns);
+      return;  // the gap says nothing about the work
+    }
+    preempted_score_ = std::max(0, preempted_score_ - 1);
     if (!looked) return;  // how long to look is learned by looking
     if (idle.slept_ns == 0) {
       peer_shares_cpu_score_ = 0;
@@ -70,6 +77,10 @@ class SpinTuner {
   // while this thread looks, and the gaps are as long as the looking makes them. A find is worth this many looks in vain.
   static constexpr int vain_limit = 16;
   static constexpr int worth_of_a_find = 4;
+  // The kernel's own work takes the CPU for some microseconds now and then; who shares it takes it again and again. So one preemption in 16 idle times
+  // is nothing, four in a row are enough.
+  static constexpr int weight_of_a_preemption = 16;
+  static constexpr int preempted_limit = 64;
   // The CPU was gone for `slice_ns`: others run there for whole time slices, or a cgroup quota is used up, which costs the rest of its period.
   // Finding work by looking says nothing against that, since it is the looking that uses the quota up. So this pause is long against what was lost,
   // doubles when it happens again soon, and is forgotten only with time.
@@ -84,7 +95,7 @@ class SpinTuner {
   void pause(std::uint64_t now_ns) {
     pause_until_ns_ = now_ns + pause_ns_;
     pause_ns_ = std::min(2 * pause_ns_, longest_pause_ns);
-    peer_shares_cpu_score_ = vain_score_ = 0;
+    peer_shares_cpu_score_ = vain_score_ = preempted_score_ = 0;
   }
 
   void pause_for_slice(std::uint64_t stolen_ns, std::uint64_t now_ns) {
@@ -102,6 +113,7 @@ class SpinTuner {
   std::uint64_t pause_ns_ = first_pause_ns;
   int peer_shares_cpu_score_ = 0;
   int vain_score_ = 0;
+  int preempted_score_ = 0;
 };
 
 }  // namespace catnap

@@ -148,6 +148,27 @@ TEST(SpinTrial, NoTrialWhileSomebodyElseHasTheCpu) {
   EXPECT_TRUE(trial.looking());
 }
 
+// While this thread pauses, gaps are as long as sleeping makes them: that is no other load, and afterwards nothing is tried anew.
+TEST(SpinTrial, PausesDoNotMakeTheLoadAnother) {
+  SpinTrial trial;
+  std::uint64_t now_ns = 0;
+  std::uint64_t progress = 0;
+  const auto go_on = [&](std::uint64_t until_ns, bool disturbed) {
+    while (now_ns < until_ns) {
+      const std::uint64_t gap_ns = disturbed || !trial.looking() ? 25 * us : 8 * us;
+      now_ns += gap_ns + 6 * us;
+      trial.learn({.now_ns = now_ns, .gap_ns = gap_ns, .progress = ++progress, .max_ns = 50 * us, .disturbed = disturbed});
+    }
+  };
+  go_on(5'000 * ms, false);
+  const std::uint64_t trials = trial.trials();
+  for (std::uint64_t i = 0; i < 40; ++i) {
+    go_on(now_ns + 10 * ms, true);
+    go_on(now_ns + 15 * ms, false);
+  }
+  EXPECT_LE(trial.trials(), trials + 1);
+}
+
 TEST(SpinTrial, ALoadThatStopsInTheMiddleDecidesNothing) {
   SpinTrial trial;
   std::uint64_t now_ns = 0;

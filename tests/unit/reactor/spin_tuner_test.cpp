@@ -48,11 +48,36 @@ TEST(SpinTuner, ABoundThatFallsHoldsAtOnceAndOneThatRisesIsGrownInto) {
   EXPECT_EQ(tuner.budget_ns(0), 90 * us);
 }
 
-TEST(SpinTuner, PausesWhenTheKernelTakesTheCpuAway) {
+constexpr SpinTuner::Idle preempted{.gap_ns = 10 * us, .spun_ns = 10 * us, .slept_ns = 0, .preempted = true, .stolen_ns = 8 * us};
+
+// What is short may be the kernel's own work; who wants the CPU takes it again and again.
+void take_often(SpinTuner& tuner, std::uint64_t now_ns) {
+  for (int i = 0; i < 4; ++i) tuner.learn(preempted, now_ns);
+}
+
+TEST(SpinTuner, PausesWhenTheKernelTakesTheCpuAwayAgainAndAgain) {
   SpinTuner tuner(50 * us);
-  tuner.learn({.gap_ns = 10 * us, .spun_ns = 10 * us, .slept_ns = 0, .preempted = true}, 0);
+  take_often(tuner, 0);
   EXPECT_EQ(tuner.budget_ns(9'000 * us), 0u);
   EXPECT_GT(tuner.budget_ns(11'000 * us), 0u);
+}
+
+// A host that waits for each answer would get half as much done for 10 ms each time that a kernel thread ran for 10 us.
+TEST(SpinTuner, TheKernelsOwnWorkNowAndThenIsNoReasonToPause) {
+  for (const int each : {17, 100, 1000}) {
+    SpinTuner tuner(50 * us);
+    for (int i = 1; i < 100'000; ++i) {
+      tuner.learn(i % each == 0 ? preempted : SpinTuner::Idle{.gap_ns = 4 * us, .spun_ns = 4 * us}, 14 * us * static_cast<std::uint64_t>(i));
+      ASSERT_GT(tuner.budget_ns(14 * us * static_cast<std::uint64_t>(i)), 0u) << i;
+    }
+  }
+  SpinTuner shared(50 * us);
+  bool paused = false;
+  for (int i = 1; i < 100; ++i) {
+    shared.learn(i % 4 == 0 ? preempted : SpinTuner::Idle{.gap_ns = 4 * us, .spun_ns = 4 * us}, 0);
+    paused = paused || shared.budget_ns(0) == 0;
+  }
+  EXPECT_TRUE(paused) << "one of four";
 }
 
 TEST(SpinTuner, PausesWhenItsPeerWaitsForThisCpu) {
@@ -93,12 +118,11 @@ TEST(SpinTuner, LooksThatPayNowAndThenGoOn) {
 
 TEST(SpinTuner, PausesGrowUntilLookingPaysAgain) {
   SpinTuner tuner(50 * us);
-  const SpinTuner::Idle preempted{.gap_ns = 10 * us, .spun_ns = 10 * us, .slept_ns = 0, .preempted = true};
-  tuner.learn(preempted, 0);
-  tuner.learn(preempted, 0);
+  take_often(tuner, 0);
+  take_often(tuner, 0);
   EXPECT_EQ(tuner.budget_ns(15'000 * us), 0u) << "the second pause is twice the first";
   tuner.learn({.gap_ns = 5 * us, .spun_ns = 5 * us}, 30'000 * us);
-  tuner.learn(preempted, 30'000 * us);
+  take_often(tuner, 30'000 * us);
   EXPECT_GT(tuner.budget_ns(41'000 * us), 0u) << "and the first again after it paid";
 }
 
