@@ -77,8 +77,8 @@ class SpinTuner {
   // while this thread looks, and the gaps are as long as the looking makes them. A find is worth this many looks in vain.
   static constexpr int vain_limit = 16;
   static constexpr int worth_of_a_find = 4;
-  // The kernel's own work takes the CPU for some microseconds now and then; who shares it takes it again and again. So one preemption in 16 idle times
-  // is nothing, four in a row are enough.
+  // The kernel's own work takes the CPU for some microseconds now and then; who shares it takes it again and again. So one preemption in 16 idle
+  // times is nothing, four in a row are enough.
   static constexpr int weight_of_a_preemption = 16;
   static constexpr int preempted_limit = 64;
   // The CPU was gone for `slice_ns`: others run there for whole time slices, or a cgroup quota is used up, which costs the rest of its period.
