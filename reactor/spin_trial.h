@@ -32,6 +32,8 @@ class SpinTrial {
   static constexpr std::uint64_t longest_rest_looking_ns = 3'200'000'000;
   static constexpr std::uint64_t longest_rest_sleeping_ns = 400'000'000;
 
+  static constexpr std::uint64_t usual_gaps = 4;
+
   struct Seen {
     std::uint64_t now_ns = 0;
     std::uint64_t gap_ns = 0;    // the idle time that has just ended
@@ -48,8 +50,9 @@ class SpinTrial {
   void learn(const Seen& seen) {
     // Gaps of such times are not this load's, nor those of looking: neither the mean nor what was found out about it changes.
     if (seen.disturbed) return put_off(seen.now_ns);
-    // A moving mean that a few late commands do not move out of the band.
-    mean_gap_ns_ = (63 * mean_gap_ns_ + std::min(seen.gap_ns, 4 * seen.max_ns)) / 64;
+    // A moving mean that a few late commands do not make another load: each counts as a few usual gaps at most.
+    const std::uint64_t usual_ns = std::min(usual_gaps * mean_gap_ns_ + cheap_gap_ns, usual_gaps * seen.max_ns);
+    mean_gap_ns_ = (63 * mean_gap_ns_ + std::min(seen.gap_ns, usual_ns)) / 64;
     // Cheap gaps are always looked through, and those far beyond the longest look never: nothing to find out.
     if (mean_gap_ns_ <= cheap_gap_ns || mean_gap_ns_ > 2 * seen.max_ns) {
       running_ = false;
