@@ -18,6 +18,7 @@
 #include "reactor/runtime.h"
 #include "reactor/task.h"
 #include "reactor/timed_answer.h"
+#include "rpc/listing.h"
 #include "rpc/notifications.h"
 
 namespace catnap::bdev {
@@ -72,12 +73,15 @@ Json::Value bdev_to_json(const Bdev& bdev) {
   return json;
 }
 
+Json::Value shown_bdev(const std::shared_ptr<Bdev>& bdev) { return bdev_to_json(*bdev); }
+
 Task<RpcResult<Json::Value>> get_bdevs(Params params) {
-  Json::Value list(Json::arrayValue);
   if (!params.has("name")) {
-    for (const auto& bdev : Registry::instance().all()) list.append(bdev_to_json(*bdev));
-    co_return list;
+    auto all = rpc::list_in_slices(Registry::instance().all(), &shown_bdev);
+    Json::Value shown = co_await std::move(all);
+    co_return shown;
   }
+  Json::Value list(Json::arrayValue);
   const std::string name = params.string("name");
   const std::uint64_t timeout_ms = params.integer("timeout");
   auto bdev = Registry::instance().find(name);

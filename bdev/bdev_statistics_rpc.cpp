@@ -10,6 +10,7 @@
 #include "bdev/histogram.h"
 #include "bdev/rpc_common.h"
 #include "reactor/clock.h"
+#include "rpc/listing.h"
 
 namespace catnap::bdev {
 namespace {
@@ -95,15 +96,23 @@ void add_depth(Json::Value& json, const Bdev& bdev) {
   json["max_queue_depth"] = json_u64(depth.peak);
 }
 
-RpcResult<Json::Value> get_iostat(const Params& params) {
+Json::Value shown_stats(const std::shared_ptr<Bdev>& bdev) {
+  Json::Value entry(Json::objectValue);
+  entry["name"] = bdev->name();
+  add_stats(entry, bdev->stats());
+  add_depth(entry, *bdev);
+  return entry;
+}
+
+Task<RpcResult<Json::Value>> get_iostat(Params params) {
   const auto bdevs = bdevs_meant(params);
-  if (!bdevs) return std::unexpected(bdevs.error());
+  if (!bdevs) co_return std::unexpected(bdevs.error());
   Json::Value json(Json::objectValue);
   json["tick_rate"] = json_u64(tick_rate_hz);
   json["ticks"] = json_u64(system_clock().now_ns());
   if (params.boolean("per_channel")) {
     if (bdevs->size() != 1 || !(params.has("names") || params.has("name") || params.has("uuid"))) {
-      return std::unexpected(RpcError(-EINVAL, "Invalid argument: per_channel true needs exactly one bdev to be named"));
+      co_return std::unexpected(RpcError(-EINVAL, "Invalid argument: per_channel true needs exactly one bdev to be named"));
     }
     json["name"] = bdevs->front()->name();
     json["channels"] = Json::Value(Json::arrayValue);
@@ -113,18 +122,17 @@ RpcResult<Json::Value> get_iostat(const Params& params) {
       add_stats(entry, channel.stats);
       json["channels"].append(std::move(entry));
     }
+  } else if (params.string("reset_mode") == "none") {
+    auto all = rpc::list_in_slices(*bdevs, &shown_stats);
+    Json::Value shown = co_await std::move(all);
+    json["bdevs"] = std::move(shown);
   } else {
+    // In one turn: what is counted between reading and resetting would be lost.
     Json::Value& all = json["bdevs"] = Json::Value(Json::arrayValue);
-    for (const auto& bdev : *bdevs) {
-      Json::Value entry(Json::objectValue);
-      entry["name"] = bdev->name();
-      add_stats(entry, bdev->stats());
-      add_depth(entry, *bdev);
-      all.append(std::move(entry));
-    }
+    for (const auto& bdev : *bdevs) all.append(shown_stats(bdev));
   }
   reset(*bdevs, params.string("reset_mode"));
-  return json;
+  co_return json;
 }
 
 RpcResult<Json::Value> reset_iostat(const Params& params) {
@@ -286,7 +294,7 @@ void register_bdev_statistics_methods(rpc::MethodTable& table) {
                            .or_default("none")
                            .acts()})
                 .result("object with tick_rate, ticks and bdevs, or name and channels")
-                .handler(get_iostat));
+                .coroutine(get_iostat));
   table.add(Method("bdev_reset_iostat", "Sets I/O counters to zero, for everybody who reads them")
                 .with({Param("name", ParamType::string, "Name, alias or UUID; all bdevs without it"),
                        Param("mode", ParamType::string, "What to set to zero: everything, longest and shortest latencies, or error counts")

@@ -2,9 +2,11 @@
 // Owner: app_thread.
 #include "rpc/exchange.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
+#include "reactor/runtime.h"
 #include "rpc/reply.h"
 
 namespace catnap::rpc {
@@ -38,6 +40,29 @@ std::string reply_to(const Request& request, const RpcResult<Json::Value>& outco
   return outcome ? result_reply(request.id, *outcome) : error_reply(request.id, outcome.error());
 }
 
+// Its text may take milliseconds to write. Lists are the only results that grow with the configuration: one by itself, or as a member.
+bool is_long(const Json::Value& result) {
+  static constexpr Json::ArrayIndex long_list = 128;
+  const auto is_long_list = [](const Json::Value& value) { return value.isArray() && value.size() >= long_list; };
+  return is_long_list(result) || (result.isObject() && std::ranges::any_of(result, is_long_list));
+}
+
+// The reply is written, and the result freed, on a worker if that takes long.
+void reply_when_written(Request request, RpcResult<Json::Value> outcome, Done done) {
+  if (Runtime::instance() == nullptr || !outcome || !is_long(*outcome)) {
+    done(reply_to(request, outcome));
+    return;
+  }
+  Runtime::instance()->workers().submit(
+      *Thread::current(),
+      [request = std::move(request), outcome = std::move(outcome)]() mutable {
+        std::string text = reply_to(request, outcome);
+        outcome = Json::Value();
+        return text;
+      },
+      std::move(done));
+}
+
 void answer_one(Dispatcher& dispatcher, Request request, const CallerPtr& caller, Done done) {
   if (request.fault) {
     done(reply_to(request, std::unexpected(*request.fault)));
@@ -46,9 +71,10 @@ void answer_one(Dispatcher& dispatcher, Request request, const CallerPtr& caller
   const std::string method = request.method;
   Json::Value params = std::move(request.params);
   request.params = Json::Value();
-  dispatcher.submit_from(
-      caller, method, std::move(params),
-      [request = std::move(request), done = std::move(done)](RpcResult<Json::Value> outcome) mutable { done(reply_to(request, outcome)); });
+  dispatcher.submit_from(caller, method, std::move(params),
+                         [request = std::move(request), done = std::move(done)](RpcResult<Json::Value> outcome) mutable {
+                           reply_when_written(std::move(request), std::move(outcome), std::move(done));
+                         });
 }
 
 }  // namespace

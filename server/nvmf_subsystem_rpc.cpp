@@ -2,8 +2,12 @@
 // Owner: app_thread. Left out: passthrough subsystems, NVM subsystem reset.
 #include <fmt/format.h>
 
+#include <memory>
 #include <set>
+#include <utility>
+#include <vector>
 
+#include "rpc/listing.h"
 #include "server/ana.h"
 #include "server/command_limits_rpc.h"
 #include "server/names.h"
@@ -125,21 +129,26 @@ Json::Value subsystem_json(const SubsystemSnapshot& subsystem) {
   return json;
 }
 
-Reply get_subsystems(const rpc::Params& params) {
-  Json::Value list(Json::arrayValue);
-  const TargetSnapshot& current = target().current();
+Json::Value shown_subsystem(const std::shared_ptr<const SubsystemSnapshot>& subsystem) { return subsystem_json(*subsystem); }
+
+Task<Reply> get_subsystems(rpc::Params params) {
   if (params.has("nqn")) {
     const auto found = target().find(nqn_of(params));
-    if (!found) return std::unexpected(rpc::RpcError(found.error()));
-    list.append(subsystem_json(**found));
-    return list;
+    if (!found) co_return std::unexpected(rpc::RpcError(found.error()));
+    Json::Value one(Json::arrayValue);
+    one.append(subsystem_json(**found));
+    co_return one;
   }
   // The discovery subsystem first, as SPDK's clients are used to.
-  list.append(subsystem_json(*current.find(discovery_nqn)));
-  for (const auto& [nqn, subsystem] : current.subsystems) {
-    if (!subsystem->discovery) list.append(subsystem_json(*subsystem));
+  std::vector<std::shared_ptr<const SubsystemSnapshot>> subsystems;
+  for (const bool discovery : {true, false}) {
+    for (const auto& [nqn, subsystem] : target().current().subsystems) {
+      if (subsystem->discovery == discovery) subsystems.push_back(subsystem);
+    }
   }
-  return list;
+  auto list = rpc::list_in_slices(std::move(subsystems), &shown_subsystem);
+  Json::Value shown = co_await std::move(list);
+  co_return shown;
 }
 
 }  // namespace
@@ -154,7 +163,7 @@ void register_nvmf_subsystem_methods(rpc::MethodTable& table) {
   table.add(rpc::Method("nvmf_get_subsystems", "Show subsystems, their listeners, hosts and namespaces")
                 .with({Param("nqn", ParamType::string, "Only this one"), tgt_name_param()})
                 .result("Array of subsystems")
-                .handler(get_subsystems));
+                .coroutine(get_subsystems));
 }
 
 }  // namespace catnap::server
