@@ -338,6 +338,9 @@ class Bounds(Served):
             with web.raw(request_bytes()) as refused:
                 self.assertEqual(until_closed(refused), b"", "more than an address may have")
             for client in held:
+                # Until the server has ended it too: before, it counts.
+                client.shutdown(socket.SHUT_WR)
+                self.assertEqual(until_closed(client), b"")
                 client.close()
             self.assertEqual(web.call("spdk_get_version").status, 200)
         finally:
