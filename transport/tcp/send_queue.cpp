@@ -71,6 +71,7 @@ void SendQueue::push(SendItem& item) {
   item.next = nullptr;
   (last_ != nullptr ? last_->next : first_) = &item;
   last_ = &item;
+  data_bytes_ += item.data_bytes;
   if (item.lease.base != nullptr) lent_bytes_ += item.data_bytes;
 }
 
@@ -104,7 +105,7 @@ void SendQueue::settle(Batch& batch, std::size_t sent_bytes) {
     SendItem& done = *first_;
     first_ = done.next;
     if (first_ == nullptr) last_ = nullptr;
-    done.queued = false;
+    forget(done);
     on_sent_(done);
   }
 }
@@ -185,9 +186,15 @@ bool SendQueue::remove_unstarted(SendItem& item) {
   for (SendItem* at = first_; at != &item; at = at->next) before = at;
   (before == nullptr ? first_ : before->next) = item.next;
   if (last_ == &item) last_ = before;
+  forget(item);
+  return true;
+}
+
+// It is off the list.
+void SendQueue::forget(SendItem& item) {
+  data_bytes_ -= item.data_bytes;
   if (item.lease.base != nullptr) lent_bytes_ -= item.data_bytes;
   item.queued = false;
-  return true;
 }
 
 void SendQueue::drop_unstarted() {
@@ -197,8 +204,7 @@ void SendQueue::drop_unstarted() {
   if (keep != nullptr) keep->next = nullptr;
   while (item != nullptr) {
     SendItem* next = item->next;
-    if (item->lease.base != nullptr) lent_bytes_ -= item->data_bytes;
-    item->queued = false;
+    forget(*item);
     item = next;
   }
 }

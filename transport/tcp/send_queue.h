@@ -59,6 +59,8 @@ class SendQueue {
   bool empty() const { return first_ == nullptr; }
   // Bytes of lent memory queued: the queue pair stops lending at a bound, as what a send does not take must be copied.
   std::uint64_t lent_bytes() const { return lent_bytes_; }
+  // Bytes of data in queued items, those that are partly out counted whole.
+  std::uint64_t data_bytes() const { return data_bytes_; }
 
   enum class Outcome : std::uint8_t { drained, blocked, failed };
   struct Flushed {
@@ -84,10 +86,12 @@ class SendQueue {
   void settle(Batch& batch, std::size_t sent_bytes);
   void stop_borrowing(SendItem& item);
   void copy_out_lent();
+  void forget(SendItem& item);
 
   SendItem* first_ = nullptr;
   SendItem* last_ = nullptr;
   std::uint64_t lent_bytes_ = 0;
+  std::uint64_t data_bytes_ = 0;
   OnSent on_sent_;
 };
 

@@ -3,7 +3,9 @@
 #include "transport/tcp/queue_pair.h"
 
 #include <gtest/gtest.h>
+#include <sys/ioctl.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -418,6 +420,46 @@ TEST_F(QueuePairTest, LentMemoryIsNotAcceptedWithDataDigest) {
   };
   send_capsule(1);
   EXPECT_FALSE(may_lend);
+}
+
+// 128 KiB each: the host gets to work while the target still looks at commands, but small answers are not sent one by one.
+TEST_F(QueuePairTest, LargeAnswersAreSentBetweenCommands) {
+  constexpr std::uint32_t length = 128U << 10;
+  constexpr std::uint16_t commands = 10, waiting_before_a_send = 6;
+  connected();
+  plan_read(length);
+  std::vector<int> host_has;
+  sink.on_execute = [&](Request& request) {
+    int available = 0;
+    EXPECT_EQ(ioctl(fds[1], FIONREAD, &available), 0);
+    host_has.push_back(available);
+    std::memset(request.data, static_cast<int>(host_has.size()), length);
+    request.queue->complete(request);
+  };
+  std::string capsules;
+  for (std::uint16_t cid = 1; cid <= commands; ++cid) capsules += bytes_of(capsule(cid, length, false));
+  send_bytes(capsules.data(), capsules.size());
+  ASSERT_EQ(host_has.size(), commands);
+  for (std::size_t i = 0; i < commands; ++i) EXPECT_EQ(host_has[i] > 0, i >= waiting_before_a_send) << i;
+  for (std::uint16_t i = 1; i <= commands; ++i) {
+    const auto bytes = receive(sizeof(C2HData) + length + sizeof(CapsuleResp));
+    ASSERT_EQ(bytes.size(), sizeof(C2HData) + length + sizeof(CapsuleResp));
+    EXPECT_TRUE(std::all_of(bytes.begin() + sizeof(C2HData), bytes.begin() + sizeof(C2HData) + length, [i](std::byte byte) {
+      return byte == static_cast<std::byte>(i);
+    })) << i;
+  }
+}
+
+TEST_F(QueuePairTest, AHostThatIsGoneIsNoticedBetweenCommands) {
+  constexpr std::uint32_t length = 128U << 10;
+  connected();
+  plan_read(length);
+  std::string capsules;
+  for (std::uint16_t cid = 1; cid <= 10; ++cid) capsules += bytes_of(capsule(cid, length, false));
+  ASSERT_EQ(::send(fds[1], capsules.data(), capsules.size(), MSG_NOSIGNAL), static_cast<ssize_t>(capsules.size()));
+  hang_up();
+  EXPECT_TRUE(sink.closed);
+  EXPECT_LT(sink.executed.size(), 10u) << "nobody is left to answer";
 }
 
 }  // namespace
