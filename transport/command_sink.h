@@ -103,7 +103,7 @@ struct Request {
   bool consumes_inline = false;
   // Its buffer must not be waited for: at the pool's cap it comes from the heap. Only with data_length ≤ max_unwaited_bytes.
   bool never_waits = false;
-  // Set by the transport before plan(): a Lease is acceptable as the answer's data (no data digest on this connection).
+  // Set by the transport before plan(): a Lease is acceptable as the answer's data.
   bool may_lend = false;
   std::uint32_t data_length = 0;  // bytes to move; ≤ what the SGL describes (checked by the transport's SGL rules, then by the sink)
 

@@ -373,7 +373,7 @@ void QueuePair::start_command(const CapsuleCmd& capsule, std::uint32_t payload_b
   slot.queue = this;
   slot.direction = transport::DataDirection::none;
   slot.consumes_inline = slot.never_waits = false;
-  slot.may_lend = !negotiated_.data_digest && !watching_writable_ && send_queue_.lent_bytes() < max_lent_bytes;
+  slot.may_lend = !watching_writable_ && send_queue_.lent_bytes() < max_lent_bytes;
   slot.data_length = 0;
   slot.data = nullptr;
   slot.lease = {};

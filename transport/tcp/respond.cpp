@@ -57,10 +57,12 @@ void QueuePair::queue_response(Slot& slot) {
     item.data = slot.lease.base != nullptr ? slot.lease.base : slot.data;
     CATNAP_CHECK(item.data != nullptr);
     if (negotiated_.data_digest) {
-      CATNAP_CHECK(slot.lease.base == nullptr);  // a digest must not be of bytes that can change
-      const le32 digest = crc32c(item.data, item.data_bytes);
-      std::memcpy(item.tail.data(), &digest, sizeof digest);
-      item.tail_bytes = sizeof digest;
+      item.tail_bytes = digest_bytes;
+      item.owes_digest = slot.lease.base != nullptr;
+      if (!item.owes_digest) {
+        const le32 digest = crc32c(item.data, item.data_bytes);
+        std::memcpy(item.tail.data(), &digest, sizeof digest);
+      }
     }
     ++group_.stats.pdus_sent;
   } else {

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "reactor/base/check.h"
+#include "reactor/base/crc32c.h"
 
 namespace catnap::tcp {
 namespace {
@@ -25,6 +26,7 @@ constexpr std::array<std::byte, 128> zeroes{};
 
 void SendItem::clear() {
   head_bytes = pad_bytes = tail_bytes = 0;
+  owes_digest = false;
   data_bytes = sent_bytes = 0;
   data = nullptr;
   pieces = nullptr;
@@ -78,7 +80,7 @@ void SendQueue::push(SendItem& item) {
 void SendQueue::gather(Batch& batch) const {
   SendItem* item = first_;
   for (; item != nullptr && batch.has_room() && batch.has_room_for(*item); item = item->next) {
-    if (item->lease.base != nullptr) item->lease.lender->lock_for_send(item->lease.offset_bytes, item->data_bytes);
+    if (item->lease.base != nullptr) lock_lent(*item);
     std::uint32_t skip = item->sent_bytes;
     batch.add(item->head.data(), item->head_bytes, skip);
     batch.add(zeroes.data(), item->pad_bytes, skip);
@@ -90,6 +92,15 @@ void SendQueue::gather(Batch& batch) const {
     batch.add(item->tail.data(), item->tail_bytes, skip);
   }
   batch.end = item;
+}
+
+// From here until stop_borrowing() the bytes stay as they are: what is digested is what is sent, or copied.
+void SendQueue::lock_lent(SendItem& item) {
+  item.lease.lender->lock_for_send(item.lease.offset_bytes, item.data_bytes);
+  if (!item.owes_digest) return;
+  const le32 digest = crc32c(item.data, item.data_bytes);
+  std::memcpy(item.tail.data(), &digest, sizeof digest);
+  item.owes_digest = false;
 }
 
 // Notes what was sent. Lent data that did not go out whole is copied while the lock is still held: the bytes after a cut must belong to those before
@@ -127,7 +138,7 @@ void SendQueue::copy_out_lent() {
   if (lent_bytes_ == 0) return;
   for (SendItem* item = first_; item != nullptr; item = item->next) {
     if (item->lease.base == nullptr) continue;
-    item->lease.lender->lock_for_send(item->lease.offset_bytes, item->data_bytes);
+    lock_lent(*item);
     stop_borrowing(*item);
   }
 }

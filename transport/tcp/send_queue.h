@@ -27,6 +27,7 @@ struct SendItem {
   std::uint8_t pad_bytes = 0;  // zeroes between head and data (HPDA)
   std::uint8_t tail_bytes = 0;
   bool queued = false;
+  bool owes_digest = false;  // the tail begins with room for the data digest of lent memory, whose bytes may change until they are locked
   std::uint32_t data_bytes = 0;
   std::uint32_t sent_bytes = 0;  // of the whole item
   const std::byte* data = nullptr;
@@ -86,6 +87,7 @@ class SendQueue {
   void settle(Batch& batch, std::size_t sent_bytes);
   void stop_borrowing(SendItem& item);
   void copy_out_lent();
+  static void lock_lent(SendItem& item);
   void forget(SendItem& item);
 
   SendItem* first_ = nullptr;

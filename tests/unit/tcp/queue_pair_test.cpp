@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "reactor/base/crc32c.h"
 #include "reactor/buffer_pool.h"
 #include "tests/unit/tcp/queue_pair_bench.h"
 
@@ -410,16 +411,36 @@ TEST_F(QueuePairTest, MoreCommandsThanEntriesEndTheConnection) {
   EXPECT_EQ(std::uint16_t{term.fes}, static_cast<std::uint16_t>(FatalError::pdu_sequence_error));
 }
 
-TEST_F(QueuePairTest, LentMemoryIsNotAcceptedWithDataDigest) {
+class StillLender final : public transport::Lender {
+ public:
+  void lock_for_send(std::uint64_t, std::uint64_t) override { ++locked; }
+  void unlock_after_send(std::uint64_t, std::uint64_t) override { --locked; }
+  int locked = 0;
+};
+
+TEST_F(QueuePairTest, LentMemoryHasItsDataDigest) {
   dgst_ = dgst_data_enable;
   connected();
-  bool may_lend = true;
+  const std::string device = "what the device lends";
+  StillLender lender;
   sink.on_plan = [&](Request& request) {
-    may_lend = request.may_lend;
-    return PlanAction::complete;
+    EXPECT_TRUE(request.may_lend);
+    request.direction = DataDirection::controller_to_host;
+    request.data_length = static_cast<std::uint32_t>(device.size());
+    return PlanAction::execute;
   };
-  send_capsule(1);
-  EXPECT_FALSE(may_lend);
+  sink.on_execute = [&](Request& request) {
+    request.lease = {reinterpret_cast<const std::byte*>(device.data()), &lender, 0};
+    request.queue->complete(request);
+  };
+  send_capsule(1, static_cast<std::uint32_t>(device.size()));
+  const auto header = receive_pdu<C2HData>();
+  EXPECT_EQ(header.ch.flags & flag_ddgst, flag_ddgst);
+  const auto data = receive(device.size());
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(data.data()), data.size()), device);
+  EXPECT_EQ(std::uint32_t{receive_pdu<le32>()}, crc32c(data.data(), data.size()));
+  EXPECT_EQ(std::uint16_t{receive_pdu<CapsuleResp>().cqe.cid}, 1);
+  EXPECT_EQ(lender.locked, 0);
 }
 
 // 128 KiB each: the host gets to work while the target still looks at commands, but small answers are not sent one by one.

@@ -6,19 +6,25 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <functional>
 #include <string>
 #include <vector>
+
+#include "reactor/base/crc32c.h"
+#include "reactor/base/le.h"
 
 namespace catnap::tcp {
 namespace {
 
 class CountingLender final : public transport::Lender {
  public:
-  void lock_for_send(std::uint64_t, std::uint64_t) override {
+  void lock_for_send(std::uint64_t offset_bytes, std::uint64_t) override {
+    before_lock(offset_bytes);
     ++locked;
     ++calls;
   }
   void unlock_after_send(std::uint64_t, std::uint64_t) override { --locked; }
+  std::function<void(std::uint64_t)> before_lock = [](std::uint64_t) {};
   int locked = 0;
   int calls = 0;
 };
@@ -112,6 +118,41 @@ TEST_F(SendQueueTest, WhatASendLeftOfLentMemoryIsCopiedAndTheLockGoes) {
   for (std::string more = take(5000); !more.empty(); more = take(5000)) received += more;
   EXPECT_EQ(received, "(" + before + ")") << "old and new bytes must not mix";
   EXPECT_EQ(lender.calls, 1);
+}
+
+// Whether the socket takes it whole, in part, or not at all in this flush.
+TEST_F(SendQueueTest, TheDigestOfLentMemoryIsOfTheBytesThatGoOut) {
+  std::string devices[3] = {std::string(100, 'x'), std::string(100'000, 'x'), std::string(100'000, 'x')};
+  char next = 'a';
+  CountingLender lender;
+  lender.before_lock = [&](std::uint64_t which) { devices[which].assign(devices[which].size(), next++); };  // a write comes as late as it can
+  SendItem items[3];
+  for (std::size_t i = 0; i < 3; ++i) {
+    fill(items[i], '(', devices[i], 0);
+    items[i].tail_bytes = 5;
+    items[i].tail[4] = std::byte{')'};
+    items[i].lease = {items[i].data, &lender, i};
+    items[i].owes_digest = true;
+    queue.push(items[i]);
+  }
+  EXPECT_EQ(queue.flush(fds[0]).outcome, SendQueue::Outcome::blocked);
+  for (std::string& device : devices) device.assign(device.size(), '!');
+  std::string received;
+  while (!queue.empty()) {
+    received += take(5000);
+    queue.flush(fds[0]);
+  }
+  for (std::string more = take(5000); !more.empty(); more = take(5000)) received += more;
+  std::string expected;
+  for (const SendItem& item : items) {
+    const std::string data = received.substr(expected.size() + 1, item.data_bytes);
+    EXPECT_EQ(data.find_first_not_of(data.front()), std::string::npos) << "one moment's bytes";
+    EXPECT_NE(data.front(), '!');
+    const le32 digest = crc32c(reinterpret_cast<const std::byte*>(data.data()), data.size());
+    expected += "(" + data + std::string(reinterpret_cast<const char*>(&digest), sizeof digest) + ")";
+  }
+  EXPECT_TRUE(received == expected);
+  EXPECT_EQ(lender.locked, 0);
 }
 
 TEST_F(SendQueueTest, NoLentMemoryStaysQueuedBehindAFullSocket) {
