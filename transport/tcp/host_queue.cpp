@@ -17,6 +17,7 @@
 #include "reactor/reactor.h"
 #include "transport/tcp/host_auth.h"
 #include "transport/tcp/host_slot.h"
+#include "transport/tcp/same_host.h"
 
 namespace catnap::tcp {
 namespace {
@@ -116,6 +117,7 @@ void HostQueue::connected() {
   if (getsockopt(fd_, SOL_SOCKET, SO_ERROR, &err, &length) != 0) err = errno;
   if (err != 0) return close(Error(err, fmt::format("connecting: {}", errno_text(err))));
   local_ = local_address_of(fd_);
+  spare_pacing(fd_);
   if (options_.generated_psk != nullptr) return secure(1);
   if (options_.psk != nullptr) return secure(options_.psk_identity_version.value_or(1));
   state_ = State::initializing;

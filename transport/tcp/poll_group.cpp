@@ -13,6 +13,7 @@
 #include "reactor/heap_trim.h"
 #include "transport/tcp/address.h"
 #include "transport/tcp/queue_pair.h"
+#include "transport/tcp/same_host.h"
 
 namespace catnap::tcp {
 
@@ -85,6 +86,7 @@ void PollGroup::add_connection(Incoming incoming) {
   }
   const int one = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  spare_pacing(fd);
   if (options.sock_priority != 0) setsockopt(fd, SOL_SOCKET, SO_PRIORITY, &options.sock_priority, sizeof options.sock_priority);
   if (options.send_buffer_bytes != 0) setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &options.send_buffer_bytes, sizeof options.send_buffer_bytes);
   auto queue_pair = std::make_unique<QueuePair>(impl_->context, std::move(incoming));
