@@ -2,7 +2,7 @@
 // the byte shapes of NVMe/TCP without NVMe, blocks or queues.
 // Owner: a process per side, each on a CPU of its own. Left out: several connections, digests.
 //
-// Usage: catnap-tcp-bound --request 72 --response 4216 --depth 32 --seconds 1 [--server-waits] [--rate N --burst N]
+// Usage: catnap-tcp-bound --request 72 --response 4216 --depth 32 --seconds 1 [--server-waits] [--unpaced] [--rate N --burst N]
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -27,6 +27,7 @@
 #include "tests/bench/loopback.h"
 #include "tests/bench/perf/latency.h"
 #include "tests/bench/perf/pace.h"
+#include "transport/tcp/same_host.h"
 
 namespace catnap::perf {
 namespace {
@@ -40,6 +41,7 @@ struct BoundOptions {
   bool server_waits = false;  // sleeps in epoll when there is nothing; else it keeps looking
   std::uint64_t rate = 0;
   std::uint32_t burst = 1;
+  bool unpaced = false;  // as catnapd's sockets within a host; else the system's congestion control
   int server_cpu = 0;
   int client_cpu = 1;
 };
@@ -55,9 +57,10 @@ void pin(int cpu) {
   if (!pin_to(cpu)) die("pinning to a CPU");
 }
 
-void prepare(int fd) {
+void prepare(int fd, const BoundOptions& options) {
   if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0) die("O_NONBLOCK");
   tune_socket(fd);
+  if (options.unpaced) tcp::spare_pacing(fd);
 }
 
 // A socket of which whole messages of `in_bytes` are taken, and to which messages of `out_bytes` go.
@@ -181,14 +184,14 @@ int run(const BoundOptions& options) {
     pin(options.server_cpu);
     const int fd = accept(listener, nullptr, nullptr);
     if (fd < 0) die("accept");
-    prepare(fd);
+    prepare(fd, options);
     serve(Side(fd, options.request, options.response), options.server_waits);
     _exit(0);
   }
   pin(options.client_cpu);
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0 || connect(fd, as_any, size) != 0) die("connecting");
-  prepare(fd);
+  prepare(fd, options);
   const Measured measured = load(Side(fd, options.response, options.request), options);
   close(fd);
   waitpid(server, nullptr, 0);
@@ -219,6 +222,7 @@ int main(int argc, char** argv) {
   app.add_flag("--server-waits", options.server_waits, "the server sleeps when there is nothing to do, instead of looking for it");
   app.add_option("--rate", options.rate, "requests per second, 0: as fast as answers come");
   app.add_option("--burst", options.burst, "with --rate: so many at once")->check(CLI::Range(1, 65536));
+  app.add_flag("--unpaced", options.unpaced, "not the system's congestion control, but what catnapd uses within a host");
   app.add_option("--server-cpu", options.server_cpu, "CPU of the server")->check(CLI::Range(0, 1023));
   app.add_option("--client-cpu", options.client_cpu, "CPU of the client")->check(CLI::Range(0, 1023));
   CLI11_PARSE(app, argc, argv);

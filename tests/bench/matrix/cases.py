@@ -112,9 +112,14 @@ def everything():
   return [Case(*values) for values in itertools.product(PATTERNS, SIZES, DEPTHS, CONNECTIONS, MODES, (False, True), (False, True), BDEVS)]
 
 
+def in_order(chosen):
+  """Kinds of bdev after one another: each has a server of its own."""
+  return sorted(chosen, key=lambda case: (case.bdev, dataclasses.astuple(case)))
+
+
 def small():
-  """For each test run: four cells that no change should make slower unnoticed."""
-  return [Case(), Case(pattern="randwrite"), Case(depth=1), Case(pattern="read", size=131072, depth=16)]
+  """For each test run: five cells that no change should make slower unnoticed."""
+  return [Case(), Case(pattern="randwrite"), Case(depth=1), *(Case(pattern=pattern, size=131072, depth=16) for pattern in ("read", "write"))]
 
 
 SETS = {"tls": tls, "small": small, "goals": goals, "axes": axes, "rates": rates, "everything": everything}

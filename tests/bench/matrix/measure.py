@@ -82,13 +82,15 @@ class Competitors:
 
 
 class Bench:
-  """Servers as cases need them; the server on one CPU, the load on another. `slowed`: catnapd has competitors, the yardstick has none."""
+  """Servers as cases need them; the server on one CPU, the load on another. `slowed`: catnapd has competitors, the yardstick has none. `unpaced`: the yardstick
+  does without the system's congestion control, as catnapd does within a host; then it is the same on every machine."""
 
-  def __init__(self, bin_folder, seconds, pairs, logs=None, warm_up_seconds=None, slowed=False):
+  def __init__(self, bin_folder, seconds, pairs, logs=None, warm_up_seconds=None, slowed=False, unpaced=False):
     self.bin = bin_folder
     self.seconds = seconds
     self.warm_up_seconds = warm_up_seconds  # None: as the programs think best
     self.pairs = pairs
+    self.unpaced = unpaced
     self.logs = logs
     cpus = sorted(os.sched_getaffinity(0))
     self.server_cpu, self.client_cpu = cpus[0], cpus[-1]
@@ -139,6 +141,8 @@ class Bench:
     request, response = case.shapes()
     arguments = ["--request", request, "--response", response, "--depth", case.depth * case.connections, "--server-cpu", self.server_cpu,
                  "--client-cpu", self.client_cpu]
+    if self.unpaced:
+      arguments.append("--unpaced")
     # At a fixed rate the question is what sleeping costs, so there the yardstick sleeps as well.
     if rate or case.mode == "interrupt":
       arguments.append("--server-waits")
