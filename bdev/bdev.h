@@ -171,6 +171,9 @@ inline constexpr std::uint64_t starved_retry_us = 1000;
 // execute().
 class Channel {
  public:
+  // A read or write that may come soon, of any range: a module that is memory may have the CPU fetch it. Changes nothing.
+  virtual void expect(Op op, std::uint64_t offset_blocks, std::uint64_t num_blocks) { (void)op, (void)offset_blocks, (void)num_blocks; }
+
   virtual ~Channel();
   Channel(const Channel&) = delete;
   Channel& operator=(const Channel&) = delete;

@@ -28,6 +28,7 @@ class IoQueue final : public ServedQueue {
   ~IoQueue() override;
 
   transport::PlanAction plan(transport::Request& request) override;
+  void expect(const nvme::SubmissionEntry& sqe) override;
   void execute(transport::Request& request) override;
   void abandon(transport::Request& request) override;
   void unwanted(transport::Request& request) override { abort_executing(request); }

@@ -20,6 +20,15 @@ PlanAction IoQueue::plan_read(Request& request) {
   return PlanAction::execute;  // the block device brings the bytes
 }
 
+void IoQueue::expect(const nvme::SubmissionEntry& sqe) {
+  const auto opcode = static_cast<nvme::IoOpcode>(sqe.opcode);
+  if (opcode != nvme::IoOpcode::read && opcode != nvme::IoOpcode::write) return;
+  const std::uint32_t nsid = sqe.nsid;
+  const NamespaceSlot* const slot = nsid < views_.size() ? views_[nsid].slot : nullptr;
+  if (slot == nullptr || !slot->channel) return;
+  slot->channel->expect(opcode == nvme::IoOpcode::read ? bdev::Op::read : bdev::Op::write, sqe.slba(), sqe.block_count());
+}
+
 PlanAction IoQueue::plan_write(Request& request) {
   NamespaceSlot* slot = nullptr;
   const CommandError error = resolve(request.sqe, slot);

@@ -120,6 +120,9 @@ class CommandSink {
  public:
   virtual ~CommandSink() = default;
   virtual PlanAction plan(Request& request) = 0;
+  // This command has come behind the one that plan() is asked about next: what it will need may be fetched from memory meanwhile. Nothing of it was
+  // checked, and it may never be planned.
+  virtual void expect(const nvme::SubmissionEntry& sqe) { (void)sqe; }
   virtual void execute(Request& request) = 0;
   virtual void abandon(Request& request) = 0;
   // The connection is gone and nobody wants the answer of this request, which is in execution: the sink may end it early. complete() comes all the

@@ -140,6 +140,7 @@ class QueuePair final : public transport::CommandQueue {
   std::size_t take_payload(std::byte* bytes, std::size_t size);
   std::size_t take_digest(const std::byte* bytes, std::size_t size);
   bool take_whole_payload_in_place(Slot& slot, std::byte* bytes, std::size_t size, std::size_t& taken);
+  void expect_next(const std::byte* bytes, std::size_t size, std::size_t pdu_bytes);
   void handle_header(const std::byte* header, const Layout& layout);
   void handle_ic_req(const std::byte* header);
   void handle_capsule(const std::byte* header, const Layout& layout);

@@ -167,12 +167,20 @@ std::size_t QueuePair::take_header(std::byte* bytes, std::size_t size) {
   }
   ++group_.stats.pdus_received;
   pdu_since_ns_ = 0;  // of the one before; a new one may begin with its data
+  expect_next(bytes, size, common.plen);
   handle_header(bytes, layout_);
   if (layout_.payload_bytes > 0) {
     receive_ = Receive::payload;
     payload_left_ = payload_bytes_ = layout_.payload_bytes;
   }
   return layout_.header_bytes;
+}
+
+// The command behind this PDU, if it is there, is announced before this one is looked at: when its turn comes, its memory has.
+void QueuePair::expect_next(const std::byte* bytes, std::size_t size, std::size_t pdu_bytes) {
+  if (pdu_bytes + sizeof(CapsuleCmd) > size) return;
+  const auto next = read_as<CapsuleCmd>(bytes + pdu_bytes);
+  if (next.ch.type == static_cast<std::uint8_t>(PduType::capsule_cmd)) sink_->expect(next.sqe);
 }
 
 void QueuePair::handle_header(const std::byte* header, const Layout& layout) {

@@ -120,6 +120,15 @@ TEST_F(MallocByHand, ReadingTakesNoMemory) {
   EXPECT_EQ(pages_taken(bdev_->memory()), 1u);
 }
 
+TEST_F(MallocByHand, WhatIsExpectedTakesNoMemoryAndMayBeAnywhere) {
+  for (const Op op : {Op::read, Op::write}) {
+    for (const std::uint64_t offset : {std::uint64_t{0}, bdev_->num_blocks() - 1, bdev_->num_blocks(), ~std::uint64_t{0}}) {
+      for (const std::uint64_t blocks : {std::uint64_t{1}, std::uint64_t{8}, ~std::uint64_t{0}}) channel_->expect(op, offset, blocks);
+    }
+  }
+  EXPECT_EQ(pages_taken(bdev_->memory()), 0u);
+}
+
 TEST_F(MallocByHand, AWriterThatFindsItsStripeTakenKeepsTheDataAndComesBack) {
   std::vector<std::byte> bytes(256 * 512, std::byte{0x42});  // two stripes
   BdevIo io;

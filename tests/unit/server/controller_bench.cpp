@@ -39,6 +39,10 @@ class FakeChannel final : public bdev::Channel {
     }
   }
 
+  void expect(bdev::Op op, std::uint64_t offset_blocks, std::uint64_t num_blocks) override {
+    fake_.expected.push_back({op, offset_blocks, num_blocks, false});
+  }
+
   bool abort_in_module(bdev::BdevIo& io) override {
     const auto found = std::find_if(fake_.held.begin(), fake_.held.end(), [&io](const auto& each) { return each.first == &io; });
     if (!fake_.gives_back || found == fake_.held.end()) return false;

@@ -46,6 +46,7 @@ class FakeBdev final : public bdev::Bdev {
   };
   std::vector<std::byte> memory;
   std::vector<Seen> seen;
+  std::vector<Seen> expected;  // announced by Channel::expect()
   std::set<bdev::Op> unsupported;
   bool hold = false;
   bdev::Status answer = bdev::Status::ok;

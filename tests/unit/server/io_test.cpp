@@ -226,6 +226,24 @@ TEST(IoTest, LentReadsBringTheirOwnMemory) {
   EXPECT_EQ(bench.run(*pair.io, io_sqe(IoOpcode::read, 3, 2, 2)).planned, transport::PlanAction::transfer);
 }
 
+TEST(IoTest, ReadsAndWritesAreAnnouncedToTheirBdevWhateverTheySay) {
+  ControllerBench bench;
+  const auto pair = bench.connect_io();
+  constexpr std::uint64_t beyond = std::uint64_t{1} << 60;
+  transport::CommandSink& sink = pair.io->sink();
+  for (const IoOpcode opcode : {IoOpcode::read, IoOpcode::write, IoOpcode::flush}) sink.expect(io_sqe(opcode, 3, 2));
+  sink.expect(io_sqe(IoOpcode::read, beyond, 2));
+  sink.expect(io_sqe(IoOpcode::read, 3, 2, 77));
+  sink.expect(io_sqe(IoOpcode::read, 3, 2, 0xFFFF'FFFF));
+  ASSERT_EQ(bench.disk->expected.size(), 3U) << "no flush, no namespace that is not there";
+  EXPECT_EQ(bench.disk->expected[0].op, bdev::Op::read);
+  EXPECT_EQ(bench.disk->expected[0].offset_blocks, 3U);
+  EXPECT_EQ(bench.disk->expected[0].num_blocks, 2U);
+  EXPECT_EQ(bench.disk->expected[1].op, bdev::Op::write);
+  EXPECT_EQ(bench.disk->expected[2].offset_blocks, beyond);
+  EXPECT_TRUE(bench.disk->seen.empty());
+}
+
 // Proves: status | Block device errors | Base 2.0c 3.3.3.2.1
 TEST(IoTest, EveryDeviceStatusHasItsNvmeStatus) {
   using S = bdev::Status;

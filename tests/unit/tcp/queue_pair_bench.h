@@ -30,6 +30,7 @@ class ScriptedSink final : public transport::CommandSink {
     planned.push_back(&request);
     return on_plan(request);
   }
+  void expect(const nvme::SubmissionEntry& sqe) override { expected.push_back(sqe.cid); }
   void execute(Request& request) override {
     executed.push_back(&request);
     on_execute(request);
@@ -45,6 +46,7 @@ class ScriptedSink final : public transport::CommandSink {
   std::function<void(Request&)> on_execute = [](Request& request) { request.queue->complete(request); };
   std::function<void(Request&)> on_unwanted = [](Request&) {};
   std::vector<Request*> planned, executed, abandoned, unwanted_ones;
+  std::vector<std::uint16_t> expected;
   bool closed = false;
 };
 

@@ -443,6 +443,21 @@ TEST_F(QueuePairTest, LentMemoryHasItsDataDigest) {
   EXPECT_EQ(lender.locked, 0);
 }
 
+TEST_F(QueuePairTest, TheNextCommandIsAnnouncedBeforeThisOneIsPlanned) {
+  connected();
+  sink.expected.clear();
+  std::vector<std::vector<std::uint16_t>> expected_at_plan;
+  sink.on_plan = [&](Request&) {
+    expected_at_plan.push_back(sink.expected);
+    return PlanAction::complete;
+  };
+  std::string capsules;
+  for (std::uint16_t cid = 1; cid <= 3; ++cid) capsules += bytes_of(capsule(cid, 0, false));
+  const std::string half = bytes_of(capsule(4, 0, false)).substr(0, sizeof(CapsuleCmd) - 1);
+  send_bytes((capsules + half).data(), capsules.size() + half.size());
+  EXPECT_EQ(expected_at_plan, (std::vector<std::vector<std::uint16_t>>{{2}, {2, 3}, {2, 3}})) << "half a command is none";
+}
+
 // 128 KiB each: the host gets to work while the target still looks at commands, but small answers are not sent one by one.
 TEST_F(QueuePairTest, LargeAnswersAreSentBetweenCommands) {
   constexpr std::uint32_t length = 128U << 10;
