@@ -113,8 +113,8 @@ def everything():
 
 
 def in_order(chosen):
-  """Kinds of bdev after one another: each has a server of its own."""
-  return sorted(chosen, key=lambda case: (case.bdev, dataclasses.astuple(case)))
+  """Kinds and sizes of bdevs after one another: each has a server of its own."""
+  return sorted(chosen, key=lambda case: (case.bdev, case.connections * case.size, dataclasses.astuple(case)))
 
 
 def small():

@@ -96,7 +96,7 @@ class Bench:
     self.server_cpu, self.client_cpu = cpus[0], cpus[-1]
     self.competitors = Competitors(self.server_cpu) if slowed else None
     self.server = None
-    self.bdev = None
+    self.bdev, self.disk_bytes = None, 0
     self.port = self.secure_port = 0
     self.folder = tempfile.TemporaryDirectory(prefix="catnap-bench-")
 
@@ -172,19 +172,21 @@ class Bench:
     return json.loads(done.stdout)
 
   def _serve(self, case):
-    if self.server is not None and self.bdev == case.bdev:
+    # Each connection has a part of its own of the disk, with room for one I/O at least.
+    disk_bytes = max(DISK_BYTES, case.connections * case.size)
+    if self.server is not None and (self.bdev, self.disk_bytes) == (case.bdev, disk_bytes):
       return
     self._stop()
-    self.bdev = case.bdev
+    self.bdev, self.disk_bytes = case.bdev, disk_bytes
     self.server = Catnapd(self.bin / "catnapd", ["-m", f"[{self.server_cpu}]"], name=f"bench-{case.bdev}", log_folder=self.logs)
     rpc = self.server.__enter__().rpc
     self.port = free_port()
     if case.bdev == "uring":
       path = Path(self.folder.name) / "disk"
-      path.write_bytes(bytes(DISK_BYTES))
+      path.write_bytes(bytes(disk_bytes))
       rpc.call("bdev_uring_create", name="disk", filename=str(path), block_size=BLOCK_SIZE)
     else:
-      rpc.call(f"bdev_{case.bdev}_create", name="disk", num_blocks=DISK_BYTES // BLOCK_SIZE, block_size=BLOCK_SIZE)
+      rpc.call(f"bdev_{case.bdev}_create", name="disk", num_blocks=disk_bytes // BLOCK_SIZE, block_size=BLOCK_SIZE)
     rpc.call("nvmf_create_transport", trtype="TCP", max_io_size=1 << 20, max_queue_depth=256)
     rpc.call("nvmf_create_subsystem", nqn=NQN, allow_any_host=True)
     rpc.call("nvmf_subsystem_add_ns", nqn=NQN, namespace={"bdev_name": "disk"})
