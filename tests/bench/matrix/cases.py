@@ -28,7 +28,7 @@ class Case:
   digests: bool = False
   tls: bool = False
   bdev: str = "malloc"
-  # At a fixed rate: of what the yardstick reaches at this depth; so many I/Os at once.
+  # At a fixed rate: of what catnapd reaches in poll mode at this depth; so many I/Os at once.
   load_percent: int = 0
   burst: int = 1
 
