@@ -134,7 +134,7 @@ class QueuePair final : public transport::CommandQueue {
   void come_back_for_tls();
   void discard_readable();
   void note_begun_pdu();
-  void send_early();
+  bool send_early();
   std::size_t parse(std::byte* bytes, std::size_t size);
   std::size_t take_header(std::byte* bytes, std::size_t size);
   std::size_t take_payload(std::byte* bytes, std::size_t size);

@@ -30,8 +30,10 @@ constexpr std::uint64_t max_discarded_bytes = std::uint64_t{4} << 20;
 constexpr std::uint32_t min_progress_bytes = 4096;
 // Answers go out at the end of the turn, all in one call; but when this much data waits, before the next command is looked at: the host has work
 // meanwhile, copies of reads are still in the CPU's cache, and nothing has to be copied for want of room to lend (1 MiB). docs/performance.md has the
-// figures for 128 KiB to 1 MiB; I/Os of 4 KiB at the usual depths never get there, and lose where they do.
+// figures for 128 KiB to 1 MiB; answers of 4 KiB at the usual depths never get there.
 constexpr std::uint64_t early_send_bytes = 768U << 10;
+// Of one turn: 6 MiB and more, a millisecond or two, after which the group's other connections have theirs.
+constexpr std::uint32_t early_sends_per_turn = 8;
 
 constexpr std::uint32_t offset_cccid = 8, offset_ttag = 10;
 
@@ -126,15 +128,18 @@ void QueuePair::discard_readable() {
   close(close_reason_, true);
 }
 
-// Between two PDUs. May close the connection.
-void QueuePair::send_early() {
-  if (send_queue_.data_bytes() >= early_send_bytes && !watching_writable_) flush();
+// Between two PDUs; whether anything was. May close the connection.
+bool QueuePair::send_early() {
+  if (send_queue_.data_bytes() < early_send_bytes || watching_writable_) return false;
+  flush();
+  return true;
 }
 
 // Consumes what it can; returns how many bytes that was.
 std::size_t QueuePair::parse(std::byte* bytes, std::size_t size) {
-  return take_parts(bytes, size, [this](std::byte* part, std::size_t left) -> std::size_t {
-    if (receive_ == Receive::header) send_early();
+  std::uint32_t early_sends = 0;
+  return take_parts(bytes, size, [this, &early_sends](std::byte* part, std::size_t left) -> std::size_t {
+    if (receive_ == Receive::header && early_sends < early_sends_per_turn && send_early()) ++early_sends;
     if (state_ != State::expecting_ic_req && state_ != State::ready) return 0;
     if (receive_ == Receive::header) return take_header(part, left);
     return receive_ == Receive::payload ? take_payload(part, left) : take_digest(part, left);

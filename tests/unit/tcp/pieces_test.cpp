@@ -17,6 +17,8 @@ namespace {
 std::size_t send_cap = 0;   // bytes one sendmsg() takes; 0: as many as the kernel
 unsigned refuse_every = 0;  // each n-th call says EAGAIN
 unsigned send_calls_made = 0;
+bool swallow = false;  // each call takes all, and the host gets nothing of it
+std::size_t swallowed_bytes = 0;
 
 }  // namespace
 
@@ -24,6 +26,12 @@ unsigned send_calls_made = 0;
 extern "C" ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   using Call = ssize_t (*)(int, const msghdr*, int);
   static const Call real = reinterpret_cast<Call>(dlsym(RTLD_NEXT, "sendmsg"));
+  if (swallow) {
+    std::size_t bytes = 0;
+    for (std::size_t i = 0; i < message->msg_iovlen; ++i) bytes += message->msg_iov[i].iov_len;
+    swallowed_bytes += bytes;
+    return static_cast<ssize_t>(bytes);
+  }
   if (send_cap == 0) return real(fd, message, flags);
   if (refuse_every != 0 && ++send_calls_made % refuse_every == 0) {
     errno = EAGAIN;
@@ -178,6 +186,43 @@ class PiecesTest : public QueuePairTest, public testing::WithParamInterface<bool
 
   std::string written;
 };
+
+class StillLender final : public transport::Lender {
+ public:
+  void lock_for_send(std::uint64_t, std::uint64_t) override {}
+  void unlock_after_send(std::uint64_t, std::uint64_t) override {}
+};
+
+// A host that takes all of it at once must not keep the group from its other connections.
+TEST_F(QueuePairTest, AnswersSentBetweenCommandsAreBoundedInATurn) {
+  constexpr std::uint32_t length = 1U << 20;
+  constexpr std::uint16_t commands = 20;
+  constexpr std::size_t early_sends = 8;
+  connected();
+  StillLender lender;
+  const std::vector<std::byte> device(length);
+  std::vector<std::size_t> swallowed_before;
+  sink.on_plan = [](Request& request) {
+    request.direction = DataDirection::controller_to_host;
+    request.data_length = length;
+    return PlanAction::execute;
+  };
+  sink.on_execute = [&](Request& request) {
+    swallowed_before.push_back(swallowed_bytes);
+    request.lease = {device.data(), &lender, 0};
+    request.queue->complete(request);
+  };
+  std::string capsules;
+  for (std::uint16_t cid = 1; cid <= commands; ++cid) capsules += bytes_of(capsule(cid, length, false));
+  swallowed_bytes = 0;
+  swallow = true;
+  send_bytes(capsules.data(), capsules.size());
+  swallow = false;
+  constexpr std::size_t answer_bytes = sizeof(C2HData) + length + sizeof(CapsuleResp);
+  ASSERT_EQ(swallowed_before.size(), commands);
+  for (std::size_t i = 0; i < commands; ++i) EXPECT_EQ(swallowed_before[i], std::min(i, early_sends) * answer_bytes) << i;
+  EXPECT_EQ(swallowed_bytes, commands * answer_bytes) << "the rest goes in later turns";
+}
 
 // Proves: transport | Framing at every split | TCP 3.3
 TEST_P(PiecesTest, WhereverTheHostsBytesAreCutTheAnswersAreTheSame) {
