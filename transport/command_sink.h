@@ -94,7 +94,7 @@ inline constexpr std::size_t sink_context_bytes = 128;
 // One command in flight. Lives in an array made at connect; the index is the transfer tag. 272 bytes without the lists a transport adds.
 struct Request {
   nvme::SubmissionEntry sqe;  // as received: the CID is the host's and is only echoed
-  nvme::CompletionEntry cqe;  // CID, SQHD and SQID are filled in by the transport; status and DW0/DW1 by the sink
+  nvme::CompletionEntry cqe;  // status and DW0/DW1, by the sink; CID, SQHD and SQID the transport puts into the answer
   CommandQueue* queue = nullptr;
 
   // Set by plan().

@@ -43,16 +43,16 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const std::uint8_t* pdu = data + settings_bytes;
   const std::size_t pdu_bytes = size - settings_bytes;
   std::memcpy(&common, pdu, sizeof common);
-  const HeaderCheck checked = check_common_header(common, negotiated);
-  if (checked.fault) {
-    CATNAP_CHECK(checked.fault->reason != nullptr);
+  Layout layout;
+  if (const auto fault = check_common_header(common, negotiated, layout)) {
+    CATNAP_CHECK(fault->reason != nullptr);
     return 0;
   }
-  check_layout(common, negotiated, checked.layout);
-  if (checked.layout.header_digest && pdu_bytes >= common.hlen + digest_bytes) {
+  check_layout(common, negotiated, layout);
+  if (layout.header_digest && pdu_bytes >= common.hlen + digest_bytes) {
     (void)check_header_digest(std::as_bytes(std::span(pdu, common.hlen + digest_bytes)), common.hlen);
   }
-  if (checked.layout.type == PduType::ic_req && pdu_bytes >= sizeof(IcReq)) {
+  if (layout.type == PduType::ic_req && pdu_bytes >= sizeof(IcReq)) {
     IcReq request;
     std::memcpy(&request, pdu, sizeof request);
     (void)check_ic_req(request);

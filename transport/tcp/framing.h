@@ -35,16 +35,12 @@ struct Negotiated {
   std::uint32_t max_h2c_data_bytes = 131072;
 };
 
-struct HeaderCheck {
-  Layout layout;
-  std::optional<Fault> fault;
-};
-
-// Checks type, HLEN, PDO, PLEN and flags of a PDU sent by a host. `common` is its first 8 bytes.
-HeaderCheck check_common_header(const CommonHeader& common, const Negotiated& negotiated);
+// Checks type, HLEN, PDO, PLEN and flags of a PDU sent by a host. `common` is its first 8 bytes. Fills `layout` in place: a copy of it right after
+// would wait as begin_header() (pdu_writer.h) says. What it is after a fault nobody should ask.
+std::optional<Fault> check_common_header(const CommonHeader& common, const Negotiated& negotiated, Layout& layout);
 
 // The same for a PDU sent by a controller. `negotiated.cpda` stands for what the host asked data of C2HData to be aligned to (HPDA).
-HeaderCheck check_controller_header(const CommonHeader& common, const Negotiated& negotiated);
+std::optional<Fault> check_controller_header(const CommonHeader& common, const Negotiated& negotiated, Layout& layout);
 
 // Compares the digest that follows the header (header: HLEN bytes, then 4 of digest).
 std::optional<Fault> check_header_digest(std::span<const std::byte> header_and_digest, std::size_t header_bytes);

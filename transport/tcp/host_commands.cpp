@@ -128,9 +128,7 @@ void HostQueue::queue_command(Slot& slot) {
   const std::uint32_t in_capsule_limit =
       options_.qid == 0 || (state_ == State::attaching && auth_ == nullptr) ? admin_in_capsule_bytes : options_.in_capsule_bytes;
   slot.in_capsule = request.direction == DataDirection::host_to_controller && request.data_bytes > 0 && request.data_bytes <= in_capsule_limit;
-  CapsuleCmd pdu;
-  pdu.ch.type = static_cast<std::uint8_t>(PduType::capsule_cmd);
-  pdu.ch.hlen = sizeof pdu;
+  auto& pdu = begin_header<CapsuleCmd>(slot.capsule.data(), PduType::capsule_cmd);
   pdu.sqe = request.sqe;
   pdu.sqe.cid = slot.cid();
   pdu.sqe.set_psdt(nvme::Psdt::sgl);
@@ -148,7 +146,7 @@ void HostQueue::queue_command(Slot& slot) {
     pdu.ch.plen = bare;
   }
   slot.command.clear();
-  slot.command.data_bytes = static_cast<std::uint32_t>(put_header(slot.capsule.data(), pdu, negotiated_.header_digest));
+  slot.command.data_bytes = end_header(pdu, negotiated_.header_digest);
   slot.command.data = slot.capsule.data();
   ++stats_.pdus_sent;
   send_queue_.push(slot.command);
@@ -184,9 +182,8 @@ void HostQueue::queue_data_part(Slot& slot, std::uint32_t length) {
 // The next H2CData of the R2T under way.
 void HostQueue::queue_h2c_data(Slot& slot) {
   const std::uint32_t length = std::min(slot.r2t_end_bytes - slot.moved_bytes, max_h2c_data_bytes_);
-  H2CData pdu;
-  pdu.ch.type = static_cast<std::uint8_t>(PduType::h2c_data);
-  pdu.ch.hlen = sizeof pdu;
+  slot.data.clear();
+  auto& pdu = begin_header<H2CData>(slot.data.head.data(), PduType::h2c_data);
   const std::uint32_t bare = sizeof pdu + (negotiated_.header_digest ? digest_bytes : 0U);
   const std::uint32_t data_offset = round_up(bare, pda_alignment_bytes(cpda_));
   pdu.ch.pdo = static_cast<std::uint8_t>(data_offset);
@@ -197,8 +194,7 @@ void HostQueue::queue_h2c_data(Slot& slot) {
   pdu.ttag = slot.ttag;
   pdu.datao = slot.moved_bytes;
   pdu.datal = length;
-  slot.data.clear();
-  slot.data.head_bytes = static_cast<std::uint8_t>(put_header(slot.data.head.data(), pdu, negotiated_.header_digest));
+  slot.data.head_bytes = end_header(pdu, negotiated_.header_digest);
   slot.data.pad_bytes = static_cast<std::uint8_t>(data_offset - bare);
   ++stats_.pdus_sent;
   queue_data_part(slot, length);

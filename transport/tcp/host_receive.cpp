@@ -143,9 +143,7 @@ std::size_t HostQueue::take_header(std::byte* bytes, std::size_t size) {
   const bool expects_ic = state_ == State::initializing;
   if (expects_ic != (type == PduType::ic_resp) && type != PduType::c2h_term_req)
     return refuse({FatalError::pdu_sequence_error, 0, expects_ic ? "a PDU before ICResp" : "a second ICResp"}, sizeof common);
-  const HeaderCheck check = check_controller_header(common, negotiated_);
-  if (check.fault) return refuse(*check.fault, sizeof common);
-  layout_ = check.layout;
+  if (const auto fault = check_controller_header(common, negotiated_, layout_)) return refuse(*fault, sizeof common);
   if (size < layout_.header_bytes) return 0;
   if (layout_.header_digest) {
     if (const auto fault = check_header_digest({bytes, size}, common.hlen)) return refuse(*fault, common.hlen);

@@ -153,6 +153,8 @@ class QueuePair final : public transport::CommandQueue {
 
   // --- send (respond.cpp) ---
   void queue_response(Slot& slot);
+  void put_data(Slot& slot, bool says_success);
+  void put_response(Slot& slot);
   void queue_r2t(Slot& slot);
   void queue_ic_resp(std::uint8_t dgst);
   void terminate(const Fault& fault, const std::byte* header, std::size_t header_bytes);

@@ -160,9 +160,7 @@ std::size_t QueuePair::take_header(std::byte* bytes, std::size_t size) {
   const bool data_pdu = type == PduType::capsule_cmd || type == PduType::h2c_data;
   if ((data_pdu && state_ == State::expecting_ic_req) || (type == PduType::ic_req && state_ == State::ready))
     return refuse({FatalError::pdu_sequence_error, 0, data_pdu ? "PDU before ICReq" : "second ICReq"}, sizeof common);
-  const HeaderCheck check = check_common_header(common, negotiated_);
-  if (check.fault) return refuse(*check.fault, sizeof common);
-  layout_ = check.layout;
+  if (const auto fault = check_common_header(common, negotiated_, layout_)) return refuse(*fault, sizeof common);
   if (size < layout_.header_bytes) return 0;
   if (layout_.header_digest) {
     if (const auto fault = check_header_digest({bytes, size}, common.hlen)) {

@@ -21,73 +21,65 @@ LogLimit termination_log;
 
 void QueuePair::queue_response(Slot& slot) {
   slot.state = SlotState::sending;
-  const bool header_digest = negotiated_.header_digest;
-  const std::uint32_t digest_size = header_digest ? digest_bytes : 0;
-  slot.cqe.cid = slot.sqe.cid;
-  slot.cqe.sqid = 0;  // reserved in Fabrics
-  // The head moves with completions, so that the host's credit is what we can hold; FFFFh in Connect's answer grants the host's wish for no flow
-  // control.
-  sq_head_ = static_cast<std::uint16_t>((sq_head_ + 1) % entries_);
-  slot.cqe.sqhd = sq_flow_control_disabled_ ? std::uint16_t{0xFFFF} : sq_head_;
-
-  SendItem& item = slot.tx;
+  // The head moves with completions, so that the host's credit is what we can hold.
+  sq_head_ = static_cast<std::uint16_t>(sq_head_ + 1 == entries_ ? 0 : sq_head_ + 1);
   const bool success = slot.cqe.status_field() == 0;
   const bool with_data = success && slot.direction == transport::DataDirection::controller_to_host && slot.data_length > 0;
-  bool with_capsule = true;
-  if (with_data) {
-    C2HData pdu;
-    pdu.ch.type = static_cast<std::uint8_t>(PduType::c2h_data);
-    pdu.ch.flags = flag_last_pdu;
-    pdu.ch.hlen = sizeof pdu;
-    const std::uint32_t bare = sizeof pdu + digest_size;
-    const std::uint32_t data_offset = round_up(bare, pda_alignment_bytes(hpda_));
-    pdu.ch.pdo = static_cast<std::uint8_t>(data_offset);
-    pdu.ch.plen = data_offset + slot.data_length + (negotiated_.data_digest ? digest_bytes : 0);
-    pdu.cccid = slot.sqe.cid;
-    pdu.datal = slot.data_length;
-    if (c2h_success_ && slot.cqe.dw0_dw1() == 0) {
-      pdu.ch.flags |= flag_success;
-      with_capsule = false;
-    }
-    if (negotiated_.data_digest) pdu.ch.flags |= flag_ddgst;
-    item.head_bytes = static_cast<std::uint8_t>(put_header(item.head.data(), pdu, header_digest));
-    item.pad_bytes = static_cast<std::uint8_t>(data_offset - bare);
-    item.data_bytes = slot.data_length;
-    item.lease = slot.lease;
-    item.data = slot.lease.base != nullptr ? slot.lease.base : slot.data;
-    CATNAP_CHECK(item.data != nullptr);
-    if (negotiated_.data_digest) {
-      item.tail_bytes = digest_bytes;
-      item.owes_digest = slot.lease.base != nullptr;
-      if (!item.owes_digest) {
-        const le32 digest = crc32c(item.data, item.data_bytes);
-        std::memcpy(item.tail.data(), &digest, sizeof digest);
-      }
-    }
-    ++group_.stats.pdus_sent;
-  } else {
-    if (slot.heap != nullptr) release_heap(slot);
-  }
-  if (with_capsule) {
-    CapsuleResp pdu;
-    pdu.ch.type = static_cast<std::uint8_t>(PduType::capsule_resp);
-    pdu.ch.hlen = sizeof pdu;
-    pdu.ch.plen = static_cast<std::uint32_t>(sizeof pdu) + digest_size;
-    pdu.cqe = slot.cqe;
-    item.tail_bytes = static_cast<std::uint8_t>(item.tail_bytes + put_header(item.tail.data() + item.tail_bytes, pdu, header_digest));
-    ++group_.stats.pdus_sent;
-  }
-  send_queue_.push(item);
+  if (!with_data && slot.heap != nullptr) release_heap(slot);
+  const bool says_success = with_data && c2h_success_ && slot.cqe.dw0_dw1() == 0;
+  if (with_data) put_data(slot, says_success);
+  if (!says_success) put_response(slot);
+  send_queue_.push(slot.tx);
   want_flush();
   if (!with_data) slot.buffer.reset();  // nothing of it is needed any more: let others have it at once
+}
+
+// C2HData with all of a read's data; `says_success`: no CapsuleResp follows.
+void QueuePair::put_data(Slot& slot, bool says_success) {
+  SendItem& item = slot.tx;
+  auto& pdu = begin_header<C2HData>(item.head.data(), PduType::c2h_data);
+  const std::uint32_t bare = sizeof pdu + (negotiated_.header_digest ? digest_bytes : 0);
+  const std::uint32_t data_offset = round_up(bare, pda_alignment_bytes(hpda_));
+  pdu.ch.flags = static_cast<std::uint8_t>(flag_last_pdu | (says_success ? flag_success : 0) | (negotiated_.data_digest ? flag_ddgst : 0));
+  pdu.ch.pdo = static_cast<std::uint8_t>(data_offset);
+  pdu.ch.plen = data_offset + slot.data_length + (negotiated_.data_digest ? digest_bytes : 0);
+  pdu.cccid = slot.sqe.cid;
+  pdu.datal = slot.data_length;
+  item.head_bytes = end_header(pdu, negotiated_.header_digest);
+  item.pad_bytes = static_cast<std::uint8_t>(data_offset - bare);
+  item.data_bytes = slot.data_length;
+  item.lease = slot.lease;
+  item.data = slot.lease.base != nullptr ? slot.lease.base : slot.data;
+  CATNAP_CHECK(item.data != nullptr);
+  if (negotiated_.data_digest) {
+    item.tail_bytes = digest_bytes;
+    item.owes_digest = slot.lease.base != nullptr;
+    if (!item.owes_digest) {
+      const le32 digest = crc32c(item.data, item.data_bytes);
+      std::memcpy(item.tail.data(), &digest, sizeof digest);
+    }
+  }
+  ++group_.stats.pdus_sent;
+}
+
+// CapsuleResp, behind the data if there are any. slot.cqe has the status and what the command says; the rest is the queue's.
+void QueuePair::put_response(Slot& slot) {
+  SendItem& item = slot.tx;
+  auto& pdu = begin_header<CapsuleResp>(item.tail.data() + item.tail_bytes, PduType::capsule_resp);
+  pdu.ch.plen = static_cast<std::uint32_t>(sizeof pdu) + (negotiated_.header_digest ? digest_bytes : 0);
+  pdu.cqe.set_dw0_dw1(slot.cqe.dw0_dw1());
+  pdu.cqe.sqhd = sq_flow_control_disabled_ ? std::uint16_t{0xFFFF} : sq_head_;  // FFFFh grants the host's wish for no flow control
+  pdu.cqe.cid = slot.sqe.cid;                                                   // SQID is reserved in Fabrics
+  pdu.cqe.status = slot.cqe.status;
+  item.tail_bytes = static_cast<std::uint8_t>(item.tail_bytes + end_header(pdu, negotiated_.header_digest));
+  ++group_.stats.pdus_sent;
 }
 
 // Asks for the next part of a write's data, as far as the host allows R2Ts to be outstanding.
 void QueuePair::queue_r2t(Slot& slot) {
   if (slot.tx.queued || slot.asked_bytes == slot.data_length || slot.r2ts_outstanding >= max_r2ts_) return;
-  R2T pdu;
-  pdu.ch.type = static_cast<std::uint8_t>(PduType::r2t);
-  pdu.ch.hlen = sizeof pdu;
+  slot.tx.clear();
+  auto& pdu = begin_header<R2T>(slot.tx.head.data(), PduType::r2t);
   pdu.ch.plen = static_cast<std::uint32_t>(sizeof pdu + (negotiated_.header_digest ? digest_bytes : 0));
   pdu.cccid = slot.sqe.cid;
   pdu.ttag = slot.index;
@@ -97,8 +89,7 @@ void QueuePair::queue_r2t(Slot& slot) {
   slot.asked_bytes += length;
   ++slot.r2ts_outstanding;
   slot.data_since_ns = group_.thread.now_ns();
-  slot.tx.clear();
-  slot.tx.head_bytes = static_cast<std::uint8_t>(put_header(slot.tx.head.data(), pdu, negotiated_.header_digest));
+  slot.tx.head_bytes = end_header(pdu, negotiated_.header_digest);
   ++group_.stats.pdus_sent;
   send_queue_.push(slot.tx);
   want_flush();

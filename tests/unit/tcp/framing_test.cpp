@@ -21,24 +21,35 @@ CommonHeader header(PduType type, std::uint32_t plen, std::uint8_t pdo = 0, std:
   return common;
 }
 
+struct HeaderCheck {
+  Layout layout;
+  std::optional<Fault> fault;
+};
+
+HeaderCheck check(const CommonHeader& common, const Negotiated& negotiated) {
+  HeaderCheck result;
+  result.fault = check_common_header(common, negotiated, result.layout);
+  return result;
+}
+
 void expect_fault(const CommonHeader& common, const Negotiated& negotiated, FatalError fes, std::uint32_t fei) {
-  const HeaderCheck check = check_common_header(common, negotiated);
-  ASSERT_TRUE(check.fault.has_value());
-  EXPECT_EQ(check.fault->fes, fes) << check.fault->reason;
-  EXPECT_EQ(check.fault->fei, fei) << check.fault->reason;
+  const std::optional<Fault> fault = check(common, negotiated).fault;
+  ASSERT_TRUE(fault.has_value());
+  EXPECT_EQ(fault->fes, fes) << fault->reason;
+  EXPECT_EQ(fault->fei, fei) << fault->reason;
 }
 
 TEST(Framing, WellFormedOnesAreLaidOut) {
   const Negotiated plain;
-  EXPECT_FALSE(check_common_header(header(PduType::ic_req, 128), plain).fault);
-  EXPECT_FALSE(check_common_header(header(PduType::capsule_cmd, 72), plain).fault);
-  const HeaderCheck data = check_common_header(header(PduType::h2c_data, 24 + 4096, 24), plain);
+  EXPECT_FALSE(check(header(PduType::ic_req, 128), plain).fault);
+  EXPECT_FALSE(check(header(PduType::capsule_cmd, 72), plain).fault);
+  const HeaderCheck data = check(header(PduType::h2c_data, 24 + 4096, 24), plain);
   EXPECT_FALSE(data.fault);
   EXPECT_EQ(data.layout.header_bytes, 24u);
   EXPECT_EQ(data.layout.payload_bytes, 4096u);
   Negotiated digests;
   digests.header_digest = digests.data_digest = true;
-  const HeaderCheck both = check_common_header(header(PduType::capsule_cmd, 76 + 512 + 4, 76, flag_hdgst | flag_ddgst), digests);
+  const HeaderCheck both = check(header(PduType::capsule_cmd, 76 + 512 + 4, 76, flag_hdgst | flag_ddgst), digests);
   EXPECT_FALSE(both.fault);
   EXPECT_EQ(both.layout.header_bytes, 76u);
   EXPECT_EQ(both.layout.payload_bytes, 512u);
@@ -95,7 +106,7 @@ TEST(Framing, DigestFlagsMustBeWhatWasAgreed) {
 TEST(Framing, TooMuchDataForOnePdu) {
   Negotiated negotiated;
   negotiated.max_h2c_data_bytes = 4096;
-  EXPECT_FALSE(check_common_header(header(PduType::h2c_data, 24 + 4096, 24), negotiated).fault);
+  EXPECT_FALSE(check(header(PduType::h2c_data, 24 + 4096, 24), negotiated).fault);
   expect_fault(header(PduType::h2c_data, 24 + 4097, 24), negotiated, FatalError::limit_exceeded, 0);
 }
 
