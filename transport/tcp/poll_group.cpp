@@ -52,7 +52,7 @@ struct PollGroup::Impl {
 };
 
 PollGroup::PollGroup(Thread& thread, TcpOptions options, transport::CommandSink& new_queue_sink)
-    : thread_(thread), impl_(new Impl{{thread, options, new_queue_sink, undumped_bytes(receive_buffer_bytes), {}, {}}, {}, {}, false, {}}) {
+    : thread_(thread), impl_(new Impl{{thread, options, new_queue_sink, undumped_bytes(receive_buffer_bytes), {}, {}, {}}, {}, {}, false, {}}) {
   impl_->context.on_freed = [this](QueuePair& queue_pair) {
     impl_->queue_pairs.erase(&queue_pair);
     finished_count_.fetch_add(1, std::memory_order_relaxed);

@@ -1,7 +1,8 @@
 // The target's side of one NVMe/TCP connection: a submission and a completion queue (TCP Transport 1.0c, section 3.3).
 // Owner: its poll group's thread. Left out: what commands mean (CommandSink), TLS, placement.
 //
-// Files: queue_pair.cpp (life, commands), receive.cpp (bytes in), respond.cpp (bytes out), take_back.cpp (commands held back and aborted).
+// Files: queue_pair.cpp (life, commands), receive.cpp (bytes in), foresee.cpp (data that is expected), respond.cpp (bytes out), take_back.cpp
+// (commands held back and aborted).
 #pragma once
 
 #include <array>
@@ -20,6 +21,7 @@
 #include "reactor/undumped_bytes.h"
 #include "transport/command_sink.h"
 #include "transport/nvme/status.h"
+#include "transport/tcp/foreseen.h"
 #include "transport/tcp/framing.h"
 #include "transport/tcp/poll_group.h"
 #include "transport/tcp/send_queue.h"
@@ -34,6 +36,7 @@ struct GroupContext {
   transport::CommandSink& new_queue_sink;
   // Bytes are received here and leave it before the turn ends; one for all connections of the group.
   UndumpedBytes receive_buffer;
+  Foreseen foreseen;  // of one receive
   TcpStats stats;
   std::function<void(QueuePair&)> on_freed;
 };
@@ -135,6 +138,9 @@ class QueuePair final : public transport::CommandQueue {
   void discard_readable();
   void note_begun_pdu();
   bool send_early();
+  bool goes_on() const { return state_ == State::expecting_ic_req || state_ == State::ready; }
+  void parse_all(std::byte* bytes, std::size_t size);
+  void payload_filled(std::size_t bytes);
   std::size_t parse(std::byte* bytes, std::size_t size);
   std::size_t take_header(std::byte* bytes, std::size_t size);
   std::size_t take_payload(std::byte* bytes, std::size_t size);
@@ -150,6 +156,13 @@ class QueuePair final : public transport::CommandQueue {
   void prepare_in_capsule_memory(Slot& slot);
   void payload_arrived();
   void payload_done(bool digest_ok);
+
+  // --- expected data (foresee.cpp) ---
+  Foreseen& foresee(bool payload_first);
+  void foresee_asked(Foreseen& plan, const AskedOrder::Asked& asked);
+  const Slot* still_asked(const AskedOrder::Asked& asked, std::uint32_t& from_bytes);
+  void take_foreseen(std::size_t filled, std::size_t size);
+  std::size_t take_foreseen_pdu(Foreseen::Pdu& pdu, std::size_t size);
 
   // --- send (respond.cpp) ---
   void queue_response(Slot& slot);
@@ -194,6 +207,9 @@ class QueuePair final : public transport::CommandQueue {
   std::uint32_t payload_bytes_ = 0;
   std::array<std::byte, digest_bytes> digest_{};
   std::uint32_t digest_have_ = 0;
+  AskedOrder asked_;
+  bool foresees_ = true;     // the last data that was asked for came as expected
+  bool after_data_ = false;  // the last PDU was H2CData
 
   // Slot 0 serves Connect; the others are made when it succeeded.
   std::vector<std::unique_ptr<Slot>> slots_;

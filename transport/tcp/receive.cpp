@@ -48,17 +48,19 @@ void QueuePair::on_event(std::uint32_t events) {
 }
 
 void QueuePair::on_readable() {
-  if (state_ != State::expecting_ic_req && state_ != State::ready) return discard_readable();
+  if (!goes_on()) return discard_readable();
   std::byte* const buffer = group_.receive_buffer.get();
   const std::size_t kept = partial_.size();
   std::copy(partial_.begin(), partial_.end(), buffer);
 
-  std::array<iovec, 2> pieces;
+  std::array<iovec, 2 + Foreseen::max_pieces> pieces;
   std::size_t count = 0;
   // Without memory yet (the last read ended right before in-capsule data) the bytes come to the buffer, where they may be used in place.
   const std::size_t direct = receive_ == Receive::payload && payload_slot_ != nullptr && payload_to_ != nullptr ? payload_left_ : 0;
   if (direct > 0) pieces[count++] = {payload_to_, direct};
-  pieces[count++] = {buffer + kept, receive_buffer_bytes - kept};
+  Foreseen& foreseen = foresee(direct > 0);
+  count += foreseen.put_pieces(&pieces[count]);
+  if (!foreseen.is_full()) pieces[count++] = {buffer + kept, receive_buffer_bytes - kept};
   msghdr message{};
   message.msg_iov = pieces.data();
   message.msg_iovlen = count;
@@ -72,22 +74,31 @@ void QueuePair::on_readable() {
   }
   group_.stats.bytes_received += static_cast<std::uint64_t>(got);
 
-  std::size_t size = static_cast<std::size_t>(got);
-  if (direct > 0) {
-    const std::size_t filled = std::min(size, direct);
-    received_in_window_ += filled;
-    size -= filled;
-    payload_to_ += filled;
-    payload_left_ -= static_cast<std::uint32_t>(filled);
-    if (payload_left_ == 0) payload_arrived();
-  }
-  size += kept;
-  const std::size_t consumed = parse(buffer, size);
-  if (state_ == State::expecting_ic_req || state_ == State::ready) {
-    partial_.assign(buffer + consumed, buffer + size);
-    note_begun_pdu();
+  const std::size_t filled = std::min(static_cast<std::size_t>(got), direct);
+  const std::size_t behind = static_cast<std::size_t>(got) - filled;
+  if (foreseen.empty()) {
+    if (filled > 0) payload_filled(filled);
+    parse_all(buffer, kept + behind);
+  } else {
+    take_foreseen(filled, behind);
   }
   come_back_for_tls();
+}
+
+// Takes what is whole, and keeps an incomplete header.
+void QueuePair::parse_all(std::byte* bytes, std::size_t size) {
+  const std::size_t consumed = parse(bytes, size);
+  if (!goes_on()) return;
+  partial_.assign(bytes + consumed, bytes + size);
+  note_begun_pdu();
+}
+
+// Bytes of the present payload are where they belong.
+void QueuePair::payload_filled(std::size_t bytes) {
+  received_in_window_ += bytes;
+  payload_to_ += bytes;
+  payload_left_ -= static_cast<std::uint32_t>(bytes);
+  if (payload_left_ == 0) payload_arrived();
 }
 
 // What epoll does not tell of: bytes that the library holds, in either direction.
@@ -140,7 +151,7 @@ std::size_t QueuePair::parse(std::byte* bytes, std::size_t size) {
   std::uint32_t early_sends = 0;
   return take_parts(bytes, size, [this, &early_sends](std::byte* part, std::size_t left) -> std::size_t {
     if (receive_ == Receive::header && early_sends < early_sends_per_turn && send_early()) ++early_sends;
-    if (state_ != State::expecting_ic_req && state_ != State::ready) return 0;
+    if (!goes_on()) return 0;
     if (receive_ == Receive::header) return take_header(part, left);
     return receive_ == Receive::payload ? take_payload(part, left) : take_digest(part, left);
   });
@@ -189,6 +200,9 @@ void QueuePair::expect_next(const std::byte* bytes, std::size_t size, std::size_
 void QueuePair::handle_header(const std::byte* header, const Layout& layout) {
   payload_slot_ = nullptr;
   payload_to_ = nullptr;
+  const bool data = layout.type == PduType::h2c_data;
+  if (data && after_data_) foresees_ = true;
+  after_data_ = data;
   switch (layout.type) {
     case PduType::ic_req:
       return handle_ic_req(header);
@@ -300,8 +314,8 @@ std::size_t QueuePair::take_payload(std::byte* bytes, std::size_t size) {
   const auto taken = static_cast<std::uint32_t>(std::min<std::size_t>(size, payload_left_));
   if (payload_slot_ != nullptr) {
     std::memcpy(payload_to_, bytes, taken);
-    received_in_window_ += taken;
-    payload_to_ += taken;
+    payload_filled(taken);
+    return taken;
   }
   payload_left_ -= taken;
   if (payload_left_ == 0) payload_arrived();

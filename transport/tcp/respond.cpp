@@ -78,6 +78,7 @@ void QueuePair::put_response(Slot& slot) {
 // Asks for the next part of a write's data, as far as the host allows R2Ts to be outstanding.
 void QueuePair::queue_r2t(Slot& slot) {
   if (slot.tx.queued || slot.asked_bytes == slot.data_length || slot.r2ts_outstanding >= max_r2ts_) return;
+  asked_.push({slot.index, slot.asked_bytes}, slot_limit_);
   slot.tx.clear();
   auto& pdu = begin_header<R2T>(slot.tx.head.data(), PduType::r2t);
   pdu.ch.plen = static_cast<std::uint32_t>(sizeof pdu + (negotiated_.header_digest ? digest_bytes : 0));
