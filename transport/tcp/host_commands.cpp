@@ -171,7 +171,8 @@ void HostQueue::queue_data_part(Slot& slot, std::uint32_t length) {
     item.pieces_at = slot.moved_bytes;
   }
   if (negotiated_.data_digest) {
-    const le32 digest = data_digest(request, slot.moved_bytes, length);
+    const bool whole = length == request.data_bytes;
+    const le32 digest = whole && request.known_digest ? *request.known_digest : data_digest(request, slot.moved_bytes, length);
     std::memcpy(item.tail.data(), &digest, sizeof digest);
     item.tail_bytes = sizeof digest;
   }

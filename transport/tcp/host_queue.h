@@ -57,6 +57,9 @@ struct HostRequest {
   const iovec* iov = nullptr;
   std::uint32_t iov_count = 0;
   std::uint32_t data_bytes = 0;
+  // CRC-32C of all data_bytes that go out, where the user knows it and they have not changed since: it is then not computed again. Data that go out
+  // in several PDUs are digested all the same.
+  std::optional<std::uint32_t> known_digest;
   Done done = nullptr;
   void* context = nullptr;
   nvme::CompletionEntry cqe;

@@ -7,6 +7,7 @@
 #include <span>
 
 #include "bdev/nvme/association.h"
+#include "reactor/base/crc32c.h"
 #include "reactor/clock.h"
 #include "transport/nvme/command.h"
 
@@ -39,6 +40,8 @@ IoLoad::IoLoad(Thread& thread, const Options& options, tcp::HostQueueOptions que
     to_write_.assign(options.size / sizeof(std::uint64_t), fill);
     read_.resize(to_write_.size());
   }
+  std::optional<std::uint32_t> digest;
+  if (!options.verify && queue.data_digest) digest = crc32c(to_write_.data(), options.size);
   tcp::HostQueueUser& user = *this;
   queue_ = std::make_unique<tcp::HostQueue>(thread, std::move(queue), user);
   for (std::uint32_t i = 0; i < options.depth; ++i) {
@@ -48,6 +51,7 @@ IoLoad::IoLoad(Thread& thread, const Options& options, tcp::HostQueueOptions que
     io.request.iov = &io.iov;
     io.request.iov_count = 1;
     io.request.data_bytes = options.size;
+    io.request.known_digest = digest;
     io.request.done = done;
     io.load = this;
     io.request.context = &io;

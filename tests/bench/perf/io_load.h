@@ -68,7 +68,8 @@ class IoLoad final : private tcp::HostQueueUser {
   Places places_;
   std::unique_ptr<tcp::HostQueue> queue_;
   std::unique_ptr<Io[]> ios_;
-  // Without --verify all I/Os of a queue share these: the target is to be measured, and not how the caches of the load's CPU take its data.
+  // Without --verify all I/Os of a queue share these: the target is to be measured, and not how the caches of the load's CPU take its data, nor
+  // how fast it digests them: that is done once.
   std::vector<std::uint64_t> to_write_;
   std::vector<std::uint64_t> read_;
   std::vector<Io*> free_;

@@ -265,6 +265,29 @@ TEST_F(HostQueueTest, DataOfReadsComesStraightIntoItsPiecesInAnyCut) {
   EXPECT_EQ(read.memory, data);
 }
 
+TEST_F(HostQueueTest, AKnownDigestIsSentForTheWholeDataOnly) {
+  options_.data_digest = true;
+  connect(8192);
+  constexpr std::uint32_t claimed = 0x12345678;  // a computed one would differ
+  Command whole(DataDirection::host_to_controller, {8192}), parts(DataDirection::host_to_controller, {16384});
+  for (Command* command : {&whole, &parts}) {
+    command->request.known_digest = claimed;
+    submit(*command);
+    const auto capsule = receive_pdu<CapsuleCmd>();
+    const std::uint32_t length = command->request.data_bytes;
+    send_r2t(capsule.sqe.cid, 0, length);
+    for (std::uint32_t at = 0; at < length; at += 8192) {
+      const auto pdu = receive_pdu<H2CData>();
+      const auto data = receive(pdu.datal);
+      le32 digest;
+      std::memcpy(&digest, receive(sizeof digest).data(), sizeof digest);
+      EXPECT_EQ(digest, command == &whole ? claimed : crc32c(data.data(), data.size()));
+    }
+    respond(capsule.sqe.cid);
+    EXPECT_EQ(command->ended, 1);
+  }
+}
+
 TEST_F(HostQueueTest, AWrongDataDigestEndsTheCommandAndNotTheConnection) {
   options_.data_digest = true;
   connect();
