@@ -24,6 +24,7 @@ struct FdGroup::Entry {
   std::string name;
   Callback callback;
   std::uint64_t fired = 0;
+  std::function<bool()> attempt = nullptr;
 };
 
 FdGroup::FdGroup(std::string name, Thread* owner) : name_(std::move(name)), owner_(owner) {}
@@ -87,6 +88,14 @@ Result<void> FdGroup::modify(int fd, std::uint32_t events) {
   if (epoll_ctl(root().epoll_fd_, EPOLL_CTL_MOD, fd, &event) != 0)
     return fail(errno, fmt::format("fd group '{}': changing fd {}: {}", name_, fd, errno_text(errno)));
   found->second->events = events;
+  if (FdGroup& top = root(); top.last_ == found->second.get()) top.last_ = nullptr;
+  return {};
+}
+
+Result<void> FdGroup::set_attempt(int fd, std::function<bool()> attempt) {
+  const auto found = entries_.find(fd);
+  if (found == entries_.end()) return fail(ENOENT, fmt::format("fd group '{}' has no fd {}", name_, fd));
+  found->second->attempt = std::move(attempt);
   return {};
 }
 
@@ -103,6 +112,7 @@ Result<void> FdGroup::remove(int fd) {
 }
 
 void FdGroup::forget_pending(const Entry& entry) {
+  if (last_ == &entry) last_ = nullptr;
   for (std::size_t i = batch_next_; i < batch_size_; ++i) {
     if (batch_[i].data.ptr == &entry) batch_[i].data.ptr = nullptr;
   }
@@ -139,6 +149,7 @@ Result<void> FdGroup::nest(FdGroup& child) {
   }
   if (child.epoll_fd_ >= 0) close(std::exchange(child.epoll_fd_, -1));
   child.batch_size_ = child.batch_next_ = 0;
+  child.last_ = nullptr;
   child.parent_ = this;
   children_.push_back(&child);
   return {};
@@ -209,8 +220,25 @@ std::size_t FdGroup::collect(std::int64_t timeout_ns) {
   return batch_size_;
 }
 
+std::size_t FdGroup::attempt() {
+  CATNAP_CHECK(parent_ == nullptr);
+  CATNAP_CHECK(running_ == nullptr);
+  batch_size_ = batch_next_ = 0;
+  if (last_ == nullptr) return 0;
+  const Thread::Scope scope(last_->group->owner_);
+  if (!last_->attempt()) return 0;
+  batch_[0].events = EPOLLIN;
+  batch_[0].data.ptr = last_;
+  batch_size_ = 1;
+  return 1;
+}
+
 std::size_t FdGroup::dispatch() {
   std::size_t ran = 0;
+  if (batch_size_ > 0) {
+    auto* first = static_cast<Entry*>(batch_[0].data.ptr);
+    last_ = batch_size_ == 1 && first != nullptr && first->attempt && first->events == EPOLLIN ? first : nullptr;
+  }
   Thread* last_owner = nullptr;
   while (batch_next_ < batch_size_) {
     const epoll_event event = batch_[batch_next_++];

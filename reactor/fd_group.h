@@ -39,6 +39,9 @@ class FdGroup {
   Result<void> add(int fd, std::uint32_t events, std::string name, Callback callback, FdKind kind = FdKind::plain);
   // Error: ENOENT when the fd is not in this group.
   Result<void> modify(int fd, std::uint32_t events);
+  // For an fd whose callback reads it: `attempt` takes what is there, for the callback to find, and says whether there was anything (the end counts).
+  // A loop that keeps looking asks it instead of the kernel (attempt()), which spares a system call for each event. Error: ENOENT.
+  Result<void> set_attempt(int fd, std::function<bool()> attempt);
   // Safe from within any callback, its own included: no callback of the entry starts after this returns. Call it before close().
   Result<void> remove(int fd);
 
@@ -53,6 +56,9 @@ class FdGroup {
   // dispatch() runs their callbacks; both return how many. EINTR counts as nothing ready. wait() does both.
   std::size_t collect(std::int64_t timeout_ns);
   std::size_t dispatch();
+  // Root only: as collect(0), for the one fd that had the last batch for itself, by its attempt. What was found must be dispatched next.
+  bool may_attempt() const { return last_ != nullptr; }
+  std::size_t attempt();
   std::size_t wait(std::int64_t timeout_ns) {
     collect(timeout_ns);
     return dispatch();
@@ -97,6 +103,7 @@ class FdGroup {
   std::size_t batch_size_ = 0;
   std::size_t batch_next_ = 0;
   const Entry* running_ = nullptr;
+  Entry* last_ = nullptr;  // its one event was the last batch, and it has an attempt
   std::vector<std::unique_ptr<Entry>> graveyard_;
   std::function<void(Thread*)> owner_change_;
 };

@@ -162,6 +162,7 @@ class Reactor {
   struct Impl;
 
   std::size_t wait_for_events(std::int64_t max_wait_ns);
+  std::size_t look(std::uint32_t looks);
   bool spin(std::uint64_t until_ns);
   void note_lost_cpu(std::uint64_t took_ns);
   std::size_t run_threads();

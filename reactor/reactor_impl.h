@@ -73,6 +73,7 @@ struct Reactor::Impl {
   std::uint64_t idle_slept_ns = 0;  // since look_since_ns
   std::uint64_t turn_slept_ns = 0;  // in this turn
   PollYield yield;
+  std::uint32_t idle_looks = 0;   // in poll mode, since there was something
   bool cpu_shared = false;        // so poll mode sleeps as interrupt mode does
   std::uint32_t modes_seen = 0;   // count of mode changes at the beginning of this turn
   long involuntary_switches = 0;  // when the kernel was last asked for them

@@ -70,6 +70,7 @@ bool QueuePair::start() {
     log_error("{}: {}", label(), added.error().message);
     return false;
   }
+  if (tls_ == nullptr) (void)group_.thread.fds().set_attempt(fd_, [this] { return attempt(); });
   accepted_ns_ = group_.thread.now_ns();
   handshake_deadline_ns_ = accepted_ns_ + std::min(group_.options.ic_timeout_us, group_.options.handshake_timeout_us) * ns_per_us;
   watch_deadlines();

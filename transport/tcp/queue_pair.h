@@ -134,6 +134,9 @@ class QueuePair final : public transport::CommandQueue {
   // --- receive (receive.cpp) ---
   void on_event(std::uint32_t events);
   void on_readable();
+  bool attempt();
+  void receive();
+  void close_as_received();
   void come_back_for_tls();
   void discard_readable();
   void note_begun_pdu();
@@ -198,6 +201,15 @@ class QueuePair final : public transport::CommandQueue {
   Address local_, peer_;
   transport::SecureChannel channel_;
 
+  // What the last receive brought, until it is looked at in the same turn: bytes in the group's buffer, or where they belong.
+  struct Arrived {
+    bool waits = false;
+    std::size_t kept_bytes = 0;    // of an incomplete header, before them in the buffer
+    std::size_t direct_bytes = 0;  // room there was for the data under way
+    ssize_t bytes = 0;             // as recvmsg() says
+    int err = 0;
+  };
+  Arrived arrived_;
   // Receiving: the current PDU, and where its payload goes.
   Layout layout_;
   std::vector<std::byte> partial_;  // an incomplete header, at most 255 bytes

@@ -47,8 +47,16 @@ void QueuePair::on_event(std::uint32_t events) {
   if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) on_readable();
 }
 
-void QueuePair::on_readable() {
-  if (!goes_on()) return discard_readable();
+// A look at the socket without asking epoll first (FdGroup::set_attempt).
+bool QueuePair::attempt() {
+  if (!goes_on()) return false;
+  receive();
+  arrived_.waits = arrived_.bytes >= 0 || (arrived_.err != EAGAIN && arrived_.err != EINTR);
+  return arrived_.waits;
+}
+
+// To where the bytes belong, as far as that is known, and to the group's buffer.
+void QueuePair::receive() {
   std::byte* const buffer = group_.receive_buffer.get();
   const std::size_t kept = partial_.size();
   std::copy(partial_.begin(), partial_.end(), buffer);
@@ -64,25 +72,36 @@ void QueuePair::on_readable() {
   msghdr message{};
   message.msg_iov = pieces.data();
   message.msg_iovlen = count;
-  const ssize_t got = tls_ == nullptr ? recvmsg(fd_, &message, MSG_DONTWAIT) : tls_->receive(fd_, pieces.data(), count);
-  ++group_.stats.receive_calls;
-  if (got == 0) return close("the host closed the connection", true);
-  if (got < 0) {
-    if (errno == EAGAIN || errno == EINTR) return come_back_for_tls();
-    if (errno == EBADMSG && tls_ != nullptr) return close("TLS: " + tls_->why());
-    return close(fmt::format("receiving: {}", errno_text(errno)), errno == ECONNRESET);
-  }
-  group_.stats.bytes_received += static_cast<std::uint64_t>(got);
+  arrived_.bytes = tls_ == nullptr ? recvmsg(fd_, &message, MSG_DONTWAIT) : tls_->receive(fd_, pieces.data(), count);
+  arrived_.err = errno;
+  arrived_.kept_bytes = kept;
+  arrived_.direct_bytes = direct;
+}
 
-  const std::size_t filled = std::min(static_cast<std::size_t>(got), direct);
-  const std::size_t behind = static_cast<std::size_t>(got) - filled;
-  if (foreseen.empty()) {
+void QueuePair::on_readable() {
+  if (!goes_on()) return discard_readable();
+  if (!std::exchange(arrived_.waits, false)) receive();
+  ++group_.stats.receive_calls;
+  if (arrived_.bytes <= 0) return close_as_received();
+  const auto got = static_cast<std::size_t>(arrived_.bytes);
+  group_.stats.bytes_received += got;
+  const std::size_t filled = std::min(got, arrived_.direct_bytes);
+  if (group_.foreseen.empty()) {
     if (filled > 0) payload_filled(filled);
-    parse_all(buffer, kept + behind);
+    parse_all(group_.receive_buffer.get(), arrived_.kept_bytes + got - filled);
   } else {
-    take_foreseen(filled, behind);
+    take_foreseen(filled, got - filled);
   }
   come_back_for_tls();
+}
+
+// The end, or an error; or there was nothing after all.
+void QueuePair::close_as_received() {
+  if (arrived_.bytes == 0) return close("the host closed the connection", true);
+  const int err = arrived_.err;
+  if (err == EAGAIN || err == EINTR) return come_back_for_tls();
+  if (err == EBADMSG && tls_ != nullptr) return close("TLS: " + tls_->why());
+  close(fmt::format("receiving: {}", errno_text(err)), err == ECONNRESET);
 }
 
 // Takes what is whole, and keeps an incomplete header.

@@ -194,6 +194,80 @@ TEST(FdGroup, AGroupMayDieWithinItsOwnCallback) {
   EXPECT_EQ(root.fd_count(), 0u);
 }
 
+// What an attempt finds, and how often it was asked.
+struct Attempt {
+  bool there = false;
+  int asked = 0;
+};
+
+TEST(FdGroup, TheFdThatHadTheLastEventForItselfMayBeAskedItself) {
+  FdGroup root("root"), child("child");
+  const EventFd bell, other;
+  int rang = 0, others = 0;
+  Attempt attempt;
+  ASSERT_TRUE(child.add(bell, EPOLLIN, "bell", [&](std::uint32_t events) { rang += events == EPOLLIN ? 1 : 0; }, FdKind::eventfd));
+  ASSERT_TRUE(root.add(other, EPOLLIN, "other", [&](std::uint32_t) { ++others; }, FdKind::eventfd));
+  ASSERT_TRUE(root.nest(child));
+  ASSERT_TRUE(child.set_attempt(bell, [&] {
+    ++attempt.asked;
+    return attempt.there;
+  }));
+  EXPECT_EQ(root.set_attempt(bell, [] { return true; }).error().err, ENOENT);
+  EXPECT_FALSE(root.may_attempt());
+  EXPECT_EQ(root.attempt(), 0u);
+
+  bell.ring();
+  EXPECT_EQ(root.wait(0), 1u);
+  ASSERT_TRUE(root.may_attempt());
+  EXPECT_EQ(root.attempt(), 0u);
+  EXPECT_EQ(root.dispatch(), 0u);
+  attempt.there = true;
+  EXPECT_EQ(root.attempt(), 1u);
+  EXPECT_EQ(root.dispatch(), 1u);
+  EXPECT_EQ(rang, 2);
+  EXPECT_EQ(attempt.asked, 2);
+
+  bell.ring();
+  other.ring();  // two at once: which of them would be asked?
+  EXPECT_EQ(root.wait(0), 2u);
+  EXPECT_FALSE(root.may_attempt());
+  other.ring();  // has no attempt
+  EXPECT_EQ(root.wait(0), 1u);
+  EXPECT_FALSE(root.may_attempt());
+  EXPECT_EQ(others, 2);
+}
+
+TEST(FdGroup, AnFdThatIsGoneOrWantsSomethingElseIsNotAskedItself) {
+  FdGroup root("root"), child("child");
+  const EventFd bell;
+  const auto make_last = [&](FdGroup& group) {
+    bell.ring();
+    group.wait(0);
+    return group.may_attempt();
+  };
+  const auto add = [&] {
+    ASSERT_TRUE(child.add(bell, EPOLLIN, "bell", [](std::uint32_t) {}, FdKind::eventfd));
+    ASSERT_TRUE(child.set_attempt(bell, [] { return true; }));
+  };
+  add();
+  ASSERT_TRUE(make_last(child));
+  ASSERT_TRUE(root.nest(child));
+  EXPECT_FALSE(root.may_attempt());
+  EXPECT_FALSE(child.may_attempt());
+  ASSERT_TRUE(make_last(root));
+  ASSERT_TRUE(child.modify(bell, EPOLLIN | EPOLLOUT));
+  EXPECT_FALSE(root.may_attempt());
+  EXPECT_FALSE(make_last(root));
+  ASSERT_TRUE(child.modify(bell, EPOLLIN));
+  ASSERT_TRUE(make_last(root));
+  ASSERT_TRUE(child.remove(bell));
+  EXPECT_FALSE(root.may_attempt());
+  add();
+  ASSERT_TRUE(make_last(root));
+  ASSERT_TRUE(root.unnest(child));
+  EXPECT_FALSE(root.may_attempt());
+}
+
 TEST(FdGroup, OneBatchIsBoundedAndTheRestIsFoundNext) {
   FdGroup group("g");
   std::vector<std::unique_ptr<EventFd>> bells;

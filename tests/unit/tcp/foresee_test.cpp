@@ -2,6 +2,7 @@
 // that notes where bytes were to go, and brings as few as the test says.
 // Owner: the test's OS thread. Left out: the wire rules as a whole (queue_pair_test.cpp, tests/protocol).
 #include <dlfcn.h>
+#include <sys/epoll.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -21,6 +22,7 @@ namespace {
 
 std::size_t receive_cap = 0;         // bytes one recvmsg() brings; 0: as many as the kernel
 std::set<const void*> places_given;  // where the calls so far were to put bytes
+unsigned questions = 0;              // to epoll, that waited for nothing
 
 }  // namespace
 
@@ -41,6 +43,13 @@ extern "C" ssize_t recvmsg(int fd, msghdr* message, int flags) {
   less.msg_iov = pieces.data();
   less.msg_iovlen = pieces.size();
   return real(fd, &less, flags);
+}
+
+extern "C" int epoll_wait(int fd, epoll_event* events, int most, int timeout_ms) {
+  using Call = int (*)(int, epoll_event*, int, int);
+  static const Call real = reinterpret_cast<Call>(dlsym(RTLD_NEXT, "epoll_wait"));
+  ++questions;
+  return real(fd, events, most, timeout_ms);
 }
 
 namespace catnap::tcp {
@@ -284,6 +293,41 @@ TEST_F(ForeseeTest, AConnectionThatEndsAmidExpectedDataTakesNothingMore) {
   EXPECT_EQ(executed[2] + executed[3], 0);
   hang_up();
   EXPECT_TRUE(sink.closed);
+}
+
+// A reactor that keeps looking asks the connection that was alone with its event, and epoll only now and then.
+TEST_F(ForeseeTest, ABusyConnectionIsAskedItself) {
+  connect_anew(dgst_header_enable, 0, 1, 131072);
+  hand.reactor.set_mode(ReactorMode::poll);
+  const auto send_quietly = [&](const std::string& bytes) {
+    ASSERT_EQ(::send(fds[1], bytes.data(), bytes.size(), MSG_NOSIGNAL), static_cast<ssize_t>(bytes.size()));
+  };
+  send_quietly(command(1, 512, true));
+  while (executed[1] == 0) hand.reactor.turn(-1);
+  hand.reactor.turn(-1);  // what is ready elsewhere comes first
+  send_quietly(command(2, 512, true));
+  questions = 0;
+  hand.reactor.turn(-1);
+  EXPECT_EQ(executed[2], 1) << "found in one look";
+  EXPECT_EQ(questions, 0u);
+  // And the rest of a header that came cut.
+  const std::string third = command(3, 512, true);
+  for (const auto& [from, to] : {std::pair<std::size_t, std::size_t>(0, 50), std::pair<std::size_t, std::size_t>(50, third.size())}) {
+    hand.reactor.turn(-1);
+    send_quietly(third.substr(from, to - from));
+    hand.reactor.turn(-1);
+  }
+  EXPECT_EQ(executed[3], 1);
+  EXPECT_EQ(questions, 2u) << "one after each event";
+  EXPECT_TRUE(wrong.empty());
+  EXPECT_EQ(listen().answers.size(), 3u);
+  for (unsigned i = 0; i < 16; ++i) hand.reactor.turn(-1);
+  EXPECT_EQ(questions, 5u) << "one look of eight, and the one after the last event";
+  close(std::exchange(fds[1], -1));
+  hand.reactor.turn(-1);
+  hand.settle();
+  EXPECT_TRUE(sink.closed);
+  hand.reactor.set_mode(ReactorMode::interrupt);
 }
 
 // A host that does what it may, in any order and in pieces of any size.
