@@ -174,13 +174,14 @@ class ForeseeTest : public QueuePairTest {
     }
     return found;
   }
-  // Three writes, asked for: their transfer tags are 1, 2 and 0 or whatever; by CID.
+  // Writes, asked for: their transfer tags by CID.
   std::map<std::uint16_t, std::uint16_t> ask_for(std::initializer_list<std::uint16_t> cids, std::uint32_t length) {
     std::string commands;
     for (const std::uint16_t cid : cids) commands += command(cid, length, false);
     send_all(commands);
     std::map<std::uint16_t, std::uint16_t> tags;
-    for (const R2T& r2t : listen().r2ts) tags[r2t.cccid] = r2t.ttag;
+    const Heard news = listen();
+    for (const R2T& r2t : news.r2ts) tags[r2t.cccid] = r2t.ttag;
     EXPECT_EQ(tags.size(), cids.size());
     return tags;
   }
