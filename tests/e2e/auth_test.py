@@ -5,6 +5,7 @@ while connected and writing, discovery.
 CATNAP_SOAK=1: every hash with every group, both one way and mutual; otherwise each of them once. Left out: hostile messages (tests/protocol/rpc/auth_test.py), TLS.
 """
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -69,7 +70,14 @@ class Rig:
 
 
 class Target(TargetWithKeys):
+  log_began = 0
+
+  def authentications(self):
+    """How many have succeeded, of all queues, since the flag nvmf is on."""
+    return len(re.findall(r"Queue \d+ of host .*: authenticated ", self.server.log()[self.log_began:]))
+
   def add_to(self, rpc):
+    self.log_began = len(self.server.log())  # earlier runs may have left theirs before it
     rpc.call("nvmf_subsystem_add_host", nqn=NQN, host=FRIEND, dhchap_key="host", dhchap_ctrlr_key="ctrlr")
     self.listen(self.rig.port)
 
@@ -107,16 +115,22 @@ def wrong_keys(rig):
 
 @case("new keys while connected and writing: nothing is dropped, and the next connection needs the new one")
 def rekey(rig):
-  with rig.target(dhchap_dhgroups=["null", "ffdhe2048"]):
+  with rig.target(dhchap_dhgroups=["null", "ffdhe2048"]) as target:
+    rig.rpc.call("log_set_print_level", level="INFO")
+    rig.rpc.call("log_set_flag", flag="nvmf")
     disk = rig.connected(more="-i 2")
+    wait_for(lambda: target.authentications() == 3, 20, "the admin queue and two others to have authenticated")
     controller = rig.guest.check("ls /sys/class/nvme").split()[0]
     before = {(queue["qid"], queue["peer_address"]["trsvcid"]) for queue in rig.rpc.call("nvmf_subsystem_get_qpairs", nqn=NQN)}
     fio = FioRounds(rig, f"/dev/{disk}")
-    for key in ("other", "host", "other"):
+    for times, key in enumerate(("other", "host", "other"), start=2):
       rig.rpc.call("nvmf_subsystem_set_keys", nqn=NQN, host=FRIEND, dhchap_key=key)
       rig.guest.check(f"echo -n '{rig.secrets[key]}' >/sys/class/nvme/{controller}/dhchap_secret", 60)
       rig.guest.wait_until(f"[ $(cat /sys/class/nvme/{controller}/state) = live ]", 20, "the controller to be live")
-      wait_for(lambda: {auth["state"] for auth in rig.auth().values()} == {"completed"}, 20, "all queues to have authenticated")
+      # Linux begins with the admin queue, and the others follow some time after it is live again. One that was still at it when the next key is set here
+      # would prove the one before, and be refused.
+      wait_for(lambda: target.authentications() == 3 * times, 20, "all queues to have authenticated anew")
+      assert {auth["state"] for auth in rig.auth().values()} == {"completed"}, rig.auth()
     fio.finish()
     after = {(queue["qid"], queue["peer_address"]["trsvcid"]) for queue in rig.rpc.call("nvmf_subsystem_get_qpairs", nqn=NQN)}
     assert after == before, f"connections changed: {before} became {after}"
