@@ -419,7 +419,8 @@ class AnyHost : public ForeseeTest {
 TEST_F(AnyHost, WhateverTheOrderEachWriteSeesItsOwnBytes) {
   const char* const one = std::getenv("CATNAP_SEED");
   if (one != nullptr) return talk(static_cast<std::uint32_t>(std::strtoul(one, nullptr, 10)));
-  for (std::uint32_t seed = 1; seed <= 200; ++seed) {
+  const std::uint32_t seeds = std::getenv("CATNAP_SOAK") != nullptr ? 20'000 : 200;
+  for (std::uint32_t seed = 1; seed <= seeds; ++seed) {
     talk(seed);
     if (HasFailure()) return;
   }
