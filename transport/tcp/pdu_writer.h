@@ -13,7 +13,7 @@
 namespace catnap::tcp {
 
 // Begins a PDU's header in the memory it is sent from. Made elsewhere and copied, the copy's wide loads would wait for the fields' narrow stores, and
-// these for all stores before them: of a write, for its blocks on their way to the disk's memory (a sixth of the CPU of a 4 KiB write).
+// these for all stores before them: of a write, for its blocks on their way to the disk's memory (docs/performance.md, "What was tried").
 template <typename Pdu>
 Pdu& begin_header(std::byte* at, PduType type) {
   static_assert(alignof(Pdu) == 1);

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "reactor/base/crc32c.h"
+#include "tests/unit/tcp/less_of.h"
 #include "tests/unit/tcp/queue_pair_bench.h"
 #include "transport/nvme/status.h"
 #include "transport/tcp/foreseen.h"
@@ -32,17 +32,7 @@ extern "C" ssize_t recvmsg(int fd, msghdr* message, int flags) {
   static const Call real = reinterpret_cast<Call>(dlsym(RTLD_NEXT, "recvmsg"));
   for (std::size_t i = 0; i < message->msg_iovlen; ++i) places_given.insert(message->msg_iov[i].iov_base);
   if (receive_cap == 0) return real(fd, message, flags);
-  std::vector<iovec> pieces;
-  std::size_t room = receive_cap;
-  for (std::size_t i = 0; i < message->msg_iovlen && room > 0; ++i) {
-    const std::size_t length = std::min(message->msg_iov[i].iov_len, room);
-    pieces.push_back({message->msg_iov[i].iov_base, length});
-    room -= length;
-  }
-  msghdr less = *message;
-  less.msg_iov = pieces.data();
-  less.msg_iovlen = pieces.size();
-  return real(fd, &less, flags);
+  return real(fd, catnap::tcp::LessOf(*message, receive_cap).get(), flags);
 }
 
 extern "C" int epoll_wait(int fd, epoll_event* events, int most, int timeout_ms) {
@@ -72,17 +62,10 @@ class ForeseeTest : public QueuePairTest {
   void connect_anew(std::uint8_t dgst, std::uint32_t r2t_bytes, std::uint32_t r2ts, std::uint32_t max_h2c_data_bytes) {
     dgst_ = dgst;
     options.max_h2c_data_bytes = max_h2c_data_bytes;
-    hang_up();
-    sink.closed = false;
-    sink.planned.clear();
     options.max_r2t_bytes = r2t_bytes;
     maxr2t_ = r2ts - 1;
-    ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
-    hand.on_thread([this] {
-      group.reset();
-      group = std::make_unique<PollGroup>(*hand.thread, options, sink);
-      group->add_connection(fds[0]);
-    });
+    sink.planned.clear();
+    begin_anew();
     sink.on_execute = [](Request& request) {
       request.queue->set_connected(1, 128, false);
       request.queue->complete(request);
@@ -113,39 +96,11 @@ class ForeseeTest : public QueuePairTest {
     heard.clear();
   }
 
-  std::uint32_t header_digest() const { return (dgst_ & dgst_header_enable) != 0 ? digest_bytes : 0; }
-  std::uint32_t data_digest() const { return (dgst_ & dgst_data_enable) != 0 ? digest_bytes : 0; }
-
-  template <typename Pdu>
-  std::string pdu(Pdu header, const std::string& data) const {
-    if (header_digest() > 0) header.ch.flags |= flag_hdgst;
-    if (data_digest() > 0 && !data.empty()) header.ch.flags |= flag_ddgst;
-    const auto bare = static_cast<std::uint32_t>(sizeof header + header_digest());
-    header.ch.pdo = data.empty() ? 0 : static_cast<std::uint8_t>(bare);
-    header.ch.plen = static_cast<std::uint32_t>(bare + data.size() + (data.empty() ? 0 : data_digest()));
-    std::string bytes(reinterpret_cast<const char*>(&header), sizeof header);
-    if (header_digest() > 0) append_digest(bytes, bytes);
-    bytes += data;
-    if (!data.empty() && data_digest() > 0) append_digest(bytes, data);
-    return bytes;
-  }
-  static void append_digest(std::string& to, const std::string& of) {
-    const le32 digest = crc32c(of.data(), of.size());
-    to.append(reinterpret_cast<const char*>(&digest), sizeof digest);
-  }
   std::string command(std::uint16_t cid, std::uint32_t length, bool in_capsule) const {
     return pdu(capsule(cid, length, in_capsule), in_capsule ? content(cid, 0, length) : std::string());
   }
   std::string data_of(std::uint16_t cid, std::uint16_t ttag, std::uint32_t from, std::uint32_t length, bool last) const {
-    H2CData header;
-    header.ch.type = static_cast<std::uint8_t>(PduType::h2c_data);
-    header.ch.hlen = sizeof header;
-    header.ch.flags = last ? flag_last_pdu : 0;
-    header.cccid = cid;
-    header.ttag = ttag;
-    header.datao = from;
-    header.datal = length;
-    return pdu(header, content(cid, from, length));
+    return h2c(cid, ttag, from, content(cid, from, length), last);
   }
   void send_all(const std::string& bytes) { send_bytes(bytes.data(), bytes.size()); }
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "reactor/base/crc32c.h"
+#include "tests/unit/tcp/less_of.h"
 #include "tests/unit/tcp/queue_pair_bench.h"
 
 namespace {
@@ -37,17 +37,7 @@ extern "C" ssize_t sendmsg(int fd, const msghdr* message, int flags) {
     errno = EAGAIN;
     return -1;
   }
-  std::vector<iovec> pieces;
-  std::size_t room = send_cap;
-  for (std::size_t i = 0; i < message->msg_iovlen && room > 0; ++i) {
-    const std::size_t length = std::min(message->msg_iov[i].iov_len, room);
-    pieces.push_back({message->msg_iov[i].iov_base, length});
-    room -= length;
-  }
-  msghdr less = *message;
-  less.msg_iov = pieces.data();
-  less.msg_iovlen = pieces.size();
-  return real(fd, &less, flags);
+  return real(fd, catnap::tcp::LessOf(*message, send_cap).get(), flags);
 }
 
 namespace catnap::tcp {
@@ -90,39 +80,9 @@ class PiecesTest : public QueuePairTest, public testing::WithParamInterface<bool
     };
   }
 
-  template <typename Pdu>
-  std::string pdu(Pdu header, const std::string& data = {}) const {
-    if (GetParam()) header.ch.flags |= flag_hdgst;
-    if (GetParam() && !data.empty()) header.ch.flags |= flag_ddgst;
-    const auto bare = static_cast<std::uint32_t>(sizeof header + digest_size());
-    header.ch.pdo = data.empty() ? 0 : static_cast<std::uint8_t>(bare);
-    header.ch.plen = static_cast<std::uint32_t>(bare + data.size() + (data.empty() ? 0 : digest_size()));
-    std::string bytes(reinterpret_cast<const char*>(&header), sizeof header);
-    append_digest(bytes, bytes);
-    bytes += data;
-    if (!data.empty()) append_digest(bytes, data);
-    return bytes;
-  }
-  void append_digest(std::string& to, const std::string& of) const {
-    if (!GetParam()) return;
-    const le32 digest = crc32c(of.data(), of.size());
-    to.append(reinterpret_cast<const char*>(&digest), sizeof digest);
-  }
   std::string command(std::uint16_t cid, const std::string& in_capsule = {}) const {
     return pdu(capsule(cid, cid % 8 < 3 ? 0 : io_bytes, !in_capsule.empty()), in_capsule);
   }
-  std::string h2c(std::uint16_t cid, std::uint16_t ttag, std::uint32_t offset, const std::string& data, bool last) const {
-    H2CData header;
-    header.ch.type = static_cast<std::uint8_t>(PduType::h2c_data);
-    header.ch.hlen = sizeof header;
-    header.ch.flags = last ? flag_last_pdu : 0;
-    header.cccid = cid;
-    header.ttag = ttag;
-    header.datao = offset;
-    header.datal = static_cast<std::uint32_t>(data.size());
-    return pdu(header, data);
-  }
-
   std::vector<Step> conversation() const {
     IcReq hello;
     hello.ch.type = static_cast<std::uint8_t>(PduType::ic_req);

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "reactor/base/crc32c.h"
 #include "reactor/buffer_pool.h"
 #include "tests/unit/reactor/by_hand.h"
 #include "transport/tcp/pdu.h"
@@ -173,18 +174,55 @@ class QueuePairTest : public testing::Test {
     sink.on_execute = [](Request& request) { request.queue->complete(request); };
   }
 
-  void connected_with_r2ts_of(std::uint32_t r2t_bytes, std::uint32_t outstanding) {
+  // Another connection, to a group with the options as they are now.
+  void begin_anew() {
     hang_up();
     sink.closed = false;
-    options.max_r2t_bytes = r2t_bytes;
-    maxr2t_ = outstanding - 1;
     ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
     hand.on_thread([this] {
       group.reset();
       group = std::make_unique<PollGroup>(*hand.thread, options, sink);
       group->add_connection(fds[0]);
     });
+  }
+  void connected_with_r2ts_of(std::uint32_t r2t_bytes, std::uint32_t outstanding) {
+    options.max_r2t_bytes = r2t_bytes;
+    maxr2t_ = outstanding - 1;
+    begin_anew();
     connected();
+  }
+
+  // --- PDUs with the digests of dgst_ ---
+
+  std::uint32_t header_digest() const { return (dgst_ & dgst_header_enable) != 0 ? digest_bytes : 0; }
+  std::uint32_t data_digest() const { return (dgst_ & dgst_data_enable) != 0 ? digest_bytes : 0; }
+  template <typename Pdu>
+  std::string pdu(Pdu header, const std::string& data = {}) const {
+    if (header_digest() > 0) header.ch.flags |= flag_hdgst;
+    if (data_digest() > 0 && !data.empty()) header.ch.flags |= flag_ddgst;
+    const auto bare = static_cast<std::uint32_t>(sizeof header + header_digest());
+    header.ch.pdo = data.empty() ? 0 : static_cast<std::uint8_t>(bare);
+    header.ch.plen = static_cast<std::uint32_t>(bare + data.size() + (data.empty() ? 0 : data_digest()));
+    std::string bytes(reinterpret_cast<const char*>(&header), sizeof header);
+    if (header_digest() > 0) append_digest(bytes, bytes);
+    bytes += data;
+    if (data_digest() > 0 && !data.empty()) append_digest(bytes, data);
+    return bytes;
+  }
+  static void append_digest(std::string& to, const std::string& of) {
+    const le32 digest = crc32c(of.data(), of.size());
+    to.append(reinterpret_cast<const char*>(&digest), sizeof digest);
+  }
+  std::string h2c(std::uint16_t cid, std::uint16_t ttag, std::uint32_t offset, const std::string& data, bool last) const {
+    H2CData header;
+    header.ch.type = static_cast<std::uint8_t>(PduType::h2c_data);
+    header.ch.hlen = sizeof header;
+    header.ch.flags = last ? flag_last_pdu : 0;
+    header.cccid = cid;
+    header.ttag = ttag;
+    header.datao = offset;
+    header.datal = static_cast<std::uint32_t>(data.size());
+    return pdu(header, data);
   }
   static std::string bytes_of(const CapsuleCmd& pdu) { return std::string(reinterpret_cast<const char*>(&pdu), sizeof pdu); }
 
